@@ -1,0 +1,257 @@
+"""The public Supervisor and guard: they wire defaults, and hold no logic of their own."""
+
+from __future__ import annotations
+
+import importlib
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from crew_guard import config
+from crew_guard.core.decisions import Stop
+from crew_guard.core.limits import Limits
+from crew_guard.core.policy import Policy
+from crew_guard.core.result import Result
+from crew_guard.core.roles import Agent, Crew, Role
+from crew_guard.errors import ConfigError
+from crew_guard.ports import Model, Observer, Runtime, Store, Workflow
+from crew_guard.supervisor.life import Job
+from crew_guard.supervisor.running import Running, start
+
+DEFAULT_POLICY = Policy(
+    name="default",
+    limits=Limits.model_validate({"max_agents": 5, "max_steps": 25, "max_usd": "5", "max_seconds": 600}),
+)
+"""What applies where no policy is named: 5 agents, 25 steps, $5, 10 minutes."""
+
+
+def load_role(name: str | Path) -> Role:
+    """A role from a YAML file, or by its name from ./roles or those that ship.
+
+    Raises:
+        ConfigError: there is none, or the file is wrong
+    """
+    return config.load_role(name)
+
+
+def load_policy(name: str | Path) -> Policy:
+    """A policy from a YAML file, or by its name from ./policies or those that ship.
+
+    Raises:
+        ConfigError: there is none, or the file is wrong
+    """
+    return config.load_policy(name)
+
+
+@dataclass(slots=True)
+class Supervisor:
+    """Runs crews inside their limits, and falls back to their workflow where they fail.
+
+    Safe to share between threads; one Supervisor may run many crews at once.
+    """
+
+    policy: Policy | str | Path | None = None
+    """A policy, its file or its name; by default 5 agents, 25 steps, $5 and 10 minutes."""
+    model: Model | str | None = None
+    """For agents and roles that name none, e.g. embedded:smollm2 (the default) or openai:gpt-4.1-mini."""
+    models: Mapping[str, Model] = field(default_factory=dict[str, Model])
+    """Models of your own, by the name that roles and agents give."""
+    store: Store | str | Path | None = None
+    """Where journals are kept: a store, or the path of a SQLite file; by default in .crew_guard/."""
+    observers: Sequence[Observer] = ()
+    """Told of every event, in order."""
+    base_url: str | None = None
+    """Of an OpenAI-compatible server, for models named openai-compatible:NAME."""
+    _live: dict[str, Running] = field(default_factory=dict[str, Running], init=False, repr=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
+    _resolved: dict[str, Model] = field(default_factory=dict[str, Model], init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.policy, Policy):
+            self.policy = DEFAULT_POLICY if self.policy is None else config.load_policy(self.policy)
+
+    def run(self, crew: Crew, inputs: Mapping[str, Any] | None = None, *, run_id: str | None = None) -> Result:
+        """Run a crew to its end. A run that was stopped is a Result too, without an output.
+
+        Works where an event loop is running already, as in a notebook: the run has its own.
+
+        Args:
+            crew: who does what
+            inputs: values of the {variables} in its tasks and roles
+            run_id: a name of your own, not used before; by default one is made
+        Raises:
+            ConfigError: the crew, an input or a model's name is wrong
+            StoreError: the journal can't be written
+            MissingDependencyError: a model needs an extra
+        """
+        return self._start(self._job(crew, inputs or {}, run_id)).wait()
+
+    async def arun(self, crew: Crew, inputs: Mapping[str, Any] | None = None, *, run_id: str | None = None) -> Result:
+        """The same from async code. Its tools run on the supervisor's loop, not on the caller's."""
+        return await self._start(self._job(crew, inputs or {}, run_id)).result()
+
+    def kill(self, run_id: str, reason: str = "") -> bool:
+        """End a run of this supervisor now, its fallback included. False if it isn't running."""
+        running = self._live.get(run_id)
+        if running is None:
+            return False
+        running.life.gate.stop("run", Stop("killed", "run", detail=f"killed{': ' + reason if reason else ''}"))
+        return True
+
+    def run_runtime(
+        self,
+        runtime: Runtime,
+        inputs: Mapping[str, Any],
+        *,
+        name: str,
+        fallback: Workflow | None = None,
+        run_id: str | None = None,
+    ) -> Running:
+        """Start any runtime under this supervisor's policy."""
+        return self._start(self._wire(runtime, inputs, name, fallback, run_id))
+
+    def model_named(self, name: str | None) -> Model:
+        """The model of this name, resolved once.
+
+        Raises:
+            ConfigError, MissingDependencyError
+        """
+        wanted = name or self.model or "embedded:smollm2"
+        if not isinstance(wanted, str):
+            return wanted
+        with self._lock:
+            found = self.models.get(wanted) or self._resolved.get(wanted)
+            if found is None:
+                found = self._resolved[wanted] = self._resolve(wanted)
+        return found
+
+    def _resolve(self, name: str) -> Model:
+        from crew_guard.models.registry import model_for
+
+        prices = self.effective_policy.prices
+        price = prices.get(name)
+        return model_for(
+            name,
+            base_url=self.base_url,
+            api_key=None,
+            env=config.environment(),
+            rates=price.rates() if price else None,
+        )
+
+    @property
+    def effective_policy(self) -> Policy:
+        """The policy that applies."""
+        assert isinstance(self.policy, Policy)  # noqa: S101  __post_init__ made it one
+        return self.policy
+
+    def _job(self, crew: Crew, inputs: Mapping[str, Any], run_id: str | None) -> Job:
+        from crew_guard.adapters.native import NativeRuntime, check_inputs
+
+        if not isinstance(crew, Crew):  # pyright: ignore[reportUnnecessaryIsInstance]  users don't all run pyright
+            raise ConfigError(f"run() takes a crew_guard Crew, not a {type(crew).__name__}; guard() takes a host's own")
+        inputs = {**crew.defaults, **inputs}
+        check_inputs(crew, inputs)
+        chosen = {agent.name: self.model_named(agent.model or agent.role.model) for agent in crew.agents}
+
+        def model_of(agent: Agent) -> Model:
+            return chosen[agent.name]
+
+        return self._wire(NativeRuntime(crew, model_of), inputs, crew.name, crew.fallback, run_id)
+
+    def _wire(
+        self, runtime: Runtime, inputs: Mapping[str, Any], name: str, fallback: Workflow | None, run_id: str | None
+    ) -> Job:
+        return Job(
+            run_id=run_id or uuid4().hex,
+            crew=name,
+            policy=self.effective_policy,
+            runtime=runtime,
+            inputs=inputs,
+            fallback=fallback,
+            store=self._store(),
+            observers=tuple(self.observers),
+            secrets=config.secrets(),
+        )
+
+    def _store(self) -> Store:
+        if self.store is None:
+            return _sqlite(config.data_dir() / "crew_guard.db")
+        return _sqlite(Path(self.store)) if isinstance(self.store, str | Path) else self.store
+
+    def _start(self, job: Job) -> Running:
+        running = start(job)
+        with self._lock:
+            self._live[job.run_id] = running
+        running.future.add_done_callback(lambda _: self._live.pop(job.run_id, None))
+        return running
+
+
+@cache
+def _sqlite(path: Path) -> Store:
+    from crew_guard.store.sqlite import SqliteStore
+
+    return SqliteStore(path.absolute())
+
+
+_HOSTS = ("crewai", "autogen")
+
+
+@dataclass(slots=True)
+class Guarded:
+    """A host's agent or crew under a supervisor."""
+
+    runtime: Runtime
+    supervisor: Supervisor
+    name: str
+    fallback: Workflow | None = None
+
+    def run(self, inputs: Mapping[str, Any] | str | None = None, *, run_id: str | None = None) -> Result:
+        """Run it to its end; a string is the task of a single agent. See Supervisor.run."""
+        return self._start(inputs, run_id).wait()
+
+    async def arun(self, inputs: Mapping[str, Any] | str | None = None, *, run_id: str | None = None) -> Result:
+        """The same from async code."""
+        return await self._start(inputs, run_id).result()
+
+    def _start(self, inputs: Mapping[str, Any] | str | None, run_id: str | None) -> Running:
+        given = {"task": inputs} if isinstance(inputs, str) else dict(inputs or {})
+        return self.supervisor.run_runtime(self.runtime, given, name=self.name, fallback=self.fallback, run_id=run_id)
+
+
+def guard(
+    host: Any,
+    policy: Policy | str | Path | None = None,
+    *,
+    fallback: Workflow | None = None,
+    store: Store | str | Path | None = None,
+    observers: Sequence[Observer] = (),
+) -> Guarded:
+    """Put an agent or a crew of another framework under a policy, as it is.
+
+    Args:
+        host: a crewai.Agent or Crew, an autogen_agentchat agent
+        policy: a policy, its file or its name; by default 5 agents, 25 steps, $5 and 10 minutes
+        fallback: the workflow to run where it doesn't do its job
+    Raises:
+        ConfigError: crew_guard has no adapter for it
+    """
+    supervisor = Supervisor(policy, store=store, observers=observers)
+    for name in _HOSTS:
+        adapter = importlib.import_module(f"crew_guard.adapters.{name}")
+        if adapter.accepts(host):
+            runtime = adapter.runtime_for(host, _facts(supervisor))
+            return Guarded(runtime, supervisor, type(host).__name__, fallback)
+    kind = f"{type(host).__module__}.{type(host).__name__}"
+    raise ConfigError(f"guard() has no adapter for {kind}; it takes objects of {', '.join(_HOSTS)}")
+
+
+def _facts(supervisor: Supervisor) -> Any:
+    """What an adapter needs to know of a model by name: its rates, and bounds of its tokens."""
+    from crew_guard.models.facts import ModelFacts
+
+    prices = supervisor.effective_policy.prices
+    return ModelFacts({name: price.rates() for name, price in prices.items()})

@@ -1,0 +1,143 @@
+"""What an agent may ask to do. Every action passes the gate before it is carried out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from crew_guard.core.usage import NOTHING, Rates, Usage
+
+ActionKind: TypeAlias = Literal["model_call", "tool_call", "spawn"]
+Ending: TypeAlias = Literal["ok", "rejected", "failed", "cancelled", "withdrawn"]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCall:
+    """One attempt at a provider."""
+
+    agent: str
+    model: str
+    """provider:name, as policies and prices know it."""
+    prompt_tokens: int
+    """An upper bound of the prompt's tokens."""
+    max_tokens: int | None = None
+    """The longest completion asked for; absent takes the policy's completion_default."""
+    min_tokens: int | None = None
+    """The shortest completion still of use; absent takes the policy's completion_min."""
+    rates: Rates | None = None
+    """What the model costs; absent means that nobody knows."""
+    clampable: bool = True
+    """False where the client can't be told a shorter max_tokens: all of it is reserved, or nothing."""
+    streams: bool = False
+    """Whether tokens arrive as they are made, so that silence means idleness."""
+    parent: str | None = None
+    """The action that this one is a part of."""
+    attempt: int = 1
+
+    @property
+    def kind(self) -> ActionKind:
+        return "model_call"
+
+    @property
+    def target(self) -> str:
+        return self.model
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """One execution of a tool."""
+
+    agent: str
+    tool: str
+    arguments: str = "{}"
+    """A JSON object."""
+    irreversible: bool = False
+    parent: str | None = None
+
+    @property
+    def kind(self) -> ActionKind:
+        return "tool_call"
+
+    @property
+    def target(self) -> str:
+        return self.tool
+
+
+@dataclass(frozen=True, slots=True)
+class Spawn:
+    """One agent joins the crew."""
+
+    agent: str
+    parent: str | None = None
+
+    @property
+    def kind(self) -> ActionKind:
+        return "spawn"
+
+    @property
+    def target(self) -> str:
+        return self.agent
+
+
+Action: TypeAlias = ModelCall | ToolCall | Spawn
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """The gate said yes: how much the action may use. It must be settled exactly once."""
+
+    action_id: str
+    action: Action
+    max_tokens: int
+    """For a model call: the longest completion it may ask the provider for."""
+    reserved: Usage
+    started: float
+    """Monotonic seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How an action that was let through ended, as the one who carried it out saw it."""
+
+    status: Ending
+    """rejected: a 4xx or a failed connect, so no tokens were made. failed: anything after that.
+    withdrawn: it was never begun, and costs nothing."""
+    usage: Usage | None = None
+    """Tokens as the provider reported them; absent where it didn't."""
+    cache_written: int = 0
+    text: str = ""
+    """The answer, the tool's result, or the error."""
+    tool_requests: tuple[tuple[str, str, str], ...] = ()
+    """For a model call: what the model asked for, as (id, tool, arguments)."""
+
+
+def charge(grant: Grant, outcome: Outcome) -> Usage:
+    """What a finished action costs its scopes.
+
+    Usage as reported; else a rejected call is a step and no tokens; else it stays charged as
+    reserved, because a provider bills what it made before a connection broke. An identity that
+    was counted stays counted.
+    """
+    action, reserved = grant.action, grant.reserved
+    if outcome.status == "withdrawn":
+        return Usage(agents=reserved.agents)
+    if not isinstance(action, ModelCall):
+        return reserved
+    if outcome.usage is not None:
+        used = outcome.usage
+        return Usage(
+            steps=1,
+            input_tokens=used.input_tokens,
+            output_tokens=used.output_tokens,
+            nano_usd=action.rates.price(used, outcome.cache_written) if action.rates else 0,
+            agents=reserved.agents,
+            cached_tokens=used.cached_tokens,
+        )
+    return Usage(steps=1, agents=reserved.agents) if outcome.status == "rejected" else reserved
+
+
+def excess(used: Usage, reserved: Usage) -> Usage:
+    """What was used beyond the reservation, in tokens and money."""
+    tokens = max(0, used.tokens - reserved.tokens)
+    nano_usd = max(0, used.nano_usd - reserved.nano_usd)
+    return Usage(output_tokens=tokens, nano_usd=nano_usd) if tokens or nano_usd else NOTHING

@@ -1,0 +1,260 @@
+"""Caps, and whether an action still fits below them: the arithmetic of reserve and clamp."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from crew_guard.core.actions import ModelCall
+from crew_guard.core.usage import MILLION, Usage, cost, nano
+
+NO_CAP = 1 << 62
+
+
+class Caps(NamedTuple):
+    """Upper limits of one scope as integers; NO_CAP where there is none."""
+
+    agents: int = NO_CAP
+    steps: int = NO_CAP
+    tool_calls: int = NO_CAP
+    tokens: int = NO_CAP
+    nano_usd: int = NO_CAP
+
+    def minus(self, kept_back: Caps) -> Caps:
+        """These caps with a part kept back; what has no cap has nothing to keep back from."""
+        return Caps(*(cap if cap == NO_CAP else max(0, cap - part) for cap, part in zip(self, kept_back, strict=True)))
+
+
+UNCAPPED = Caps()
+LIMIT_NAMES = Caps._fields
+POLICY_NAMES = dict(
+    zip(LIMIT_NAMES, ("max_agents", "max_steps", "max_tool_calls", "max_tokens", "max_usd"), strict=True)
+)
+
+
+class Terms(NamedTuple):
+    """How long a completion may be, and may be clamped to, where a call doesn't say."""
+
+    completion_default: int = 4096
+    completion_min: int = 256
+
+
+class AgentLimits(BaseModel):
+    """Limits of one agent within a run. Absent is no limit; 0 is a limit."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+
+    max_steps: int | None = Field(default=None, ge=0)
+    """Attempts at a provider, retries included."""
+    max_tool_calls: int | None = Field(default=None, ge=0)
+    """Tool executions started."""
+    max_tokens: int | None = Field(default=None, ge=0)
+    """Input plus output tokens, cached input included."""
+    max_usd: Decimal | None = Field(default=None, ge=0)
+    """US dollars."""
+
+    def caps(self) -> Caps:
+        """The same as integers, money in nano-dollars."""
+        return Caps(
+            steps=_cap(self.max_steps),
+            tool_calls=_cap(self.max_tool_calls),
+            tokens=_cap(self.max_tokens),
+            nano_usd=NO_CAP if self.max_usd is None else nano(self.max_usd),
+        )
+
+
+class Limits(AgentLimits):
+    """Limits of a whole run."""
+
+    max_agents: int | None = Field(default=None, ge=0)
+    """Identities that dispatch a model call, managers and selectors included."""
+    max_seconds: float | None = Field(default=None, ge=0)
+    """Wall clock of the run."""
+    max_idle_seconds: float | None = Field(default=None, gt=0)
+    """Longest stretch without progress: a model's tokens, a tool starting or ending."""
+
+    def caps(self) -> Caps:
+        return super().caps()._replace(agents=_cap(self.max_agents))
+
+
+class ToolLimits(BaseModel):
+    """Limits of one tool within a run."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+
+    max_tool_calls: int | None = Field(default=None, ge=0)
+    """Executions started, by all agents together."""
+    max_seconds: float | None = Field(default=None, gt=0)
+    """Wall clock of one execution."""
+
+    def caps(self) -> Caps:
+        """The same as integers."""
+        return Caps(tool_calls=_cap(self.max_tool_calls))
+
+
+class Reserve(BaseModel):
+    """What a run keeps back for its fallback: a crew's caps are the run's minus this."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+
+    steps: int = Field(default=0, ge=0)
+    tool_calls: int = Field(default=0, ge=0)
+    tokens: int = Field(default=0, ge=0)
+    usd: Decimal = Field(default=Decimal(0), ge=0)
+    seconds: float = Field(default=0, ge=0)
+
+    def caps(self) -> Caps:
+        """The same as integers."""
+        return Caps(0, self.steps, self.tool_calls, self.tokens, nano(self.usd))
+
+
+def _cap(value: int | None) -> int:
+    return NO_CAP if value is None else value
+
+
+@dataclass(slots=True)
+class Meter:
+    """A running total that is added to in place: the ledger's hot path."""
+
+    agents: int = 0
+    steps: int = 0
+    tool_calls: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    nano_usd: int = 0
+    cached_tokens: int = 0
+
+    def add(self, usage: Usage, sign: int = 1) -> None:
+        """Add a usage, or take it off with sign -1."""
+        self.agents += sign * usage.agents
+        self.steps += sign * usage.steps
+        self.tool_calls += sign * usage.tool_calls
+        self.input_tokens += sign * usage.input_tokens
+        self.output_tokens += sign * usage.output_tokens
+        self.nano_usd += sign * usage.nano_usd
+        self.cached_tokens += sign * usage.cached_tokens
+
+    def usage(self) -> Usage:
+        """The total as a value."""
+        return Usage(
+            steps=self.steps,
+            tool_calls=self.tool_calls,
+            input_tokens=self.input_tokens,
+            output_tokens=self.output_tokens,
+            nano_usd=self.nano_usd,
+            agents=self.agents,
+            cached_tokens=self.cached_tokens,
+        )
+
+    def of(self, limit: str) -> int:
+        """The total that one field of Caps limits."""
+        return self.input_tokens + self.output_tokens if limit == "tokens" else getattr(self, limit)
+
+
+@dataclass(slots=True)
+class Ledger:
+    """One scope's caps, and what is used and reserved below them."""
+
+    scope: str
+    caps: Caps = UNCAPPED
+    used: Meter = field(default_factory=Meter)
+    reserved: Meter = field(default_factory=Meter)
+
+    def room(self, limit: str) -> int:
+        """What of one limit is neither used nor reserved; below 0 after an overshoot."""
+        return getattr(self.caps, limit) - self.used.of(limit) - self.reserved.of(limit)
+
+
+@dataclass(frozen=True, slots=True)
+class Shortfall:
+    """Which limit of which scope an action doesn't fit below."""
+
+    scope: str
+    limit: str
+    """A field of Caps."""
+    cap: int
+    used: int
+    reserved: int
+    asked: int
+
+    @property
+    def missing(self) -> int:
+        """How much would have to come back before the action fits."""
+        return self.used + self.reserved + self.asked - self.cap
+
+
+def fit_usage(ledgers: Sequence[Ledger], usage: Usage) -> Shortfall | None:
+    """Whether a fixed amount fits below every cap, the outermost scope asked first."""
+    for ledger in ledgers:
+        caps = ledger.caps
+        if caps is UNCAPPED:
+            continue
+        for limit, asked in (
+            ("agents", usage.agents),
+            ("steps", usage.steps),
+            ("tool_calls", usage.tool_calls),
+            ("tokens", usage.tokens),
+            ("nano_usd", usage.nano_usd),
+        ):
+            if asked and ledger.room(limit) < asked:
+                return _short(ledger, limit, asked)
+    return None
+
+
+def fit_model_call(
+    ledgers: Sequence[Ledger], call: ModelCall, wanted: int, least: int, agents: int
+) -> Usage | Shortfall:
+    """The most that a model call may reserve, its completion clamped to what every scope has left.
+
+    Args:
+        ledgers: every scope that applies, outermost first
+        wanted: the completion it would like, in tokens
+        least: the shortest completion still of use, in tokens, at most `wanted`
+        agents: 1 if this is the agent's first model call of the run, else 0
+    Returns:
+        the usage to reserve (output_tokens is the clamped completion), or what is missing
+    """
+    prompt, completion = call.prompt_tokens, wanted
+    prompt_cost, output_rate, fixed = call.rates.bound(prompt) if call.rates else (0, 0, 0)
+    for ledger in ledgers:
+        caps = ledger.caps
+        if caps is UNCAPPED:
+            continue
+        if agents and ledger.room("agents") < agents:
+            return _short(ledger, "agents", agents)
+        if ledger.room("steps") < 1:
+            return _short(ledger, "steps", 1)
+        if caps.tokens != NO_CAP:
+            room = ledger.room("tokens")
+            if room < prompt + least:
+                return _short(ledger, "tokens", prompt + least)
+            completion = min(completion, room - prompt)
+        if caps.nano_usd != NO_CAP and call.rates:
+            floor = prompt_cost + fixed + cost(least, output_rate)
+            room = ledger.room("nano_usd")
+            if room < floor:
+                return _short(ledger, "nano_usd", floor)
+            if output_rate:
+                completion = min(completion, (room - prompt_cost - fixed) * MILLION // output_rate)
+    return Usage(
+        steps=1,
+        input_tokens=prompt,
+        output_tokens=completion,
+        nano_usd=prompt_cost + fixed + cost(completion, output_rate),
+        agents=agents,
+    )
+
+
+def _short(ledger: Ledger, limit: str, asked: int) -> Shortfall:
+    return Shortfall(
+        scope=ledger.scope,
+        limit=limit,
+        cap=getattr(ledger.caps, limit),
+        used=ledger.used.of(limit),
+        reserved=ledger.reserved.of(limit),
+        asked=asked,
+    )

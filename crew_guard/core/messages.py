@@ -1,0 +1,84 @@
+"""What is said between an agent, its model and its tools."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+from crew_guard.core.usage import Usage
+
+Speaker: TypeAlias = Literal["system", "user", "assistant", "tool"]
+JsonObject: TypeAlias = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolRequest:
+    """A model asks for one tool execution."""
+
+    id: str
+    name: str
+    arguments: str
+    """A JSON object, as the model wrote it: it may be malformed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One entry of a conversation. Immutable, so that it is counted once."""
+
+    speaker: Speaker
+    text: str
+    tool_requests: tuple[ToolRequest, ...] = ()
+    tool_request_id: str | None = None
+    """For a tool's message: which request it answers."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolSpec:
+    """What a model is told of a tool."""
+
+    name: str
+    description: str
+    parameters: JsonObject
+    """JSON Schema of the arguments, an object."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRequest:
+    """Everything a model is asked in one call, except how long its answer may be."""
+
+    messages: tuple[Message, ...] | list[Message]
+    tools: tuple[ToolSpec, ...] = ()
+    output_schema: JsonObject | None = None
+    """JSON Schema that the answer's text must follow."""
+    output_name: str = "output"
+    prompt_tokens: int = 0
+    """An upper bound of the whole prompt's tokens, schemas and overhead included."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelReply:
+    """What a model answered."""
+
+    text: str
+    tool_requests: tuple[ToolRequest, ...] = ()
+    usage: Usage | None = None
+    """Tokens as the provider reported them (steps and money are ours to fill), or None."""
+    cache_written: int = 0
+    finish: str = "stop"
+    """The provider's own word: stop, length, tool_calls, content_filter."""
+    model: str = ""
+    """The model that answered, as the provider names it."""
+
+
+@dataclass(slots=True)
+class Transcript:
+    """An append-only conversation with the bound of its tokens kept beside it."""
+
+    messages: list[Message] = field(default_factory=list[Message])
+    tokens: int = 0
+
+    def append(self, message: Message, bound: int) -> None:
+        """Add a message whose tokens are at most `bound`."""
+        self.messages.append(message)
+        self.tokens += bound

@@ -1,0 +1,125 @@
+"""What an organisation allows: limits, tools and models, read from a file and judged purely."""
+
+from __future__ import annotations
+
+import hashlib
+from decimal import Decimal
+from fnmatch import fnmatchcase
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from crew_guard.core.actions import Action, ModelCall, ToolCall
+from crew_guard.core.decisions import ALLOWED, Decision
+from crew_guard.core.limits import UNCAPPED, AgentLimits, Caps, Limits, Reserve, Terms, ToolLimits
+from crew_guard.core.usage import NANO, Rate, Rates
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+
+
+class ToolRules(_Section):
+    """Which tools may be called, and how often."""
+
+    allow: tuple[str, ...] | None = None
+    """Names or patterns such as read_*; absent restricts nothing, an empty list allows nothing."""
+    deny: tuple[str, ...] = ()
+    """Names or patterns; a tool that is denied stays denied, whatever is allowed."""
+    limits: dict[str, ToolLimits] = Field(default_factory=dict)
+    """By tool name."""
+
+
+class ModelRules(_Section):
+    """Which models may be called."""
+
+    allow: tuple[str, ...] | None = None
+    """Names or patterns such as openai:gpt-4.1*; absent restricts nothing."""
+    deny: tuple[str, ...] = ()
+    """Names or patterns."""
+
+
+class Price(_Section):
+    """What a model costs that no price table knows, in US dollars for a million tokens."""
+
+    input: Decimal = Field(ge=0)
+    output: Decimal = Field(ge=0)
+
+    def rates(self) -> Rates:
+        """The same in nano-dollars."""
+        return Rates(Rate(int(self.input * NANO)), Rate(int(self.output * NANO)))
+
+
+class Policy(_Section):
+    """One layer of policy. What is absent is not limited; 0 is a limit."""
+
+    name: str = "default"
+    limits: Limits = Limits()
+    """Of a whole run."""
+    per_agent: AgentLimits = AgentLimits()
+    """Of every agent that `agents` doesn't name."""
+    agents: dict[str, AgentLimits] = Field(default_factory=dict)
+    """By agent name."""
+    tools: ToolRules = ToolRules()
+    models: ModelRules = ModelRules()
+    prices: dict[str, Price] = Field(default_factory=dict)
+    """By model name, e.g. openai:my-model; they come before the price table."""
+    reserve: Reserve = Reserve()
+    """Kept back from the crew so that its fallback can always run."""
+    completion_default: int = Field(default=4096, ge=1)
+    """Longest completion of a call that doesn't say how long, in tokens."""
+    completion_min: int = Field(default=256, ge=1)
+    """Shortest completion worth paying for: a call clamped below it is refused."""
+    attempts: int = Field(default=3, ge=1, le=10)
+    """How often a model call may be tried where the provider fails; each attempt is a step."""
+    durability: Literal["write_ahead", "relaxed"] = "write_ahead"
+    """write_ahead flushes each admission to disk before it acts; relaxed flushes in the background."""
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of the policy's values, in hexadecimal: what a result names."""
+        return hashlib.sha256(self.model_dump_json(exclude_defaults=True).encode()).hexdigest()
+
+    @property
+    def terms(self) -> Terms:
+        """How long completions may be."""
+        return Terms(self.completion_default, self.completion_min)
+
+    def caps_of(self, scope: str) -> Caps:
+        """The caps of one agent's or tool's scope."""
+        kind, _, name = scope.partition(":")
+        if kind == "agent":
+            return self.agents.get(name, self.per_agent).caps()
+        limits = self.tools.limits.get(name)
+        return limits.caps() if kind == "tool" and limits else UNCAPPED
+
+
+def judge(policy: Policy, action: Action) -> Decision:
+    """Whether the policy lets this action through, before any limit is looked at."""
+    match action:
+        case ToolCall(tool=name):
+            return _listed("tools", name, policy.tools.allow, policy.tools.deny)
+        case ModelCall(model=name, rates=rates):
+            decision = _listed("models", name, policy.models.allow, policy.models.deny)
+            if decision.effect == "allow" and rates is None and _capped_in_dollars(policy, action.agent):
+                return Decision(
+                    "deny",
+                    "max_usd",
+                    f"no price is known for {name}, and a dollar cap applies: give it one under prices: in the policy",
+                )
+            return decision
+        case _:
+            return ALLOWED
+
+
+def _listed(rule: str, name: str, allow: tuple[str, ...] | None, deny: tuple[str, ...]) -> Decision:
+    if any(fnmatchcase(name, pattern) for pattern in deny):
+        return Decision("deny", f"{rule}.deny", f"{name} is denied by the policy's {rule}.deny")
+    if allow is not None and not any(fnmatchcase(name, pattern) for pattern in allow):
+        allowed = ", ".join(allow) or "none"
+        return Decision("deny", f"{rule}.allow", f"{name} is not among the policy's {rule}.allow: {allowed}")
+    return ALLOWED
+
+
+def _capped_in_dollars(policy: Policy, agent: str) -> bool:
+    return policy.limits.max_usd is not None or policy.agents.get(agent, policy.per_agent).max_usd is not None

@@ -1,0 +1,98 @@
+"""What a run hands back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic_core import to_jsonable_python
+
+from crew_guard.core.decisions import Stop
+from crew_guard.core.events import Judged, Status, Via
+from crew_guard.core.limits import NO_CAP, POLICY_NAMES, UNCAPPED, Caps
+from crew_guard.core.usage import NANO, NOTHING, Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How a run ended. `output` is there only where the job was done: a stopped run has none."""
+
+    run_id: str
+    status: Status
+    """done, stopped (by a limit, a deadline or a kill), denied (by a policy), failed."""
+    output: Any = None
+    via: Via | None = None
+    """crew or workflow; None where neither finished."""
+    stopped: Stop | None = None
+    """Why the run ended without an output; None where it did its job."""
+    usage: Usage = NOTHING
+    agents: Mapping[str, Usage] = field(default_factory=dict[str, Usage])
+    """Usage by agent and by workflow node; the sums equal `usage`."""
+    caps: Caps = UNCAPPED
+    """The run's caps, to hold beside `usage`."""
+    fell_back: str = ""
+    """Why the job went from the crew to the workflow; empty where it didn't."""
+    error: str = ""
+    """What failed, where status is failed."""
+    partial: Any = None
+    """What there was when the run was stopped: not an answer."""
+    verdicts: tuple[Judged, ...] = ()
+    overshoot: Usage = NOTHING
+    """What providers billed beyond what was reserved with them."""
+    unreported: int = 0
+    """Model calls charged as reserved because the provider named no usage."""
+    late: tuple[str, ...] = ()
+    """Actions that could not be ended in time, e.g. a thread that is stuck in a tool."""
+    policy: str = ""
+    """SHA-256 of the policy that applied."""
+    seconds: float = 0.0
+    max_seconds: float | None = None
+    """The wall-clock cap, to hold beside `seconds`."""
+
+    @property
+    def done(self) -> bool:
+        """Whether there is an output to rely on."""
+        return self.status == "done"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything as JSON values."""
+        stop = self.stopped
+        return {
+            "run_id": self.run_id,
+            "status": self.status,
+            "output": plain(self.output),
+            "via": self.via,
+            "stopped": None if stop is None else {**_fields(stop), "text": str(stop)},
+            "fell_back": self.fell_back or None,
+            "error": self.error or None,
+            "partial": plain(self.partial),
+            "usage": self.usage.as_dict(),
+            "agents": {name: usage.as_dict() for name, usage in self.agents.items()},
+            "caps": self.caps_dict(),
+            "verdicts": [_fields(verdict) for verdict in self.verdicts],
+            "overshoot": self.overshoot.as_dict(),
+            "unreported": self.unreported,
+            "late": list(self.late),
+            "policy": self.policy,
+            "seconds": round(self.seconds, 3),
+        }
+
+    def caps_dict(self) -> dict[str, int | float]:
+        """The caps that are set, under the policy's names, money in dollars."""
+        found: dict[str, int | float] = {}
+        for name, cap in self.caps._asdict().items():
+            if cap < NO_CAP:
+                found[POLICY_NAMES[name]] = cap / NANO if name == "nano_usd" else cap
+        if self.max_seconds is not None:
+            found["max_seconds"] = self.max_seconds
+        return found
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON values: models and dataclasses become objects."""
+    return to_jsonable_python(value, serialize_unknown=True)
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    return {name: getattr(value, name) for name in value.__slots__}

@@ -1,0 +1,254 @@
+"""A run's state: a deterministic fold over its events, and what it answers to an action.
+
+`apply` changes the state it is given and returns it: whoever folds owns the state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from crew_guard.core.actions import Action, ModelCall, Spawn
+from crew_guard.core.decisions import Stop
+from crew_guard.core.events import (
+    Admitted,
+    AgentMoved,
+    Event,
+    FellBack,
+    Judged,
+    Latched,
+    Queued,
+    Refused,
+    RunEnded,
+    RunStarted,
+    ScopeOpened,
+    Settled,
+    Side,
+    Status,
+    Via,
+)
+from crew_guard.core.limits import (
+    UNCAPPED,
+    Caps,
+    Ledger,
+    Shortfall,
+    Terms,
+    fit_model_call,
+    fit_usage,
+)
+from crew_guard.core.usage import NOTHING, ONE_TOOL_CALL, Usage
+
+_KINDS: dict[Side, str] = {"crew": "agent", "fallback": "node"}
+"""What an actor's scope is called: a workflow's node never meets the latch of an agent of its name."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenAction:
+    """An action that was admitted and is not settled yet."""
+
+    event: Admitted
+    scopes: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class RunState:
+    """What is known of a run after some prefix of its events."""
+
+    status: Status = "running"
+    via: Via | None = None
+    side: Side = "crew"
+    seq: int = 0
+    """The number of events folded."""
+    ledgers: dict[str, Ledger] = field(default_factory=dict[str, Ledger])
+    latches: dict[str, Stop] = field(default_factory=dict[str, Stop])
+    open: dict[str, OpenAction] = field(default_factory=dict[str, OpenAction])
+    queued: dict[str, Queued] = field(default_factory=dict[str, Queued])
+    members: set[tuple[Side, str]] = field(default_factory=set[tuple[Side, str]])
+    """Identities that were counted against max_agents."""
+    steps_of: dict[str, str] = field(default_factory=dict[str, str])
+    """What each agent does at the moment, by name."""
+    verdicts: list[Judged] = field(default_factory=list[Judged])
+    started: RunStarted | None = None
+    fell_back: FellBack | None = None
+    ended: RunEnded | None = None
+    overshoot: Usage = NOTHING
+    unreported: int = 0
+    """Model calls whose provider named no usage."""
+
+    def used(self, scope: str = "run") -> Usage:
+        """What a scope has used so far; nothing for an unknown one."""
+        ledger = self.ledgers.get(scope)
+        return ledger.used.usage() if ledger else NOTHING
+
+    def usage_by_agent(self) -> dict[str, Usage]:
+        """What each agent or node has used, by name."""
+        return {
+            name.partition(":")[2]: ledger.used.usage()
+            for name, ledger in self.ledgers.items()
+            if name.startswith(("agent:", "node:"))
+        }
+
+    def scopes(self, side: Side, agent: str, tool: str | None, parent: str | None) -> tuple[str, ...]:
+        """Every scope that an action is charged to, the outermost first."""
+        chain = ["run", side, f"{_KINDS[side]}:{agent}"]
+        if tool is not None:
+            chain.append(f"tool:{tool}")
+        while parent is not None and (holder := self.open.get(parent)):
+            chain += [scope for scope in holder.scopes if scope not in chain]
+            parent = holder.event.parent
+        return tuple(chain)
+
+    def actor_scope(self, agent: str) -> str:
+        """The scope of an agent, or of a workflow's node, on the side that runs now."""
+        return f"{_KINDS[self.side]}:{agent}"
+
+    def latch(self, scopes: Iterable[str]) -> tuple[str, Stop] | None:
+        """The first of these scopes that is stopped, with its stop."""
+        if self.latches:
+            for scope in scopes:
+                if stop := self.latches.get(scope):
+                    return scope, stop
+        return None
+
+    def ask(self, action: Action, scopes: tuple[str, ...], terms: Terms) -> Usage | Shortfall:
+        """What the action may reserve below every cap, or which cap is in the way."""
+        ledgers = [self.ledgers[scope] for scope in scopes if scope in self.ledgers]
+        newcomer = 0 if (self.side, action.agent) in self.members else 1
+        if isinstance(action, ModelCall):
+            wanted = terms.completion_default if action.max_tokens is None else action.max_tokens
+            least = action.min_tokens if action.min_tokens is not None else terms.completion_min
+            least = min(least, wanted) if action.clampable else wanted
+            return fit_model_call(ledgers, action, wanted, least, newcomer)
+        usage = Usage(agents=newcomer) if isinstance(action, Spawn) else ONE_TOOL_CALL
+        return fit_usage(ledgers, usage) or usage
+
+    def may_come_back(self, short: Shortfall, action_id: str, parent: str | None) -> bool:
+        """Whether waiting can help: others hold enough of this limit and are not held up themselves.
+
+        Steps and tool calls never come back. A reservation does not count while its holder waits,
+        or a part of it does: nobody waits for an ancestor, and two families never wait for each other.
+        """
+        if short.limit not in ("tokens", "nano_usd"):
+            return False
+        held_up = self._ancestors(parent)
+        for waiting in self.queued.values():
+            if waiting.action_id != action_id:
+                held_up |= self._ancestors(waiting.parent)
+        held = 0
+        for open_id, holder in self.open.items():
+            if open_id not in held_up and holder.event.kind == "model_call" and short.scope in holder.scopes:
+                reserved = holder.event.reserved
+                held += reserved.tokens if short.limit == "tokens" else reserved.nano_usd
+        return held >= short.missing
+
+    def _ancestors(self, parent: str | None) -> set[str]:
+        found: set[str] = set()
+        while parent is not None and parent not in found:
+            found.add(parent)
+            holder = self.open.get(parent)
+            parent = holder.event.parent if holder else None
+        return found
+
+
+def apply(state: RunState, event: Event) -> RunState:
+    """Fold one event into the state, which is changed and returned."""
+    state.seq = event.seq
+    if fold := _FOLDS.get(type(event)):
+        fold(state, event)
+    return state
+
+
+def replay(events: Iterable[Event]) -> RunState:
+    """The state after these events."""
+    state = RunState()
+    for event in events:
+        apply(state, event)
+    return state
+
+
+def _started(state: RunState, event: RunStarted) -> None:
+    state.started = event
+    _open_scope(state, "run", event.caps)
+    _open_scope(state, "crew", event.crew_caps)
+
+
+def _open_scope(state: RunState, scope: str, caps: Caps = UNCAPPED) -> Ledger:
+    ledger = state.ledgers.get(scope)
+    if ledger is None:
+        ledger = state.ledgers[scope] = Ledger(scope)
+    if caps != UNCAPPED:
+        ledger.caps = caps
+    return ledger
+
+
+def _scope_opened(state: RunState, event: ScopeOpened) -> None:
+    _open_scope(state, event.scope, event.caps)
+
+
+def _queued(state: RunState, event: Queued) -> None:
+    state.queued[event.action_id] = event
+
+
+def _admitted(state: RunState, event: Admitted) -> None:
+    state.queued.pop(event.action_id, None)
+    tool = event.target if event.kind == "tool_call" else None
+    scopes = state.scopes(event.side, event.agent, tool, event.parent)
+    if event.reserved.agents:
+        state.members.add((event.side, event.agent))
+    for scope in scopes:
+        _open_scope(state, scope).reserved.add(event.reserved)
+    state.open[event.action_id] = OpenAction(event, scopes)
+
+
+def _refused(state: RunState, event: Refused) -> None:
+    state.queued.pop(event.action_id, None)
+
+
+def _settled(state: RunState, event: Settled) -> None:
+    opened = state.open.pop(event.action_id)
+    for scope in opened.scopes:
+        ledger = state.ledgers[scope]
+        ledger.reserved.add(opened.event.reserved, -1)
+        ledger.used.add(event.used)
+    if opened.event.kind == "model_call" and not event.reported and event.status in ("ok", "failed", "cancelled"):
+        state.unreported += 1
+    if event.overshoot != NOTHING:
+        state.overshoot += event.overshoot
+
+
+def _latched(state: RunState, event: Latched) -> None:
+    state.latches.setdefault(event.scope, event.stop)
+
+
+def _agent_moved(state: RunState, event: AgentMoved) -> None:
+    state.steps_of[event.agent] = event.step
+
+
+def _judged(state: RunState, event: Judged) -> None:
+    state.verdicts.append(event)
+
+
+def _fell_back(state: RunState, event: FellBack) -> None:
+    state.fell_back = event
+    state.side = "fallback"
+    _open_scope(state, "fallback")
+
+
+def _ended(state: RunState, event: RunEnded) -> None:
+    state.ended, state.status, state.via = event, event.status, event.via
+
+
+_FOLDS: dict[type[Any], Callable[[RunState, Any], None]] = {
+    RunStarted: _started,
+    ScopeOpened: _scope_opened,
+    Queued: _queued,
+    Admitted: _admitted,
+    Refused: _refused,
+    Settled: _settled,
+    Latched: _latched,
+    AgentMoved: _agent_moved,
+    Judged: _judged,
+    FellBack: _fell_back,
+    RunEnded: _ended,
+}

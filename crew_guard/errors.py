@@ -1,0 +1,137 @@
+"""Every exception of crew_guard.
+
+CrewGuardError
+├── ConfigError            a role or policy file is wrong: file, line, key, what was expected
+├── RefusedError           the guard said no; carries the Stop
+│   ├── LimitExceededError     a cap: limit, scope, cap, used, asked
+│   └── PolicyDeniedError      a rule of the policy
+├── ModelError             a provider failed: kind, status, whether it may be tried again
+├── RunFailedError         the run ended without a result
+│   ├── RuntimeFailedError     the crew's host failed, cause kept
+│   └── FallbackFailedError    the workflow failed, after the crew did
+├── StoreError             the journal can't be read or written
+│   ├── JournalConflictError   another supervisor owns this run
+│   └── ReplayError            the crew diverged from its journal
+└── MissingDependencyError (also ImportError)  names the extra to install
+
+No message of ours says what a host retries on: no status codes, none of its key words.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from crew_guard.core.decisions import Stop
+
+
+class CrewGuardError(Exception):
+    """The root of every exception that crew_guard raises on purpose."""
+
+
+class ConfigError(CrewGuardError):
+    """A file, an argument or a crew's definition is wrong."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        file: str | Path | None = None,
+        line: int | None = None,
+        key: str | None = None,
+    ) -> None:
+        self.file = str(file) if file is not None else None
+        self.line = line
+        self.key = key
+        place = ":".join(str(part) for part in (self.file, line) if part is not None)
+        super().__init__(": ".join(part for part in (place, key, message) if part))
+
+
+class RefusedError(CrewGuardError):
+    """The guard refused an action. The scope in `stop` answers the same from now on."""
+
+    def __init__(self, stop: Stop) -> None:
+        self.stop = stop
+        super().__init__(f"refused by crew_guard: {stop}")
+
+    def __reduce__(self) -> tuple[type[RefusedError], tuple[Stop]]:
+        return type(self), (self.stop,)
+
+
+class LimitExceededError(RefusedError):
+    """A cap left no room for the action."""
+
+
+class PolicyDeniedError(RefusedError):
+    """A rule of the policy forbids the action."""
+
+
+ModelFailure = Literal["rejected", "throttled", "unavailable", "unreachable", "broken", "malformed"]
+
+
+class ModelError(CrewGuardError):
+    """A provider did not answer as it should.
+
+    kind: rejected (a 4xx: trying again won't help), throttled (429), unavailable (5xx),
+    unreachable (no connection was made), broken (the answer stopped half way), malformed
+    (an answer that isn't one).
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        kind: ModelFailure,
+        status: int | None = None,
+        retry_after: float | None = None,
+        text: str = "",
+    ) -> None:
+        self.kind: ModelFailure = kind
+        self.status = status
+        self.retry_after = retry_after
+        """Seconds that the provider asked us to wait."""
+        self.text = text
+        """What had arrived when the answer broke."""
+        super().__init__(message)
+
+    @property
+    def charged(self) -> bool:
+        """Whether the provider may bill tokens for it."""
+        return self.kind in ("unavailable", "broken", "malformed")
+
+    @property
+    def retryable(self) -> bool:
+        """Whether another attempt may succeed."""
+        return self.kind != "rejected"
+
+
+class RunFailedError(CrewGuardError):
+    """The run ended without a result."""
+
+
+class RuntimeFailedError(RunFailedError):
+    """The crew's host raised an error of its own; it is the cause of this one."""
+
+
+class FallbackFailedError(RunFailedError):
+    """The workflow failed, after the crew did."""
+
+
+class StoreError(CrewGuardError):
+    """The journal can't be read or written. The message names the file and the way out."""
+
+
+class JournalConflictError(StoreError):
+    """Another supervisor writes this run's journal."""
+
+
+class ReplayError(StoreError):
+    """The crew diverged from its journal."""
+
+
+class MissingDependencyError(CrewGuardError, ImportError):
+    """A part of crew_guard needs a package that is not installed."""
+
+    def __init__(self, what: str, extra: str, hint: str = "") -> None:
+        self.extra = extra
+        super().__init__(f"{what} needs the extra {extra!r}: pip install 'crew-guard[{extra}]'{hint}")

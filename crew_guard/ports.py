@@ -1,0 +1,260 @@
+"""The doors between the rooms. Read this page first.
+
+A Runtime runs a crew and does nothing but through a Gate: admit, act, settle. A Model answers
+one request; a Workflow is the fixed path. A Store keeps the journal. An Observer is told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+from crew_guard.core.actions import Action, Grant, Outcome
+from crew_guard.core.events import AgentStep, Event
+from crew_guard.core.messages import JsonObject, Message, ModelReply, ModelRequest, ToolSpec
+from crew_guard.core.roles import Verdict
+from crew_guard.core.tools import Tool
+from crew_guard.core.usage import Rates
+
+
+@runtime_checkable
+class Model(Protocol):
+    """One model of one provider. `complete` is one attempt: it never retries by itself."""
+
+    @property
+    def name(self) -> str:
+        """provider:name, as policies know it."""
+        ...
+
+    @property
+    def rates(self) -> Rates | None:
+        """What it costs; None if nobody knows."""
+        ...
+
+    @property
+    def window(self) -> int | None:
+        """The longest prompt plus completion, in tokens; None if unknown."""
+        ...
+
+    @property
+    def streams(self) -> bool:
+        """Whether `complete` calls on_text as tokens arrive."""
+        ...
+
+    def bound(self, message: Message) -> int:
+        """An upper bound of one message's tokens, its overhead included; never 0."""
+        ...
+
+    def bound_request(self, tools: Sequence[ToolSpec], output_schema: JsonObject | None) -> int:
+        """An upper bound of what a request adds to its messages: tools, schema, framing."""
+        ...
+
+    async def complete(self, request: ModelRequest, max_tokens: int, on_text: Callable[[str], None]) -> ModelReply:
+        """Answer in at most max_tokens.
+
+        Raises:
+            ModelError: the provider failed
+        """
+        ...
+
+
+class Gate(Protocol):
+    """The one door: nothing acts but through it. Usable from any thread and any event loop."""
+
+    async def admit(self, action: Action) -> Grant:
+        """Reserve what the action may use, waiting for budget where some may come back.
+
+        Raises:
+            LimitExceededError, PolicyDeniedError: the action must not be carried out
+            StoreError: the journal could not be written
+        """
+        ...
+
+    def admit_blocking(self, action: Action) -> Grant:
+        """The same for a caller without an event loop: blocks its thread."""
+        ...
+
+    def settle(self, grant: Grant, outcome: Outcome) -> None:
+        """Swap the reservation for what was used. Exactly once for each grant; never blocks."""
+        ...
+
+    def progress(self) -> None:
+        """Something happened in an action under way, e.g. a token arrived: the run is not idle."""
+        ...
+
+    def moved(self, agent: str, task: str, step: AgentStep) -> None:
+        """An agent went on to another state of its loop."""
+        ...
+
+    def node(self, workflow: str, node: str, error: str | None = None) -> None:
+        """A workflow's node began (error is None), ended ("") or failed (what went wrong)."""
+        ...
+
+    def judged(self, agent: str, task: str, verdict: Verdict) -> None:
+        """A verifier gave its verdict."""
+        ...
+
+    async def call_model(self, agent: str, model: Model, request: ModelRequest, terms: CallTerms) -> ModelReply:
+        """Admit, call, settle, and try again where the provider failed; each attempt is a step.
+
+        Raises:
+            RefusedError: the guard said no
+            ModelError: the provider failed for good
+        """
+        ...
+
+    async def call_tool(self, agent: str, tool: Tool, arguments: str | Mapping[str, Any]) -> ToolResult:
+        """Admit, execute, settle. A tool's own failure is a result, not an exception.
+
+        Raises:
+            RefusedError: the guard said no; where only the tool is stopped the agent may go on
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class CallTerms:
+    """How long a completion may be, where the caller has a wish."""
+
+    max_tokens: int | None = None
+    min_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    """What came of one tool execution."""
+
+    text: str
+    """What the agent reads: the result, or what went wrong."""
+    value: Any = None
+    """The Python value, for callers that are not models."""
+    failed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeResult:
+    """What a runtime, or a workflow, made of the job."""
+
+    output: Any
+    outputs: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """By task or node name."""
+    partial: bool = False
+    """True where the work was not finished."""
+    reason: str = ""
+    """Why it was not finished, or why a verifier failed it."""
+
+
+class Runtime(Protocol):
+    """An engine that runs crews: our own, or a host framework."""
+
+    @property
+    def name(self) -> str:
+        """native, crewai, autogen, langgraph or llama-index."""
+        ...
+
+    def members(self) -> Sequence[str]:
+        """The identities that are known to take part before it runs."""
+        ...
+
+    async def run(self, inputs: Mapping[str, Any], gate: Gate) -> RuntimeResult:
+        """Do the job; every model call and tool call goes through the gate.
+
+        Cancelling this coroutine must end the work.
+        """
+        ...
+
+
+class Workflow(Protocol):
+    """A fixed path that does a crew's job without agents that decide."""
+
+    @property
+    def name(self) -> str: ...
+
+    async def run(self, inputs: Mapping[str, Any], gate: Gate) -> RuntimeResult:
+        """Do the job under the same gate."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """One line of the list of runs."""
+
+    run_id: str
+    crew: str
+    started: float
+    """Unix seconds."""
+    ended: float | None
+    status: str
+    """running, done, stopped, denied, failed; a run whose process died stays running."""
+
+
+class Store(Protocol):
+    """Keeps the journals of runs. Thread-safe; methods that return a Future never block."""
+
+    def begin(self, run_id: str, first: Event) -> Future[None]:
+        """Create a run's journal with its first event; done when it is on disk.
+
+        The future raises JournalConflictError where the run exists, StoreError where it can't be written.
+        """
+        ...
+
+    def append(self, run_id: str, events: Sequence[Event]) -> Future[None]:
+        """Append events in the order of calls; done when they, and all before, are on disk.
+
+        The future raises JournalConflictError where another writer has used one of their numbers.
+        """
+        ...
+
+    def read(self, run_id: str) -> Iterable[Event]:
+        """A run's events in order.
+
+        Raises:
+            StoreError: there is no such run, or its journal can't be read
+        """
+        ...
+
+    def runs(self, limit: int = 50) -> Sequence[RunSummary]:
+        """The latest runs, the newest first."""
+        ...
+
+    def find(self, prefix: str) -> str:
+        """The id of the one run that starts with this prefix.
+
+        Raises:
+            StoreError: none does, or several do
+        """
+        ...
+
+    def close(self) -> None:
+        """Flush, and let go of files and threads."""
+        ...
+
+
+class Observer(Protocol):
+    """Is told of every event, in order, after it counts. May look, may not veto."""
+
+    def __call__(self, run_id: str, event: Event) -> None: ...
+
+
+class Handle(Protocol):
+    """A scheduled call that can be taken back."""
+
+    def cancel(self) -> None: ...
+
+
+class Clock(Protocol):
+    """Time, so that tests can own it."""
+
+    def now(self) -> float:
+        """Unix seconds."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds that never go back."""
+        ...
+
+    def call_later(self, seconds: float, callback: Callable[[], None]) -> Handle:
+        """Call once after this many seconds, on any thread."""
+        ...

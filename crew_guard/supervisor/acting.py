@@ -1,0 +1,147 @@
+"""Acting through the gate: a model call with its attempts, a tool execution with its thread."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from crew_guard.core.actions import Grant, ModelCall, Outcome, ToolCall
+from crew_guard.core.messages import ModelReply, ModelRequest
+from crew_guard.core.tools import Tool, result_text
+from crew_guard.errors import ModelError, RefusedError
+from crew_guard.ports import CallTerms, Model, ToolResult
+from crew_guard.supervisor.gate import Gatekeeper, inside
+from crew_guard.supervisor.threads import in_thread
+
+_FIRST_PAUSE = 0.5
+_LONGEST_PAUSE = 30.0
+
+
+class RunGate(Gatekeeper):
+    """The Gate of ports.py: what a runtime and a workflow act through."""
+
+    async def call_model(self, agent: str, model: Model, request: ModelRequest, terms: CallTerms) -> ModelReply:
+        """See Gate.call_model."""
+        wanted = self._completion(model, request, terms)
+        last = self.policy.attempts
+        for attempt in range(1, last + 1):
+            grant = await self.admit(
+                ModelCall(
+                    agent,
+                    model.name,
+                    request.prompt_tokens,
+                    wanted,
+                    terms.min_tokens,
+                    model.rates,
+                    streams=model.streams,
+                    attempt=attempt,
+                )
+            )
+            try:
+                return await self._attempt(grant, model, request)
+            except ModelError as error:
+                if attempt == last or not error.retryable:
+                    raise
+                await self._pause(error, attempt)
+        raise AssertionError("attempts is at least 1")
+
+    def _completion(self, model: Model, request: ModelRequest, terms: CallTerms) -> int:
+        wanted = terms.max_tokens or self.policy.completion_default
+        if model.window is None:
+            return wanted
+        room = model.window - request.prompt_tokens
+        if room < 1:
+            raise ModelError(
+                f"the prompt of up to {request.prompt_tokens:,} tokens does not fit the window of {model.name}, "
+                f"{model.window:,} tokens",
+                kind="rejected",
+            )
+        return min(wanted, room)
+
+    async def _attempt(self, grant: Grant, model: Model, request: ModelRequest) -> ModelReply:
+        try:
+            reply = await model.complete(request, grant.max_tokens, self._on_text)
+        except ModelError as error:
+            status = "failed" if error.charged else "rejected"
+            self.settle(grant, Outcome(status, text=f"{error.text}\n{error}".strip()))
+            raise
+        except asyncio.CancelledError:
+            self.settle(grant, Outcome("cancelled"))
+            raise
+        except Exception as error:
+            self.settle(grant, Outcome("failed", text=f"{type(error).__name__}: {error}"))
+            raise ModelError(f"{model.name} raised {type(error).__name__}: {error}", kind="malformed") from error
+        asked = tuple((request.id, request.name, request.arguments) for request in reply.tool_requests)
+        self.settle(grant, Outcome("ok", reply.usage, reply.cache_written, reply.text, asked))
+        return reply
+
+    def _on_text(self, _text: str) -> None:
+        self.progress()
+
+    async def _pause(self, error: ModelError, attempt: int) -> None:
+        """Wait before the next attempt: as long as the provider asked, else twice as long each time."""
+        seconds = min(_FIRST_PAUSE * 2 ** (attempt - 1), _LONGEST_PAUSE)
+        if error.retry_after is not None:
+            seconds = max(0.0, error.retry_after)
+        over = asyncio.get_running_loop().create_future()
+        timer = self.clock.call_later(seconds, lambda: None if over.done() else over.set_result(None))
+        try:
+            await over
+        finally:
+            timer.cancel()
+
+    async def call_tool(self, agent: str, tool: Tool, arguments: str | Mapping[str, Any]) -> ToolResult:
+        """See Gate.call_tool. Arguments that don't fit are told to the agent, and start no execution."""
+        text = arguments if isinstance(arguments, str) else json.dumps(dict(arguments), default=str)
+        try:
+            values = tool.parse(text)
+        except ValueError as error:
+            return ToolResult(str(error), failed=True)
+        grant = await self.admit(ToolCall(agent, tool.name, text, tool.irreversible))
+        try:
+            with self.inside(grant):
+                result = await self._execute(tool, values)
+        except asyncio.CancelledError:
+            self.settle(grant, Outcome("cancelled"))
+            raise
+        except RefusedError as error:
+            self.settle(grant, Outcome("failed", text=str(error)))
+            raise
+        except BaseException as error:  # noqa: BLE001  whatever a tool raises, SystemExit included, is its agent's to read
+            result = ToolResult(f"{tool.name} failed: {type(error).__name__}: {error}"[:2000], failed=True)
+        self.settle(grant, Outcome("failed" if result.failed else "ok", text=result.text))
+        return result
+
+    async def _execute(self, tool: Tool, values: dict[str, Any]) -> ToolResult:
+        limits = self.policy.tools.limits.get(tool.name)
+        seconds = limits.max_seconds if limits else None
+        if seconds is None:
+            value = await _call(tool, values)
+        else:
+            deadline = asyncio.timeout(seconds)
+            try:
+                async with deadline:
+                    value = await _call(tool, values)
+            except TimeoutError:
+                if not deadline.expired():
+                    raise  # the tool's own
+                return ToolResult(f"{tool.name} was ended after {seconds:g} s, its max_seconds", failed=True)
+        return ToolResult(result_text(value, tool.max_result_chars), value)
+
+    @contextmanager
+    def inside(self, grant: Grant) -> Generator[None]:
+        """What happens here, on this task or thread, is a part of the granted action."""
+        token = inside.set((self, grant.action_id))
+        try:
+            yield
+        finally:
+            inside.reset(token)
+
+
+async def _call(tool: Tool, values: dict[str, Any]) -> Any:
+    if tool.is_async:
+        return await tool.function(**values)
+    return await in_thread(tool.function, **values)

@@ -1,0 +1,466 @@
+"""The gate of one run: reserve, clamp, settle, under one lock, from any thread.
+
+Every decision is taken by the pure core on the run's state, recorded as an event, and counts
+from then on. Nothing suspends while the lock is held: waits and flushes are futures.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import itertools
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from crew_guard.core.actions import Action, Grant, ModelCall, Outcome, ToolCall, charge, excess
+from crew_guard.core.decisions import Stop
+from crew_guard.core.events import (
+    Admitted,
+    AgentMoved,
+    AgentStep,
+    Event,
+    FellBack,
+    Judged,
+    Latched,
+    NodeFinished,
+    NodeStarted,
+    Queued,
+    Refused,
+    RunEnded,
+    ScopeOpened,
+    Settled,
+)
+from crew_guard.core.limits import POLICY_NAMES, UNCAPPED, Shortfall
+from crew_guard.core.policy import Policy, judge
+from crew_guard.core.roles import Verdict
+from crew_guard.core.run import RunState, apply
+from crew_guard.core.usage import NANO, Usage
+from crew_guard.errors import LimitExceededError, PolicyDeniedError, RefusedError, StoreError
+from crew_guard.ports import Clock, Store
+from crew_guard.supervisor.outbox import Outbox
+from crew_guard.supervisor.redaction import Redactor
+
+_RECORDED_REFUSALS = 10
+"""A host that asks for the same thing in a loop fills no journal: later refusals are only answered."""
+
+inside: contextvars.ContextVar[tuple[Gatekeeper, str] | None] = contextvars.ContextVar("crew_guardinside", default=None)
+"""The gate and the action that the current code is a part of: what it does is charged there too."""
+
+
+@dataclass(slots=True)
+class _Waiter:
+    """A model call in line for budget that others may give back."""
+
+    action_id: str
+    action: Action
+    scopes: tuple[str, ...]
+    short: Shortfall
+    answer: Future[Grant] = field(default_factory=Future[Grant])
+
+
+class Gatekeeper:
+    """Decides, records and keeps the ledger of one run. `Acting` makes it a full Gate."""
+
+    def __init__(self, run_id: str, policy: Policy, store: Store, clock: Clock, outbox: Outbox) -> None:
+        self.run_id = run_id
+        self.policy = policy
+        self.state = RunState()
+        self.clock = clock
+        self.redact = Redactor(())
+        self.last_progress = clock.monotonic()
+        self.on_latch: Callable[[str, Stop], None] = _nobody_listens
+        """Called without the lock, on the thread that ran into the stop."""
+        self._store = store
+        self._outbox = outbox
+        self._lock = threading.RLock()
+        self._ids = itertools.count(1)
+        self._terms = policy.terms
+        self._waiters: dict[str, _Waiter] = {}
+        self._known_scopes: dict[tuple[str, str, str], tuple[str, ...]] = {}
+        self._refusals: Counter[tuple[str, str, str, str]] = Counter()
+        self._news: list[tuple[str, Stop]] = []
+        self._flushed: Future[None] = Future()
+        self._flushed.set_result(None)
+        self._write_ahead = policy.durability == "write_ahead"
+
+    # The door
+
+    async def admit(self, action: Action) -> Grant:
+        """See Gate.admit."""
+        try:
+            ticket = self._enter(action)
+        except RefusedError:
+            # A host that catches this and asks again in a loop must not starve the deadline's timers.
+            await asyncio.sleep(0)
+            raise
+        if isinstance(ticket, _Waiter):
+            ticket = await self._wait(ticket)
+        flushed = self._flushed
+        if self._write_ahead and not flushed.done():
+            try:
+                await asyncio.wrap_future(flushed)
+            except asyncio.CancelledError:
+                self.settle(ticket, Outcome("withdrawn"))
+                raise
+            except StoreError:
+                pass  # told below, as for a flush that failed before we looked
+        self._check(flushed)
+        return ticket
+
+    def admit_blocking(self, action: Action) -> Grant:
+        """See Gate.admit_blocking."""
+        try:
+            ticket = self._enter(action)
+        except RefusedError:
+            time.sleep(0.0005)  # let other threads run: a host may ask again at once, and for ever
+            raise
+        grant = ticket.answer.result() if isinstance(ticket, _Waiter) else ticket
+        flushed = self._flushed
+        if self._write_ahead:
+            flushed.exception()
+        self._check(flushed)
+        return grant
+
+    def settle(self, grant: Grant, outcome: Outcome) -> None:
+        """See Gate.settle. After the run's end, or a deadline's, a late answer changes nothing."""
+        with self._lock:
+            if grant.action_id not in self.state.open:
+                return
+            now = self.clock.monotonic()
+            self.last_progress = now
+            used = charge(grant, outcome)
+            self._record(
+                Settled(
+                    self.state.seq + 1,
+                    self.clock.now(),
+                    grant.action_id,
+                    outcome.status,
+                    used,
+                    round(now - grant.started, 6),
+                    outcome.usage is not None or not isinstance(grant.action, ModelCall),
+                    excess(used, grant.reserved),
+                    self.redact(outcome.text),
+                    tuple((id_, name, self.redact(text)) for id_, name, text in outcome.tool_requests),
+                )
+            )
+            if self._waiters:
+                self._pump()
+            news = self._take_news()
+        self._tell(news)
+
+    def progress(self) -> None:
+        """See Gate.progress."""
+        self.last_progress = self.clock.monotonic()
+
+    @property
+    def waiting(self) -> bool:
+        """Whether somebody is in line for budget: that is wall clock, not idleness."""
+        return bool(self._waiters)
+
+    # What else is recorded
+
+    def record(self, event_type: Callable[..., Event], *values: Any) -> Future[None]:
+        """Append one event of this type; done when it is on disk."""
+        with self._lock:
+            self._record(event_type(self.state.seq + 1, self.clock.now(), *values))
+            flushed = self._flushed
+        self._outbox.drain()
+        return flushed
+
+    def begin(self, event_type: Callable[..., Event], *values: Any) -> Future[None]:
+        """Create the run's journal with its first event."""
+        with self._lock:
+            event = event_type(1, self.clock.now(), *values)
+            self._flushed = self._store.begin(self.run_id, event)
+            apply(self.state, event)
+            self._outbox.put(event)
+            return self._flushed
+
+    def moved(self, agent: str, task: str, step: AgentStep) -> None:
+        """See Gate.moved."""
+        self.record(AgentMoved, agent, task, step)
+
+    def node(self, workflow: str, node: str, error: str | None = None) -> None:
+        """See Gate.node."""
+        if error is None:
+            self.record(NodeStarted, workflow, node)
+        else:
+            self.record(NodeFinished, workflow, node, self.redact(error))
+
+    def judged(self, agent: str, task: str, verdict: Verdict) -> None:
+        """See Gate.judged."""
+        self.record(Judged, agent, task, verdict.passed, verdict.grade, self.redact(verdict.reason))
+
+    def fall_back(self, reason: str, stop: Stop | None) -> None:
+        """Hand the run to the sibling scope of its workflow."""
+        self.record(FellBack, self.redact(reason), stop)
+
+    def end(self, event: Callable[[int, float], RunEnded]) -> Future[None]:
+        """Close the run: nothing of it is admitted or settled afterwards."""
+        with self._lock:
+            if self.state.ended is None:
+                self._record(event(self.state.seq + 1, self.clock.now()))
+            return self._flushed
+
+    def stop(self, scope: str, stop: Stop) -> None:
+        """Latch a scope from outside: a deadline, a kill. Callable from any thread."""
+        with self._lock:
+            self._latch(scope, stop)
+            self._pump()
+            news = self._take_news()
+        self._tell(news)
+
+    def close_open(self, late: bool) -> tuple[str, ...]:
+        """Settle what is still in flight as cancelled, charged as reserved; name it if it is late."""
+        with self._lock:
+            names = tuple(f"{held.event.agent}/{held.event.target}" for held in self.state.open.values())
+            for action_id, held in list(self.state.open.items()):
+                began = held.event.at
+                seconds = round(max(0.0, self.clock.now() - began), 6)
+                self._record(
+                    Settled(
+                        self.state.seq + 1,
+                        self.clock.now(),
+                        action_id,
+                        "cancelled",
+                        held.event.reserved,
+                        seconds,
+                        held.event.kind != "model_call",
+                    )
+                )
+        return names if late else ()
+
+    # Under the lock
+
+    def _enter(self, action: Action) -> Grant | _Waiter:
+        with self._lock:
+            answer = self._decide(self._placed(action))
+            news = self._take_news()
+        self._tell(news)
+        if isinstance(answer, RefusedError):
+            raise answer
+        return answer
+
+    def _placed(self, action: Action) -> Action:
+        around = inside.get()
+        if around is None or around[0] is not self or action.parent is not None:
+            return action
+        return replace(action, parent=around[1])
+
+    def _decide(self, action: Action) -> Grant | _Waiter | RefusedError:
+        scopes = self._scopes(action)
+        if latched := self.state.latch(scopes):
+            return _refusal(latched[1])
+        try:
+            decision = judge(self.policy, action)
+        except Exception as error:  # noqa: BLE001  a policy that can't be evaluated ends the run
+            stop = Stop("failed", "run", detail=f"the policy could not be evaluated: {error}")
+            self._latch("run", stop)
+            return PolicyDeniedError(stop)
+        action_id = f"a{next(self._ids)}"
+        if decision.effect != "allow":
+            stop = Stop("denied", scopes[-1], decision.rule, detail=decision.reason)
+            return self._refuse(action_id, action, stop, latch=decision.effect == "halt")
+        answer = self.state.ask(action, scopes, self._terms)
+        if isinstance(answer, Usage):
+            if action.parent is not None or not self._behind(scopes):
+                return self._grant(action_id, action, answer)
+            answer = self._head_of(scopes)
+        elif not self.state.may_come_back(answer, action_id, action.parent):
+            return self._refuse(action_id, action, _stop_for(answer), latch=True)
+        return self._queue(_Waiter(action_id, action, scopes, answer))
+
+    def _scopes(self, action: Action) -> tuple[str, ...]:
+        tool = action.tool if isinstance(action, ToolCall) else None
+        key = (self.state.side, action.agent, tool or "")
+        known = self._known_scopes.get(key)
+        if known is None:
+            known = self._known_scopes[key] = self.state.scopes(self.state.side, action.agent, tool, None)
+            for scope in known[2:]:
+                caps = self.policy.caps_of(scope)
+                if caps != UNCAPPED and scope not in self.state.ledgers:
+                    self._record(ScopeOpened(self.state.seq + 1, self.clock.now(), scope, caps))
+        if action.parent is None:
+            return known
+        return self.state.scopes(self.state.side, action.agent, tool, action.parent)
+
+    def _grant(self, action_id: str, action: Action, reserved: Usage) -> Grant:
+        now = self.clock.monotonic()
+        self.last_progress = now
+        is_model_call = isinstance(action, ModelCall)
+        self._record(
+            Admitted(
+                self.state.seq + 1,
+                self.clock.now(),
+                action_id,
+                action.kind,
+                action.agent,
+                action.target,
+                self.state.side,
+                reserved,
+                self.redact(action.arguments) if isinstance(action, ToolCall) else "",
+                action.parent,
+                action.attempt if is_model_call else 1,
+                is_model_call and action.streams,
+            )
+        )
+        return Grant(action_id, action, reserved.output_tokens, reserved, now)
+
+    def _refuse(self, action_id: str, action: Action, stop: Stop, *, latch: bool) -> RefusedError:
+        key = (action.agent, action.target, stop.scope, stop.limit)
+        self._refusals[key] += 1
+        if self._refusals[key] <= _RECORDED_REFUSALS or action_id in self.state.queued:
+            self._record(
+                Refused(
+                    self.state.seq + 1,
+                    self.clock.now(),
+                    action_id,
+                    action.kind,
+                    action.agent,
+                    action.target,
+                    self.state.side,
+                    stop,
+                )
+            )
+        if latch and not stop.scope.startswith("tool:"):
+            # What the whole run has left may still be enough for the other side, which asks for itself.
+            self._latch(self.state.side if stop.scope == "run" else stop.scope, stop)
+            self._pump()
+        return _refusal(stop)
+
+    def _latch(self, scope: str, stop: Stop) -> None:
+        if scope in self.state.latches or self.state.ended is not None:
+            return
+        self._record(Latched(self.state.seq + 1, self.clock.now(), scope, stop))
+        self._news.append((scope, stop))
+
+    def _record(self, event: Event) -> None:
+        apply(self.state, event)
+        self._flushed = self._store.append(self.run_id, (event,))
+        self._outbox.put(event)
+
+    # Waiting in line, under the lock
+
+    def _queue(self, waiter: _Waiter) -> _Waiter | RefusedError | Grant:
+        action, short = waiter.action, waiter.short
+        waiter.answer.set_running_or_notify_cancel()  # from here on only we end it
+        self._waiters[waiter.action_id] = waiter
+        self._record(
+            Queued(
+                self.state.seq + 1,
+                self.clock.now(),
+                waiter.action_id,
+                action.kind,
+                action.agent,
+                action.target,
+                self.state.side,
+                short.scope,
+                short.limit,
+                action.parent,
+            )
+        )
+        self._pump()  # it may hold up what others were waiting for
+        return waiter
+
+    def _behind(self, scopes: tuple[str, ...]) -> bool:
+        return any(waiter.short.scope in scopes for waiter in self._waiters.values())
+
+    def _head_of(self, scopes: tuple[str, ...]) -> Shortfall:
+        return next(waiter.short for waiter in self._waiters.values() if waiter.short.scope in scopes)
+
+    def _pump(self) -> None:
+        """Answer everyone in line who can be answered now, first come first served."""
+        blocked: set[tuple[str, str]] = set()
+        for waiter in tuple(self._waiters.values()):
+            if waiter.action_id not in self._waiters:
+                continue  # answered by a refusal further up
+            if latched := self.state.latch(waiter.scopes):
+                self._answer(waiter, self._refuse(waiter.action_id, waiter.action, latched[1], latch=False))
+                continue
+            if (waiter.short.scope, waiter.short.limit) in blocked:
+                continue
+            found = self.state.ask(waiter.action, waiter.scopes, self._terms)
+            if isinstance(found, Usage):
+                self._answer(waiter, self._grant(waiter.action_id, waiter.action, found))
+            elif self.state.may_come_back(found, waiter.action_id, waiter.action.parent):
+                waiter.short = found
+                blocked.add((found.scope, found.limit))
+            else:
+                del self._waiters[waiter.action_id]
+                refusal = self._refuse(waiter.action_id, waiter.action, _stop_for(found), latch=True)
+                waiter.answer.set_exception(refusal)
+
+    def _answer(self, waiter: _Waiter, answer: Grant | RefusedError) -> None:
+        del self._waiters[waiter.action_id]
+        if isinstance(answer, Grant):
+            waiter.answer.set_result(answer)
+        else:
+            waiter.answer.set_exception(answer)
+
+    # Outside of the lock
+
+    async def _wait(self, waiter: _Waiter) -> Grant:
+        try:
+            return await asyncio.wrap_future(waiter.answer)
+        except asyncio.CancelledError:
+            self._leave(waiter)
+            raise
+
+    def _leave(self, waiter: _Waiter) -> None:
+        with self._lock:
+            if self._waiters.pop(waiter.action_id, None):
+                stop = Stop("cancelled", waiter.scopes[-1], detail="its caller stopped waiting for budget")
+                self._refuse(waiter.action_id, waiter.action, stop, latch=False)
+                self._pump()
+            news = self._take_news()
+        self._tell(news)
+        if waiter.answer.done() and waiter.answer.exception() is None:
+            self.settle(waiter.answer.result(), Outcome("withdrawn"))
+
+    def _check(self, flushed: Future[None]) -> None:
+        """Raise, and end the run for good, if what was recorded is known not to be on disk."""
+        if not flushed.done():
+            return
+        error = flushed.exception()
+        if error is None:
+            return
+        self.stop("run", Stop("failed", "run", detail=f"the journal can't be written: {error}"))
+        raise error
+
+    def _take_news(self) -> list[tuple[str, Stop]]:
+        news, self._news = self._news, []
+        return news
+
+    def _tell(self, news: list[tuple[str, Stop]]) -> None:
+        for scope, stop in news:
+            self.on_latch(scope, stop)
+        self._outbox.drain()
+
+
+def _nobody_listens(_scope: str, _stop: Stop) -> None:
+    pass
+
+
+def _refusal(stop: Stop) -> RefusedError:
+    return PolicyDeniedError(stop) if stop.reason == "denied" else LimitExceededError(stop)
+
+
+def _stop_for(short: Shortfall) -> Stop:
+    in_dollars = short.limit == "nano_usd"
+
+    def figure(value: int) -> float:
+        return value / NANO if in_dollars else value
+
+    return Stop(
+        "limit",
+        short.scope,
+        POLICY_NAMES[short.limit],
+        figure(short.cap),
+        figure(short.used + short.reserved),
+        figure(short.asked),
+    )

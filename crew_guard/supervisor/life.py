@@ -1,0 +1,318 @@
+"""One run's life: start, crew, deadlines, fallback, end. It reads latches, never a host's word."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from crew_guard.core.actions import Outcome, Spawn
+from crew_guard.core.decisions import Stop
+from crew_guard.core.events import RunEnded, RunStarted, ScopeOpened, Side, Status, Via
+from crew_guard.core.limits import NO_CAP, Caps
+from crew_guard.core.policy import Policy
+from crew_guard.core.result import Result, plain
+from crew_guard.core.run import RunState
+from crew_guard.errors import ModelError, RefusedError, StoreError
+from crew_guard.ports import Clock, Handle, Observer, Runtime, RuntimeResult, Store, Workflow
+from crew_guard.supervisor.acting import RunGate
+from crew_guard.supervisor.outbox import Outbox
+from crew_guard.supervisor.redaction import Redactor
+
+_GRACE_AFTER_A_LIMIT = 1.0
+"""Seconds that a stopped crew has to notice the refusal and hand over what it has."""
+_GRACE_AFTER_CANCEL = 0.02
+"""Seconds that cancelled work has to tidy up before the result goes out without it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Everything one run needs."""
+
+    run_id: str
+    crew: str
+    policy: Policy
+    runtime: Runtime
+    inputs: Mapping[str, Any]
+    fallback: Workflow | None
+    store: Store
+    observers: tuple[Observer, ...] = ()
+    secrets: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class _Finding:
+    """What became of the crew, or of the workflow."""
+
+    result: RuntimeResult | None = None
+    stop: Stop | None = None
+    error: str = ""
+
+    @property
+    def done(self) -> bool:
+        return self.stop is None and not self.error and self.result is not None and not self.result.partial
+
+    @property
+    def reason(self) -> str:
+        if self.stop is not None:
+            return str(self.stop)
+        return self.error or (self.result.reason if self.result else "") or "the crew gave no output"
+
+
+@dataclass(slots=True)
+class Life:
+    """Runs one job on the engine's loop. `gate.stop` may end it from any thread."""
+
+    job: Job
+    clock: Clock
+    gate: RunGate = field(init=False)
+    began: float = field(init=False)
+    _halted: asyncio.Event = field(init=False, default_factory=asyncio.Event)
+    _late: tuple[str, ...] = ()
+    _loop: asyncio.AbstractEventLoop | None = None
+
+    def __post_init__(self) -> None:
+        job = self.job
+        self.gate = RunGate(job.run_id, job.policy, job.store, self.clock, Outbox(job.run_id, job.observers))
+        self.gate.redact = Redactor(job.secrets)
+        self.gate.on_latch = self._on_latch
+        self.began = self.clock.monotonic()
+
+    async def live(self) -> Result:
+        """Run the crew, and the workflow where the crew did not do the job.
+
+        Raises:
+            StoreError: the journal can't be written
+        """
+        self._loop = asyncio.get_running_loop()
+        self.began = self.clock.monotonic()
+        await self._begin()
+        timers = self._set_deadlines()
+        try:
+            found = await self._crew()
+            via: Via | None = "crew"
+            reason = ""
+            if not found.done and self.job.fallback and not self._dead():
+                reason, first = found.reason, found
+                found, via = await self._workflow(self.job.fallback, first), "workflow"
+        finally:
+            for timer in timers:
+                timer.cancel()
+        return await self._finish(found, via if found.done else None, reason)
+
+    # Its parts, in order
+
+    async def _begin(self) -> None:
+        job, policy = self.job, self.job.policy
+        caps = policy.limits.caps()
+        crew_caps = caps.minus(policy.reserve.caps()) if job.fallback else caps
+        flushed = self.gate.begin(
+            RunStarted,
+            job.crew,
+            job.runtime.name,
+            f"{policy.name} {policy.hash[:12]}",
+            self.gate.redact.value(plain(dict(job.inputs))),
+            # Crew and workflow are each capped in size: the size of both together means nothing.
+            caps._replace(agents=NO_CAP),
+            crew_caps,
+            policy.limits.max_seconds,
+            policy.limits.max_idle_seconds,
+            tuple(job.runtime.members()),
+        )
+        await asyncio.wrap_future(flushed)
+
+    async def _crew(self) -> _Finding:
+        try:
+            for member in self.job.runtime.members():
+                self.gate.settle(await self.gate.admit(Spawn(member)), Outcome("ok"))
+        except RefusedError as error:
+            return _Finding(stop=error.stop)
+        return await self._watch(self.job.runtime.run(self.job.inputs, self.gate), "crew")
+
+    async def _workflow(self, workflow: Workflow, crew: _Finding) -> _Finding:
+        self._halted.clear()
+        self.gate.fall_back(crew.reason, crew.stop)
+        size = Caps(agents=self.job.policy.limits.caps().agents)
+        self.gate.record(ScopeOpened, "fallback", size)
+        found = await self._watch(workflow.run(self.job.inputs, self.gate), "fallback")
+        if not found.done:
+            if crew.stop is not None and found.stop is None:
+                found.stop = crew.stop
+            found.error = f"the crew: {crew.reason}; then the workflow {workflow.name}: {found.reason}"
+            if found.result is None:
+                found.result = crew.result
+        return found
+
+    async def _finish(self, found: _Finding, via: Via | None, fell_back: str) -> Result:
+        state, result = self.gate.state, found.result
+        status = _status(found)
+        output = result.output if result and found.done else None
+        stop = None if found.done else found.stop
+        late = self._late
+        shown = self.gate.redact.value(plain(output))
+        error = "" if found.done or status != "failed" else self.gate.redact(found.error or found.reason)
+        flushed = self.gate.end(lambda seq, at: RunEnded(seq, at, status, via, stop, error, shown, late))
+        await asyncio.wrap_future(flushed)
+        partial = None if found.done or result is None else (result.output or dict(result.outputs) or None)
+        return self._result(state, status, stop, output, via, fell_back, error, partial)
+
+    def abandon(self, stop: Stop) -> Result:
+        """End the run from another thread because its loop is blocked: the record, and a result, now."""
+        self.gate.stop("run", stop)
+        self._late = self.gate.close_open(late=True)
+        late = self._late
+        self.gate.end(lambda seq, at: RunEnded(seq, at, "stopped", None, stop, "", None, late))
+        return self._result(self.gate.state, "stopped", stop, None, None, "", "", None)
+
+    def _result(  # noqa: PLR0917  it assembles one value object
+        self,
+        state: RunState,
+        status: Status,
+        stop: Stop | None,
+        output: Any,
+        via: Via | None,
+        fell_back: str,
+        error: str,
+        partial: Any,
+    ) -> Result:
+        limits = self.job.policy.limits
+        return Result(
+            run_id=self.job.run_id,
+            status=status,
+            output=output,
+            via=via,
+            stopped=stop,
+            usage=state.used("run"),
+            agents=state.usage_by_agent(),
+            caps=limits.caps(),
+            fell_back=fell_back,
+            error=error,
+            partial=partial,
+            verdicts=tuple(state.verdicts),
+            overshoot=state.overshoot,
+            unreported=state.unreported,
+            late=self._late,
+            policy=self.job.policy.hash,
+            seconds=self.clock.monotonic() - self.began,
+            max_seconds=limits.max_seconds,
+        )
+
+    # Watching work, and ending it
+
+    async def _watch(self, work: Coroutine[Any, Any, RuntimeResult], side: Side) -> _Finding:
+        task = asyncio.ensure_future(work)
+        halted = asyncio.ensure_future(self._halted.wait())
+        try:
+            await asyncio.wait({task, halted}, return_when=asyncio.FIRST_COMPLETED)
+            if not task.done():
+                await self._end(task, self._stop_of(side))
+        except asyncio.CancelledError:
+            self.gate.stop("run", Stop("cancelled", "run", detail="the run was cancelled"))
+            await self._end(task, None)
+        finally:
+            halted.cancel()
+        self._late += self.gate.close_open(late=not task.done())
+        return self._finding(task, side)
+
+    async def _end(self, task: asyncio.Future[RuntimeResult], stop: Stop | None) -> None:
+        if stop is not None and stop.reason == "limit":
+            await asyncio.wait({task}, timeout=_GRACE_AFTER_A_LIMIT)
+        if not task.done():
+            task.cancel()
+            await asyncio.wait({task}, timeout=_GRACE_AFTER_CANCEL)
+
+    def _finding(self, task: asyncio.Future[RuntimeResult], side: Side) -> _Finding:
+        stop = self._stop_of(side)
+        if not task.done() or task.cancelled():
+            return _Finding(stop=stop or Stop("cancelled", side, detail="its work was cancelled"))
+        error = task.exception()
+        if error is None:
+            return _Finding(result=task.result(), stop=stop)
+        if isinstance(error, RefusedError):
+            return _Finding(stop=stop or error.stop)
+        if stop is not None:
+            return _Finding(stop=stop)
+        if isinstance(error, StoreError | ModelError):
+            return _Finding(error=str(error))
+        return _Finding(error=f"{type(error).__name__}: {error}")
+
+    def _stop_of(self, side: Side) -> Stop | None:
+        """The stop that ended this side, wherever it was latched: the outermost first."""
+        latches = self.gate.state.latches
+        kind = "agent:" if side == "crew" else "node:"
+        inner = (stop for scope, stop in latches.items() if scope.startswith(kind))
+        return latches.get("run") or latches.get(side) or next(inner, None)
+
+    def _dead(self) -> bool:
+        return "run" in self.gate.state.latches
+
+    # Deadlines
+
+    def _on_latch(self, scope: str, _stop: Stop) -> None:
+        if scope in ("run", self.gate.state.side) and self._loop is not None:
+            self._loop.call_soon_threadsafe(self._halted.set)
+
+    def _set_deadlines(self) -> list[Handle]:
+        limits, kept_back = self.job.policy.limits, self.job.policy.reserve.seconds
+        timers: list[Handle] = []
+        if limits.max_seconds is not None:
+            timers.append(self._deadline("run", limits.max_seconds))
+            if self.job.fallback and kept_back:
+                timers.append(self._deadline("crew", max(0.0, limits.max_seconds - kept_back)))
+        if limits.max_idle_seconds is not None:
+            timers.append(_IdleTimer(self, limits.max_idle_seconds))
+        return timers
+
+    def _deadline(self, scope: Literal["run", "crew"], seconds: float) -> Handle:
+        def over() -> None:
+            elapsed = round(self.clock.monotonic() - self.began, 3)
+            self.gate.stop(scope, Stop("deadline", scope, "max_seconds", seconds, elapsed))
+
+        return self.clock.call_later(seconds, over)
+
+
+class _IdleTimer:
+    """Looks whether something happened, as seldom as it can."""
+
+    def __init__(self, life: Life, seconds: float) -> None:
+        self._life = life
+        self._seconds = seconds
+        self._handle = life.clock.call_later(seconds, self._look)
+
+    def cancel(self) -> None:
+        """Stop looking."""
+        self._handle.cancel()
+
+    def _look(self) -> None:
+        life = self._life
+        idle = life.clock.monotonic() - life.gate.last_progress
+        if self._waits_legitimately():
+            idle = 0.0
+        if idle >= self._seconds:
+            side = life.gate.state.side
+            stop = Stop("idle", side, "max_idle_seconds", self._seconds, round(idle, 3), detail=self._doing())
+            life.gate.stop(side, stop)
+            if side == "fallback":
+                return
+            life.gate.progress()
+            idle = 0.0
+        self._handle = life.clock.call_later(self._seconds - idle, self._look)
+
+    def _waits_legitimately(self) -> bool:
+        """In line for budget, or in a call that doesn't stream: its own deadline ends it."""
+        gate = self._life.gate
+        silent = (held.event for held in gate.state.open.values())
+        return gate.waiting or any(event.kind == "model_call" and not event.streams for event in silent)
+
+    def _doing(self) -> str:
+        held = [f"{held.event.agent}/{held.event.target}" for held in self._life.gate.state.open.values()]
+        return f"in flight: {', '.join(held)}" if held else "nothing was in flight"
+
+
+def _status(found: _Finding) -> Status:
+    if found.done:
+        return "done"
+    if found.stop is None or found.stop.reason == "failed":
+        return "failed"
+    return "denied" if found.stop.reason == "denied" else "stopped"

@@ -1,0 +1,48 @@
+"""Events on their way to observers: in order, outside of the gate's lock, one thread at a time.
+
+An observer may look and may not veto: one that raises is told off in the log once, and is not
+called again in this run.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Sequence
+
+from loguru import logger
+
+from crew_guard.core.events import Event
+from crew_guard.ports import Observer
+
+
+class Outbox:
+    """One run's queue of events for its observers."""
+
+    def __init__(self, run_id: str, observers: Sequence[Observer]) -> None:
+        self._run_id = run_id
+        self._observers = list(observers)
+        self._events: deque[Event] = deque()
+        self._draining = threading.Lock()
+
+    def put(self, event: Event) -> None:
+        """Line an event up; the caller holds the gate's lock."""
+        if self._observers:
+            self._events.append(event)
+
+    def drain(self) -> None:
+        """Hand over what is lined up, unless another thread is at it."""
+        while self._events and self._draining.acquire(blocking=False):
+            try:
+                while self._events:
+                    self._hand_over(self._events.popleft())
+            finally:
+                self._draining.release()
+
+    def _hand_over(self, event: Event) -> None:
+        for observer in tuple(self._observers):
+            try:
+                observer(self._run_id, event)
+            except Exception as error:  # noqa: BLE001  an observer may not end a run
+                self._observers.remove(observer)
+                logger.opt(exception=error).warning("an observer of run {} raised and is left out", self._run_id)

@@ -1,0 +1,46 @@
+"""Secrets never reach the journal: known values, and what looks like a key, are replaced."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+_LOOKS_LIKE_A_KEY = re.compile(
+    r"\b(?:sk|pk|rk)-[A-Za-z0-9_-]{16,}|\bgh[pousr]_[A-Za-z0-9]{30,}|\bAKIA[0-9A-Z]{16}\b"
+    r"|\bxox[abpr]-[A-Za-z0-9-]{10,}|\bAIza[0-9A-Za-z_-]{35}|-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?-----END"
+)
+_HINTS = ("sk-", "pk-", "rk-", "gh", "AKIA", "xox", "AIza", "-----BEGIN")
+_SHOWN = "[redacted]"
+MAX_TEXT = 200_000
+"""Characters of one text that the journal keeps."""
+
+
+class Redactor:
+    """Replaces secrets in texts, and in the texts of JSON values."""
+
+    def __init__(self, secrets: Sequence[str]) -> None:
+        # The longest first: one secret may hold another.
+        self._secrets = tuple(sorted((secret for secret in set(secrets) if secret), key=len, reverse=True))
+
+    def __call__(self, text: str) -> str:
+        if not text:
+            return text
+        if len(text) > MAX_TEXT:
+            text = f"{text[:MAX_TEXT]}\n[cut: {len(text):,} characters in all]"
+        for secret in self._secrets:
+            if secret in text:
+                text = text.replace(secret, _SHOWN)
+        if any(hint in text for hint in _HINTS):
+            text = _LOOKS_LIKE_A_KEY.sub(_SHOWN, text)
+        return text
+
+    def value(self, value: Any) -> Any:
+        """A JSON value with every text in it, keys included, redacted."""
+        if isinstance(value, str):
+            return self(value)
+        if isinstance(value, dict):
+            return {self(str(key)): self.value(item) for key, item in value.items()}  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+        if isinstance(value, list | tuple):
+            return [self.value(item) for item in value]  # pyright: ignore[reportUnknownVariableType]
+        return value

@@ -1,0 +1,109 @@
+"""A run under way, seen from its caller's thread or loop: waiting for it, and not for ever.
+
+The caller waits with a deadline of its own, so that a loop that something blocks can't keep it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+from crew_guard.core.decisions import Stop
+from crew_guard.core.result import Result
+from crew_guard.errors import CrewGuardError
+from crew_guard.supervisor.life import Job, Life
+from crew_guard.supervisor.loop import EngineLoop, LoopClock, abandon, engine_loop
+
+_GRACE = 0.1
+"""Seconds after the deadline until a loop that doesn't answer is taken to be blocked."""
+_TIDY = 2.0
+"""Seconds that an interrupted run has to make its record whole."""
+
+
+def start(job: Job) -> Running:
+    """Start a run on the engine's loop.
+
+    Raises:
+        CrewGuardError: the caller is on that loop itself
+    """
+    engine = engine_loop()
+    life = Life(job, LoopClock(engine.loop))
+    return Running(life, engine.submit(life.live()), engine)
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A run under way: its life, and the future of its result."""
+
+    life: Life
+    future: Future[Result]
+    engine: EngineLoop
+
+    @property
+    def patience(self) -> float | None:
+        """Seconds until the loop must have answered."""
+        seconds = self.life.job.policy.limits.max_seconds
+        return None if seconds is None else seconds + _GRACE
+
+    def overdue(self) -> Result | None:
+        """The result, taken from here, where something blocks the engine's loop past the deadline."""
+        patience, clock = self.patience, self.life.clock
+        if patience is None or clock.monotonic() - self.life.began < patience or _answers(self.engine):
+            return None
+        abandon(self.engine)
+        elapsed = round(clock.monotonic() - self.life.began, 3)
+        cap = self.life.job.policy.limits.max_seconds
+        detail = "something blocks the event loop: an async tool or host that calls blocking code"
+        return self.life.abandon(Stop("deadline", "run", "max_seconds", cap, elapsed, detail=detail))
+
+    def interrupt(self) -> None:
+        """End the run because its caller goes away."""
+        self.life.gate.stop("run", Stop("cancelled", "run", detail="its caller was interrupted"))
+
+    def wait(self) -> Result:
+        """Block until the run has ended.
+
+        Raises:
+            CrewGuardError: called on the engine's loop, where nothing would ever end
+            KeyboardInterrupt: after the run was ended and its record made whole
+        """
+        if self.engine.owns_this_thread():
+            self.interrupt()
+            raise CrewGuardError("run() was called on the supervisor's own loop, from an async tool: use arun() there")
+        while True:
+            try:
+                return self.future.result(self.patience)
+            except TimeoutError:
+                if self.future.done():
+                    raise
+                if (result := self.overdue()) is not None:
+                    return result
+            except KeyboardInterrupt:
+                self.interrupt()
+                with contextlib.suppress(TimeoutError):
+                    self.future.result(_TIDY)
+                raise
+
+    async def result(self) -> Result:
+        """The same for async code; cancelling it ends the run."""
+        waiting = asyncio.wrap_future(self.future)
+        try:
+            while True:
+                done, _ = await asyncio.wait({waiting}, timeout=self.patience)
+                if done:
+                    return waiting.result()
+                if (result := self.overdue()) is not None:
+                    return result
+        except asyncio.CancelledError:
+            self.interrupt()
+            raise
+
+
+def _answers(engine: EngineLoop) -> bool:
+    """Whether the loop still turns: it gets 50 ms to say so."""
+    heard = threading.Event()
+    engine.loop.call_soon_threadsafe(heard.set)
+    return heard.wait(0.05)

@@ -1,0 +1,1 @@
+"""Fixed paths: graphs of nodes that do a job without an agent that decides what comes next."""

@@ -1,0 +1,119 @@
+"""The arithmetic of reserve and clamp."""
+
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crew_guard.core.actions import Grant, ModelCall, Outcome, charge, excess
+from crew_guard.core.limits import NO_CAP, Caps, Ledger, Limits, Shortfall, fit_model_call, fit_usage
+from crew_guard.core.usage import NANO, ONE_TOOL_CALL, Rate, Rates, Usage, cost, nano
+
+DOLLAR_A_TOKEN = Rates(Rate(NANO * 1_000_000), Rate(2 * NANO * 1_000_000))
+
+
+def call(prompt: int, rates: Rates | None = None) -> ModelCall:
+    return ModelCall("a", "m", prompt, rates=rates)
+
+
+def test_a_completion_is_clamped_to_what_the_tightest_scope_has_left() -> None:
+    """1,000 tokens left in one scope and 400 in another: 300 of prompt leave 100."""
+    wide, tight = Ledger("run", Caps(tokens=1000)), Ledger("agent:a", Caps(tokens=400))
+    assert fit_model_call([wide, tight], call(300), 4096, 50, 0) == Usage(1, 0, 300, 100)
+
+
+def test_a_call_whose_least_completion_does_not_fit_names_the_cap() -> None:
+    """The shortfall says what is missing, so that a person can raise the right cap."""
+    ledger = Ledger("run", Caps(tokens=400))
+    found = fit_model_call([ledger], call(300), 4096, 256, 0)
+    assert found == Shortfall("run", "tokens", 400, 0, 0, 556)
+    assert isinstance(found, Shortfall)
+    assert found.missing == 156
+
+
+def test_a_completion_is_clamped_by_money_too() -> None:
+    """$10 left, $1 a prompt token and $2 a completion token: 4 of prompt leave 3 of completion."""
+    ledger = Ledger("run", Caps(nano_usd=10 * NANO))
+    found = fit_model_call([ledger], call(4, DOLLAR_A_TOKEN), 100, 1, 0)
+    assert found == Usage(1, 0, 4, 3, 10 * NANO)
+
+
+def test_the_outermost_scope_answers_first() -> None:
+    """Both are short of steps; the run is named."""
+    ledgers = [Ledger("run", Caps(steps=0)), Ledger("crew", Caps(steps=0))]
+    found = fit_model_call(ledgers, call(1), 10, 1, 0)
+    assert isinstance(found, Shortfall)
+    assert (found.scope, found.limit) == ("run", "steps")
+
+
+def test_zero_is_a_limit_and_absent_is_none() -> None:
+    """A cap of 0 tool calls refuses the first one; no cap refuses none."""
+    assert fit_usage([Ledger("run", Caps(tool_calls=0))], ONE_TOOL_CALL) is not None
+    assert fit_usage([Ledger("run", Caps())], ONE_TOOL_CALL) is None
+    assert Limits(max_tool_calls=0).caps().tool_calls == 0
+    assert Limits().caps().tool_calls == NO_CAP
+
+
+def test_money_in_files_is_exact() -> None:
+    """0.1 dollars are 100,000,000 nano-dollars, however they are written."""
+    assert Limits(max_usd=Decimal("0.1")).caps().nano_usd == nano("0.1") == 100_000_000
+
+
+@given(
+    cap=st.integers(0, 20_000),
+    used=st.integers(0, 10_000),
+    reserved=st.integers(0, 10_000),
+    prompt=st.integers(1, 5_000),
+    wanted=st.integers(1, 5_000),
+    least=st.integers(1, 5_000),
+    usd=st.integers(0, 10**9),
+    rate=st.integers(0, 10**11),
+)
+def test_a_grant_never_passes_a_cap_and_is_never_shorter_than_needed(
+    cap: int, used: int, reserved: int, prompt: int, wanted: int, least: int, usd: int, rate: int
+) -> None:
+    """Whatever the numbers: granted means below every cap, refused means that the least didn't fit."""
+    least = min(least, wanted)
+    ledger = Ledger("run", Caps(tokens=cap, nano_usd=usd))
+    ledger.used.input_tokens, ledger.reserved.output_tokens = used, reserved
+    rates = Rates(Rate(rate), Rate(rate * 4))
+    found = fit_model_call([ledger], call(prompt, rates), wanted, least, 0)
+    if isinstance(found, Usage):
+        assert used + reserved + found.tokens <= cap
+        assert found.nano_usd <= usd
+        assert least <= found.output_tokens <= wanted
+    else:
+        least_cost = cost(prompt, rate) + cost(least, rate * 4)
+        assert used + reserved + prompt + least > cap or least_cost > usd
+
+
+@pytest.mark.parametrize(
+    ("outcome", "expected"),
+    [
+        (Outcome("ok", Usage(input_tokens=7, output_tokens=3)), Usage(1, 0, 7, 3)),
+        (Outcome("ok"), Usage(1, 0, 10, 20)),
+        (Outcome("rejected"), Usage(1)),
+        (Outcome("failed"), Usage(1, 0, 10, 20)),
+        (Outcome("cancelled"), Usage(1, 0, 10, 20)),
+        (Outcome("withdrawn"), Usage()),
+        (Outcome("failed", Usage(input_tokens=7, output_tokens=1)), Usage(1, 0, 7, 1)),
+    ],
+)
+def test_what_an_ending_costs(outcome: Outcome, expected: Usage) -> None:
+    """Usage as reported; a rejection is a step; whatever a provider may bill stays charged as reserved."""
+    grant = Grant("a1", call(10), 20, Usage(1, 0, 10, 20), 0.0)
+    assert charge(grant, outcome) == expected
+
+
+def test_what_is_billed_beyond_the_reservation_is_an_overshoot() -> None:
+    """5 tokens more than reserved are 5 tokens over; fewer are none."""
+    assert excess(Usage(1, 0, 10, 25), Usage(1, 0, 10, 20)) == Usage(output_tokens=5)
+    assert excess(Usage(1, 0, 10, 15), Usage(1, 0, 10, 20)) == Usage()
+
+
+def test_a_tiered_price_holds_for_the_whole_request() -> None:
+    """Above 200,000 prompt tokens the higher rate holds for every token of the request."""
+    rates = Rates(Rate(1_000_000, ((200_000, 2_000_000),)), Rate(0))
+    assert rates.price(Usage(input_tokens=200_000)) == 200_000
+    assert rates.price(Usage(input_tokens=200_001)) == 400_002
