@@ -68,9 +68,11 @@ class Supervisor:
     """Of an OpenAI-compatible server, for models named openai-compatible:NAME."""
     _live: dict[str, Running] = field(default_factory=dict[str, Running], init=False, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
+    _secrets: tuple[str, ...] = field(default=(), init=False, repr=False)
     _resolved: dict[str, Model] = field(default_factory=dict[str, Model], init=False, repr=False)
 
     def __post_init__(self) -> None:
+        self._secrets = config.secrets()
         if not isinstance(self.policy, Policy):
             self.policy = DEFAULT_POLICY if self.policy is None else config.load_policy(self.policy)
 
@@ -174,7 +176,7 @@ class Supervisor:
             fallback=fallback,
             store=self._store(),
             observers=tuple(self.observers),
-            secrets=config.secrets(),
+            secrets=self._secrets,
         )
 
     def _store(self) -> Store:

@@ -6,10 +6,13 @@ action that they let through is carried out, and are never changed afterwards.
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, cast
 
 from pydantic import TypeAdapter
+from pydantic_core import to_jsonable_python
 
 from crew_guard.core.actions import ActionKind, Ending
 from crew_guard.core.decisions import Stop
@@ -239,10 +242,61 @@ _ADAPTERS: dict[str, TypeAdapter[Any]] = {}
 EVENT_TYPES = {cls.__name__: cls for cls in _CLASSES}
 
 
+_OPEN_FIELDS = ("inputs", "output")
+"""What users fill with objects of their own."""
+_OPEN_EVENTS = frozenset({"RunStarted", "RunEnded"})
+_DEEPEST = 100
+"""Levels of a value that are kept: JSON readers give up at 200."""
+
+
 def encode(event: Event) -> tuple[str, bytes]:
-    """(the event's type, its fields as a JSON object)."""
+    """(the event's type, its fields as a JSON object). Never raises for what users put into an event.
+
+    What has no JSON becomes its text, or its type's name where even that fails; lone surrogates become "?".
+    """
     name = type(event).__name__
-    return name, _adapter(name).dump_json(event, exclude_defaults=True)
+    adapter = _adapter(name)
+    try:
+        body = adapter.dump_json(event, exclude_defaults=True)
+        if name in _OPEN_EVENTS:
+            # Some values are written that can't be read: too deep, or integers of thousands of digits.
+            adapter.validate_json(body)
+    except Exception:  # noqa: BLE001  objects of users raise what they like when they are looked at
+        body = _encode_odd(event, adapter)
+    return name, body
+
+
+def _encode_odd(event: Event, adapter: TypeAdapter[Any]) -> bytes:
+    fields = {name: getattr(event, name) for name in type(event).__slots__}
+    try:
+        body = _json({name: _plain(value) for name, value in fields.items()})
+        adapter.validate_json(body)
+    except Exception:  # noqa: BLE001  see above
+        for name in _OPEN_FIELDS:
+            if name in fields:
+                fields[name] = {"left out": f"<{type(fields[name]).__name__}>"}
+        body = _json({name: _plain(value) for name, value in fields.items()})
+    return body
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
+
+
+def _plain(value: Any, above: tuple[int, ...] = ()) -> Any:
+    """The value as JSON values, whatever it holds; cycles and what is too deep are cut."""
+    if id(value) in above or len(above) > _DEEPEST:
+        return f"<{type(value).__name__}>"
+    below = (*above, id(value))
+    if isinstance(value, Mapping):
+        entries = cast("Mapping[Any, Any]", value).items()
+        return {str(key): _plain(entry, below) for key, entry in entries}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(entry, below) for entry in cast("Iterable[Any]", value)]
+    try:
+        return to_jsonable_python(value, serialize_unknown=True, bytes_mode="base64", inf_nan_mode="null")
+    except Exception:  # noqa: BLE001  see above
+        return f"<{type(cast('object', value)).__name__}>"
 
 
 def decode(name: str, body: bytes | str) -> Event:

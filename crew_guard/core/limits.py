@@ -128,15 +128,24 @@ class Meter:
     nano_usd: int = 0
     cached_tokens: int = 0
 
-    def add(self, usage: Usage, sign: int = 1) -> None:
-        """Add a usage, or take it off with sign -1."""
-        self.agents += sign * usage.agents
-        self.steps += sign * usage.steps
-        self.tool_calls += sign * usage.tool_calls
-        self.input_tokens += sign * usage.input_tokens
-        self.output_tokens += sign * usage.output_tokens
-        self.nano_usd += sign * usage.nano_usd
-        self.cached_tokens += sign * usage.cached_tokens
+    def add(self, usage: Usage) -> None:
+        """Add a usage."""
+        self.agents += usage.agents
+        self.steps += usage.steps
+        self.tool_calls += usage.tool_calls
+        self.input_tokens += usage.input_tokens
+        self.output_tokens += usage.output_tokens
+        self.nano_usd += usage.nano_usd
+        self.cached_tokens += usage.cached_tokens
+
+    def take_off(self, usage: Usage) -> None:
+        """Take a usage off that was added before; nothing of it is cached."""
+        self.agents -= usage.agents
+        self.steps -= usage.steps
+        self.tool_calls -= usage.tool_calls
+        self.input_tokens -= usage.input_tokens
+        self.output_tokens -= usage.output_tokens
+        self.nano_usd -= usage.nano_usd
 
     def usage(self) -> Usage:
         """The total as a value."""
@@ -187,21 +196,19 @@ class Shortfall:
         return self.used + self.reserved + self.asked - self.cap
 
 
-def fit_usage(ledgers: Sequence[Ledger], usage: Usage) -> Shortfall | None:
-    """Whether a fixed amount fits below every cap, the outermost scope asked first."""
+def fit_tool_call(ledgers: Sequence[Ledger]) -> Shortfall | None:
+    """Whether one more tool call fits below every cap, the outermost scope asked first."""
     for ledger in ledgers:
-        caps = ledger.caps
-        if caps is UNCAPPED:
-            continue
-        for limit, asked in (
-            ("agents", usage.agents),
-            ("steps", usage.steps),
-            ("tool_calls", usage.tool_calls),
-            ("tokens", usage.tokens),
-            ("nano_usd", usage.nano_usd),
-        ):
-            if asked and ledger.room(limit) < asked:
-                return _short(ledger, limit, asked)
+        if ledger.used.tool_calls + ledger.reserved.tool_calls >= ledger.caps.tool_calls:
+            return _short(ledger, "tool_calls", 1)
+    return None
+
+
+def fit_agent(ledgers: Sequence[Ledger]) -> Shortfall | None:
+    """Whether one more agent fits below every cap, the outermost scope asked first."""
+    for ledger in ledgers:
+        if ledger.room("agents") < 1:
+            return _short(ledger, "agents", 1)
     return None
 
 
@@ -221,25 +228,24 @@ def fit_model_call(
     prompt, completion = call.prompt_tokens, wanted
     prompt_cost, output_rate, fixed = call.rates.bound(prompt) if call.rates else (0, 0, 0)
     for ledger in ledgers:
-        caps = ledger.caps
+        caps, used, held = ledger.caps, ledger.used, ledger.reserved
         if caps is UNCAPPED:
             continue
         if agents and ledger.room("agents") < agents:
             return _short(ledger, "agents", agents)
-        if ledger.room("steps") < 1:
+        if used.steps + held.steps >= caps.steps:
             return _short(ledger, "steps", 1)
-        if caps.tokens != NO_CAP:
-            room = ledger.room("tokens")
-            if room < prompt + least:
-                return _short(ledger, "tokens", prompt + least)
-            completion = min(completion, room - prompt)
-        if caps.nano_usd != NO_CAP and call.rates:
-            floor = prompt_cost + fixed + cost(least, output_rate)
-            room = ledger.room("nano_usd")
-            if room < floor:
-                return _short(ledger, "nano_usd", floor)
+        # Spelled out, not by room(): this is the hot path of every step.
+        taken = used.input_tokens + used.output_tokens + held.input_tokens + held.output_tokens
+        if caps.tokens < taken + prompt + least:
+            return _short(ledger, "tokens", prompt + least)
+        completion = min(completion, caps.tokens - taken - prompt)
+        if call.rates and caps.nano_usd != NO_CAP:
+            room = caps.nano_usd - used.nano_usd - held.nano_usd - prompt_cost - fixed
+            if room < cost(least, output_rate):
+                return _short(ledger, "nano_usd", prompt_cost + fixed + cost(least, output_rate))
             if output_rate:
-                completion = min(completion, (room - prompt_cost - fixed) * MILLION // output_rate)
+                completion = min(completion, room * MILLION // output_rate)
     return Usage(
         steps=1,
         input_tokens=prompt,

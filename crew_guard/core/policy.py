@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from decimal import Decimal
 from fnmatch import fnmatchcase
+from functools import cached_property
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -75,7 +76,7 @@ class Policy(_Section):
     durability: Literal["write_ahead", "relaxed"] = "write_ahead"
     """write_ahead flushes each admission to disk before it acts; relaxed flushes in the background."""
 
-    @property
+    @cached_property
     def hash(self) -> str:
         """SHA-256 of the policy's values, in hexadecimal: what a result names."""
         return hashlib.sha256(self.model_dump_json(exclude_defaults=True).encode()).hexdigest()
@@ -96,24 +97,23 @@ class Policy(_Section):
 
 def judge(policy: Policy, action: Action) -> Decision:
     """Whether the policy lets this action through, before any limit is looked at."""
-    match action:
-        case ToolCall(tool=name):
-            return _listed("tools", name, policy.tools.allow, policy.tools.deny)
-        case ModelCall(model=name, rates=rates):
-            decision = _listed("models", name, policy.models.allow, policy.models.deny)
-            if decision.effect == "allow" and rates is None and _capped_in_dollars(policy, action.agent):
-                return Decision(
-                    "deny",
-                    "max_usd",
-                    f"no price is known for {name}, and a dollar cap applies: give it one under prices: in the policy",
-                )
-            return decision
-        case _:
-            return ALLOWED
+    if isinstance(action, ToolCall):
+        return _listed("tools", action.tool, policy.tools.allow, policy.tools.deny)
+    if not isinstance(action, ModelCall):
+        return ALLOWED
+    decision = _listed("models", action.model, policy.models.allow, policy.models.deny)
+    if decision.effect == "allow" and action.rates is None and _capped_in_dollars(policy, action.agent):
+        return Decision(
+            "deny",
+            "max_usd",
+            f"no price is known for {action.model}, and a dollar cap applies: "
+            "give it one under prices: in the policy",
+        )
+    return decision
 
 
 def _listed(rule: str, name: str, allow: tuple[str, ...] | None, deny: tuple[str, ...]) -> Decision:
-    if any(fnmatchcase(name, pattern) for pattern in deny):
+    if deny and any(fnmatchcase(name, pattern) for pattern in deny):
         return Decision("deny", f"{rule}.deny", f"{name} is denied by the policy's {rule}.deny")
     if allow is not None and not any(fnmatchcase(name, pattern) for pattern in allow):
         allowed = ", ".join(allow) or "none"

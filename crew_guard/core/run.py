@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
-from crew_guard.core.actions import Action, ModelCall, Spawn
+from crew_guard.core.actions import Action, ModelCall, ToolCall
 from crew_guard.core.decisions import Stop
 from crew_guard.core.events import (
     Admitted,
@@ -34,8 +34,9 @@ from crew_guard.core.limits import (
     Ledger,
     Shortfall,
     Terms,
+    fit_agent,
     fit_model_call,
-    fit_usage,
+    fit_tool_call,
 )
 from crew_guard.core.usage import NOTHING, ONE_TOOL_CALL, Usage
 
@@ -43,8 +44,7 @@ _KINDS: dict[Side, str] = {"crew": "agent", "fallback": "node"}
 """What an actor's scope is called: a workflow's node never meets the latch of an agent of its name."""
 
 
-@dataclass(frozen=True, slots=True)
-class OpenAction:
+class OpenAction(NamedTuple):
     """An action that was admitted and is not settled yet."""
 
     event: Admitted
@@ -113,15 +113,16 @@ class RunState:
 
     def ask(self, action: Action, scopes: tuple[str, ...], terms: Terms) -> Usage | Shortfall:
         """What the action may reserve below every cap, or which cap is in the way."""
-        ledgers = [self.ledgers[scope] for scope in scopes if scope in self.ledgers]
+        ledgers = [ledger for scope in scopes if (ledger := self.ledgers.get(scope))]
         newcomer = 0 if (self.side, action.agent) in self.members else 1
         if isinstance(action, ModelCall):
             wanted = terms.completion_default if action.max_tokens is None else action.max_tokens
             least = action.min_tokens if action.min_tokens is not None else terms.completion_min
             least = min(least, wanted) if action.clampable else wanted
             return fit_model_call(ledgers, action, wanted, least, newcomer)
-        usage = Usage(agents=newcomer) if isinstance(action, Spawn) else ONE_TOOL_CALL
-        return fit_usage(ledgers, usage) or usage
+        if isinstance(action, ToolCall):
+            return fit_tool_call(ledgers) or ONE_TOOL_CALL
+        return (fit_agent(ledgers) if newcomer else None) or Usage(agents=newcomer)
 
     def may_come_back(self, short: Shortfall, action_id: str, parent: str | None) -> bool:
         """Whether waiting can help: others hold enough of this limit and are not held up themselves.
@@ -196,8 +197,13 @@ def _admitted(state: RunState, event: Admitted) -> None:
     scopes = state.scopes(event.side, event.agent, tool, event.parent)
     if event.reserved.agents:
         state.members.add((event.side, event.agent))
+    reserved = event.reserved
     for scope in scopes:
-        _open_scope(state, scope).reserved.add(event.reserved)
+        ledger = state.ledgers.get(scope) or _open_scope(state, scope)
+        if tool is None:
+            ledger.reserved.add(reserved)
+        else:
+            ledger.reserved.tool_calls += 1
     state.open[event.action_id] = OpenAction(event, scopes)
 
 
@@ -207,13 +213,14 @@ def _refused(state: RunState, event: Refused) -> None:
 
 def _settled(state: RunState, event: Settled) -> None:
     opened = state.open.pop(event.action_id)
+    reserved, used = opened.event.reserved, event.used
     for scope in opened.scopes:
         ledger = state.ledgers[scope]
-        ledger.reserved.add(opened.event.reserved, -1)
-        ledger.used.add(event.used)
+        ledger.reserved.take_off(reserved)
+        ledger.used.add(used)
     if opened.event.kind == "model_call" and not event.reported and event.status in ("ok", "failed", "cancelled"):
         state.unreported += 1
-    if event.overshoot != NOTHING:
+    if event.overshoot is not NOTHING and event.overshoot != NOTHING:
         state.overshoot += event.overshoot
 
 

@@ -93,7 +93,12 @@ class Rates:
 
     def bound(self, prompt_tokens: int) -> tuple[int, int, int]:
         """(prompt cost in nano-dollars, output rate, fixed cost): an upper bound before the call."""
-        worst = max(rate.at(prompt_tokens) for rate in (self.input, self.cached_input, self.cache_write) if rate)
+        if self is FREE:
+            return 0, 0, 0
+        worst = self.input.at(prompt_tokens)
+        for rate in (self.cached_input, self.cache_write):
+            if rate is not None:
+                worst = max(worst, rate.at(prompt_tokens))
         return cost(prompt_tokens, worst), self.output.at(prompt_tokens), self.request
 
     def price(self, usage: Usage, cache_written: int = 0) -> int:
@@ -103,6 +108,8 @@ class Rates:
             usage: the tokens that the provider reported
             cache_written: the part of its input tokens that was written to the provider's cache
         """
+        if self is FREE:
+            return 0
         prompt = usage.input_tokens
         cached = (self.cached_input or self.input).at(prompt)
         written = (self.cache_write or self.input).at(prompt)

@@ -14,7 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from crew_guard.core.actions import Action, Grant, ModelCall, Outcome, ToolCall, charge, excess
@@ -86,6 +86,7 @@ class Gatekeeper:
         self._news: list[tuple[str, Stop]] = []
         self._flushed: Future[None] = Future()
         self._flushed.set_result(None)
+        self._known_good = self._flushed
         self._write_ahead = policy.durability == "write_ahead"
 
     # The door
@@ -100,16 +101,10 @@ class Gatekeeper:
             raise
         if isinstance(ticket, _Waiter):
             ticket = await self._wait(ticket)
-        flushed = self._flushed
-        if self._write_ahead and not flushed.done():
-            try:
-                await asyncio.wrap_future(flushed)
-            except asyncio.CancelledError:
-                self.settle(ticket, Outcome("withdrawn"))
-                raise
-            except StoreError:
-                pass  # told below, as for a flush that failed before we looked
-        self._check(flushed)
+        if (flushed := self._flushed) is not self._known_good:
+            if self._write_ahead and not flushed.done():
+                await self._flush(ticket, flushed)
+            self._check(flushed)
         return ticket
 
     def admit_blocking(self, action: Action) -> Grant:
@@ -122,7 +117,7 @@ class Gatekeeper:
         grant = ticket.answer.result() if isinstance(ticket, _Waiter) else ticket
         flushed = self._flushed
         if self._write_ahead:
-            flushed.exception()
+            flushed.exception()  # waits, and doesn't raise
         self._check(flushed)
         return grant
 
@@ -145,7 +140,7 @@ class Gatekeeper:
                     outcome.usage is not None or not isinstance(grant.action, ModelCall),
                     excess(used, grant.reserved),
                     self.redact(outcome.text),
-                    tuple((id_, name, self.redact(text)) for id_, name, text in outcome.tool_requests),
+                    self._clean_requests(outcome.tool_requests),
                 )
             )
             if self._waiters:
@@ -250,7 +245,7 @@ class Gatekeeper:
         around = inside.get()
         if around is None or around[0] is not self or action.parent is not None:
             return action
-        return replace(action, parent=around[1])
+        return action._replace(parent=around[1])
 
     def _decide(self, action: Action) -> Grant | _Waiter | RefusedError:
         scopes = self._scopes(action)
@@ -333,6 +328,11 @@ class Gatekeeper:
             self._pump()
         return _refusal(stop)
 
+    def _clean_requests(self, requests: tuple[tuple[str, str, str], ...]) -> tuple[tuple[str, str, str], ...]:
+        if not requests:
+            return requests
+        return tuple([(id_, name, self.redact(arguments)) for id_, name, arguments in requests])
+
     def _latch(self, scope: str, stop: Stop) -> None:
         if scope in self.state.latches or self.state.ended is not None:
             return
@@ -404,6 +404,15 @@ class Gatekeeper:
 
     # Outside of the lock
 
+    async def _flush(self, grant: Grant, flushed: Future[None]) -> None:
+        try:
+            await asyncio.wrap_future(flushed)
+        except asyncio.CancelledError:
+            self.settle(grant, Outcome("withdrawn"))
+            raise
+        except StoreError:
+            pass  # told by _check, as for a flush that failed before we looked
+
     async def _wait(self, waiter: _Waiter) -> Grant:
         try:
             return await asyncio.wrap_future(waiter.answer)
@@ -428,6 +437,7 @@ class Gatekeeper:
             return
         error = flushed.exception()
         if error is None:
+            self._known_good = flushed
             return
         self.stop("run", Stop("failed", "run", detail=f"the journal can't be written: {error}"))
         raise error

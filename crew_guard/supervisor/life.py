@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Mapping
+from concurrent.futures import Future as ConcurrentFuture
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -68,7 +69,7 @@ class Life:
     clock: Clock
     gate: RunGate = field(init=False)
     began: float = field(init=False)
-    _halted: asyncio.Event = field(init=False, default_factory=asyncio.Event)
+    _halted: asyncio.Future[None] | None = field(init=False, default=None)
     _late: tuple[str, ...] = ()
     _loop: asyncio.AbstractEventLoop | None = None
 
@@ -120,7 +121,7 @@ class Life:
             policy.limits.max_idle_seconds,
             tuple(job.runtime.members()),
         )
-        await asyncio.wrap_future(flushed)
+        await _on_disk(flushed)
 
     async def _crew(self) -> _Finding:
         try:
@@ -131,7 +132,6 @@ class Life:
         return await self._watch(self.job.runtime.run(self.job.inputs, self.gate), "crew")
 
     async def _workflow(self, workflow: Workflow, crew: _Finding) -> _Finding:
-        self._halted.clear()
         self.gate.fall_back(crew.reason, crew.stop)
         size = Caps(agents=self.job.policy.limits.caps().agents)
         self.gate.record(ScopeOpened, "fallback", size)
@@ -153,7 +153,7 @@ class Life:
         shown = self.gate.redact.value(plain(output))
         error = "" if found.done or status != "failed" else self.gate.redact(found.error or found.reason)
         flushed = self.gate.end(lambda seq, at: RunEnded(seq, at, status, via, stop, error, shown, late))
-        await asyncio.wrap_future(flushed)
+        await _on_disk(flushed)
         partial = None if found.done or result is None else (result.output or dict(result.outputs) or None)
         return self._result(state, status, stop, output, via, fell_back, error, partial)
 
@@ -202,16 +202,16 @@ class Life:
 
     async def _watch(self, work: Coroutine[Any, Any, RuntimeResult], side: Side) -> _Finding:
         task = asyncio.ensure_future(work)
-        halted = asyncio.ensure_future(self._halted.wait())
+        self._halted = asyncio.get_running_loop().create_future()
+        if self._dead() or side in self.gate.state.latches:
+            self._halt()  # it was stopped before there was anything to end
         try:
-            await asyncio.wait({task, halted}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({task, self._halted}, return_when=asyncio.FIRST_COMPLETED)
             if not task.done():
                 await self._end(task, self._stop_of(side))
         except asyncio.CancelledError:
             self.gate.stop("run", Stop("cancelled", "run", detail="the run was cancelled"))
             await self._end(task, None)
-        finally:
-            halted.cancel()
         self._late += self.gate.close_open(late=not task.done())
         return self._finding(task, side)
 
@@ -251,7 +251,11 @@ class Life:
 
     def _on_latch(self, scope: str, _stop: Stop) -> None:
         if scope in ("run", self.gate.state.side) and self._loop is not None:
-            self._loop.call_soon_threadsafe(self._halted.set)
+            self._loop.call_soon_threadsafe(self._halt)
+
+    def _halt(self) -> None:
+        if self._halted is not None and not self._halted.done():
+            self._halted.set_result(None)
 
     def _set_deadlines(self) -> list[Handle]:
         limits, kept_back = self.job.policy.limits, self.job.policy.reserve.seconds
@@ -308,6 +312,13 @@ class _IdleTimer:
     def _doing(self) -> str:
         held = [f"{held.event.agent}/{held.event.target}" for held in self._life.gate.state.open.values()]
         return f"in flight: {', '.join(held)}" if held else "nothing was in flight"
+
+
+async def _on_disk(flushed: ConcurrentFuture[None]) -> None:
+    if flushed.done():
+        flushed.result()
+    else:
+        await asyncio.wrap_future(flushed)
 
 
 def _status(found: _Finding) -> Status:

@@ -10,10 +10,21 @@ _LOOKS_LIKE_A_KEY = re.compile(
     r"\b(?:sk|pk|rk)-[A-Za-z0-9_-]{16,}|\bgh[pousr]_[A-Za-z0-9]{30,}|\bAKIA[0-9A-Z]{16}\b"
     r"|\bxox[abpr]-[A-Za-z0-9-]{10,}|\bAIza[0-9A-Za-z_-]{35}|-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?-----END"
 )
-_HINTS = ("sk-", "pk-", "rk-", "gh", "AKIA", "xox", "AIza", "-----BEGIN")
 _SHOWN = "[redacted]"
 MAX_TEXT = 200_000
 """Characters of one text that the journal keeps."""
+
+
+def _hints_at_a_key(text: str) -> bool:
+    """A quick look that spares most texts the pattern."""
+    return (
+        "k-" in text
+        or "gh" in text
+        or "AKIA" in text
+        or "xox" in text
+        or "AIza" in text
+        or "-----BEGIN" in text
+    )
 
 
 class Redactor:
@@ -31,9 +42,7 @@ class Redactor:
         for secret in self._secrets:
             if secret in text:
                 text = text.replace(secret, _SHOWN)
-        if any(hint in text for hint in _HINTS):
-            text = _LOOKS_LIKE_A_KEY.sub(_SHOWN, text)
-        return text
+        return _LOOKS_LIKE_A_KEY.sub(_SHOWN, text) if _hints_at_a_key(text) else text
 
     def value(self, value: Any) -> Any:
         """A JSON value with every text in it, keys included, redacted."""

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crew_guard.core.actions import Grant, ModelCall, Outcome, charge, excess
-from crew_guard.core.limits import NO_CAP, Caps, Ledger, Limits, Shortfall, fit_model_call, fit_usage
-from crew_guard.core.usage import NANO, ONE_TOOL_CALL, Rate, Rates, Usage, cost, nano
+from crew_guard.core.limits import NO_CAP, Caps, Ledger, Limits, Shortfall, fit_model_call, fit_tool_call
+from crew_guard.core.usage import NANO, Rate, Rates, Usage, cost, nano
 
 DOLLAR_A_TOKEN = Rates(Rate(NANO * 1_000_000), Rate(2 * NANO * 1_000_000))
 
@@ -49,8 +49,8 @@ def test_the_outermost_scope_answers_first() -> None:
 
 def test_zero_is_a_limit_and_absent_is_none() -> None:
     """A cap of 0 tool calls refuses the first one; no cap refuses none."""
-    assert fit_usage([Ledger("run", Caps(tool_calls=0))], ONE_TOOL_CALL) is not None
-    assert fit_usage([Ledger("run", Caps())], ONE_TOOL_CALL) is None
+    assert fit_tool_call([Ledger("run", Caps(tool_calls=0))]) is not None
+    assert fit_tool_call([Ledger("run", Caps())]) is None
     assert Limits(max_tool_calls=0).caps().tool_calls == 0
     assert Limits().caps().tool_calls == NO_CAP
 
