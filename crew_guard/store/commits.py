@@ -1,0 +1,256 @@
+"""Groups of batches into one transaction. A batch that can't be written fails alone, and its run with it.
+
+A run whose batch failed takes no more events, so that a journal has no holes. Where the file or its
+disk fails, all who wait are told, and the next group begins with a new connection.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from crew_guard.core.events import Event, RunEnded, RunStarted, encode
+from crew_guard.errors import StoreError
+from crew_guard.store.database import Place, connect, patiently, prepare
+from crew_guard.store.faults import explain, is_busy, is_disk, is_taken
+from crew_guard.store.journals import after_failure, already_begun, never_begun, number_taken, out_of_order, storable
+
+_ROWS = 64
+"""Rows in one statement."""
+_INSERTS = [
+    "INSERT INTO events (run_id, seq, at, type, body) VALUES " + ", ".join(["(?, ?, ?, ?, ?)"] * rows)  # noqa: S608 - made of constants
+    for rows in range(1, _ROWS + 1)
+]
+_LOOK_SECONDS = 1.0
+"""How often to look whether the file is still where it was."""
+_BEGIN_RUN = "INSERT INTO runs (run_id, crew, runtime, policy, format, started, status) VALUES (?, ?, ?, ?, ?, ?, ?)"
+_HEAD = "SELECT (SELECT coalesce(max(seq), 0) FROM events WHERE events.run_id = runs.run_id) FROM runs WHERE run_id = ?"
+_END_RUN = "UPDATE runs SET ended = ?, status = ?, via = ? WHERE run_id = ?"
+
+
+@dataclass(slots=True)
+class Batch:
+    """What one call of `begin` or `append` asked for."""
+
+    run_id: str
+    events: Sequence[Event]
+    begins: bool = False
+    future: Future[None] = field(default_factory=Future[None])
+    rows: list[tuple[Any, ...]] = field(default_factory=list[tuple[Any, ...]])
+    """The events as rows of the table, once they are encoded."""
+    ended: RunEnded | None = None
+    resolved: bool = False
+
+    def resolve(self, error: StoreError | None = None) -> None:
+        """Tell the one who waits, unless they gave up; each gets an exception of their own."""
+        self.resolved = True
+        if not self.future.set_running_or_notify_cancel():
+            return
+        if error is None:
+            self.future.set_result(None)
+        else:
+            self.future.set_exception(type(error)(*error.args))
+
+
+class JournalFile:
+    """The writing side of a journal's file. Used by one thread at a time."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._name = str(place.path)
+        self._connection: sqlite3.Connection | None = None
+        self._inode = 0
+        self._look_again = 0.0
+        self._heads: dict[str, int] = {}
+        """The last number, written or about to be, of each run that is being written."""
+        self._failed: dict[str, StoreError] = {}
+        self._connected()
+
+    def write(self, group: Sequence[Batch]) -> None:
+        """Write a group and resolve its futures, whatever happens."""
+        staged: Sequence[Batch] = group
+        try:
+            connection = self._connected()
+            staged = [batch for batch in group if self._stage(connection, batch)]
+            if staged:
+                staged = self._commit(connection, staged)
+        except (sqlite3.Error, OSError, StoreError) as error:
+            self.fail(staged, explain(error, self._place.path, self._place.busy_seconds))
+            if not is_busy(error):
+                self.close()
+            return
+        for batch in staged:
+            if batch.ended:
+                self._heads.pop(batch.run_id, None)
+            batch.resolve()
+
+    def fail(self, batches: Iterable[Batch], error: StoreError) -> None:
+        """Fail those of these batches that are not resolved yet, and their runs for good."""
+        for batch in batches:
+            if not batch.resolved:
+                self._fail_run(batch.run_id, error)
+                batch.resolve(error)
+
+    def close(self) -> None:
+        """Let go of the file; the next group opens it again."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(sqlite3.Error):
+                connection.close()
+
+    def _connected(self) -> sqlite3.Connection:
+        if self._connection is not None:
+            if time.monotonic() < self._look_again or self._is_in_place():
+                return self._connection
+            for run_id in tuple(self._heads):
+                self._fail_run(run_id, StoreError(f"{self._name} was moved or deleted while runs were written to it"))
+            self.close()
+        if not self._is_in_place():
+            prepare(self._place)
+        self._connection = connect(self._place, patient=False)
+        self._inode = self._place.path.stat().st_ino
+        return self._connection
+
+    def _is_in_place(self) -> bool:
+        self._look_again = time.monotonic() + _LOOK_SECONDS
+        try:
+            return self._place.path.stat().st_ino == self._inode
+        except OSError:
+            return False
+
+    def _stage(self, connection: sqlite3.Connection, batch: Batch) -> bool:
+        """Encode a batch's events; whether they may follow what their run has. If not, the run fails."""
+        if batch.begins and batch.run_id in self._heads:
+            # Its owner is at work in this very process, and goes on.
+            batch.resolve(already_begun(batch.run_id, self._name))
+            return False
+        try:
+            self._heads[batch.run_id] = self._encode(connection, batch)
+        except Exception as error:
+            if is_disk(error):
+                raise
+            self.fail([batch], self._reason(batch, error))
+            return False
+        return True
+
+    def _encode(self, connection: sqlite3.Connection, batch: Batch) -> int:
+        """Make the events rows; the last one's number."""
+        run_id, last = batch.run_id, self._heads.get(batch.run_id)
+        if last is None:
+            last = self._first_head(connection, batch)
+        for event in batch.events:
+            if event.seq <= last:
+                raise out_of_order(run_id, event.seq, last, self._name)
+            last = event.seq
+            name, body = encode(event)
+            batch.rows.append((run_id, last, event.at, name, body.decode()))
+            if isinstance(event, RunEnded):
+                batch.ended = event
+        return last
+
+    def _first_head(self, connection: sqlite3.Connection, batch: Batch) -> int:
+        """The last number that is stored of a run that this process has not written yet."""
+        run_id = batch.run_id
+        if cause := self._failed.get(run_id):
+            raise after_failure(run_id, cause)
+        if batch.begins:
+            return 0
+        row = patiently(self._place.busy_seconds, lambda: connection.execute(_HEAD, (run_id,))).fetchone()
+        if row is None:
+            raise never_begun(run_id, self._name)
+        return row[0]
+
+    def _commit(self, connection: sqlite3.Connection, batches: Sequence[Batch]) -> Sequence[Batch]:
+        """Write batches in one transaction; those that were written, the others have failed."""
+        try:
+            if statement := _single_statement(batches):
+                # One statement is a transaction by itself, and a busy interpreter is waited for once.
+                self._patiently(connection, *statement)
+                return batches
+            self._patiently(connection, "BEGIN IMMEDIATE")
+            _insert(connection, batches)
+            connection.execute("COMMIT")
+        except Exception as error:
+            connection.rollback()
+            if is_disk(error):
+                raise
+        else:
+            return batches
+        self._patiently(connection, "BEGIN IMMEDIATE")
+        try:
+            written = [batch for batch in batches if self._try_alone(connection, batch)]
+            connection.execute("COMMIT")
+        except BaseException:
+            connection.rollback()
+            raise
+        return written
+
+    def _try_alone(self, connection: sqlite3.Connection, batch: Batch) -> bool:
+        if cause := self._failed.get(batch.run_id):
+            self.fail([batch], after_failure(batch.run_id, cause))
+            return False
+        connection.execute("SAVEPOINT batch")
+        try:
+            _insert(connection, [batch])
+        except Exception as error:
+            if is_disk(error):
+                raise
+            connection.execute("ROLLBACK TO batch")
+            connection.execute("RELEASE batch")
+            self.fail([batch], self._reason(batch, error))
+            return False
+        connection.execute("RELEASE batch")
+        return True
+
+    def _reason(self, batch: Batch, error: Exception) -> StoreError:
+        if isinstance(error, StoreError):
+            return error
+        if isinstance(error, sqlite3.IntegrityError) and is_taken(error):
+            return already_begun(batch.run_id, self._name) if batch.begins else number_taken(batch.run_id, self._name)
+        return StoreError(f"run {batch.run_id!r} could not be written to {self._name}: {type(error).__name__}: {error}")
+
+    def _patiently(self, connection: sqlite3.Connection, statement: str, values: Sequence[Any] = ()) -> None:
+        """Execute what takes the write lock, once the processes that have it let go."""
+        patiently(self._place.busy_seconds, lambda: connection.execute(statement, values))
+
+    def _fail_run(self, run_id: str, error: StoreError) -> None:
+        self._heads.pop(run_id, None)
+        self._failed.setdefault(run_id, error)
+
+
+def _insert(connection: sqlite3.Connection, batches: Sequence[Batch]) -> None:
+    for batch in batches:
+        if batch.begins:
+            connection.execute(_BEGIN_RUN, _run_row(batch.run_id, batch.events[0]))
+    rows = [row for batch in batches for row in batch.rows]
+    for start in range(0, len(rows), _ROWS):
+        connection.execute(*_insertion(rows[start : start + _ROWS]))
+    for batch in batches:
+        if end := batch.ended:
+            connection.execute(_END_RUN, (end.at, end.status, end.via, batch.run_id))
+
+
+def _single_statement(batches: Sequence[Batch]) -> tuple[str, Sequence[Any]] | None:
+    """The one statement that writes these batches, where one is enough."""
+    rows: list[tuple[Any, ...]] = []
+    for batch in batches:
+        if batch.begins or batch.ended:
+            return None
+        rows += batch.rows
+    return _insertion(rows) if 0 < len(rows) <= _ROWS else None
+
+
+def _insertion(rows: Sequence[tuple[Any, ...]]) -> tuple[str, Sequence[Any]]:
+    return _INSERTS[len(rows) - 1], rows[0] if len(rows) == 1 else [value for row in rows for value in row]
+
+
+def _run_row(run_id: str, first: Event) -> tuple[Any, ...]:
+    if not isinstance(first, RunStarted):
+        return run_id, "", "", "", 0, first.at, "running"
+    texts = (storable(text) for text in (first.crew, first.runtime, first.policy))
+    return run_id, *texts, first.format, first.at, "running"
