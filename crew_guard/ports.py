@@ -85,7 +85,7 @@ class Gate(Protocol):
         ...
 
     def moved(self, agent: str, task: str, step: AgentStep) -> None:
-        """An agent went on to another state of its loop."""
+        """An agent took up a task (think) or is done with it (finish); its actions tell the rest."""
         ...
 
     def node(self, workflow: str, node: str, error: str | None = None) -> None:
@@ -200,8 +200,13 @@ class Store(Protocol):
         """
         ...
 
-    def append(self, run_id: str, events: Sequence[Event]) -> Future[None]:
+    def append(self, run_id: str, events: Sequence[Event], within: float = 0.0) -> Future[None]:
         """Append events in the order of calls; done when they, and all before, are on disk.
+
+        Args:
+            run_id: a run that was begun
+            events: numbered on from the last one
+            within: seconds that they may wait for a commit with others, where nobody waits for them
 
         The future raises JournalConflictError where another writer has used one of their numbers.
         """

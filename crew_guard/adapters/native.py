@@ -25,6 +25,9 @@ _REPAIRS = 2
 """How often an agent may mend an answer that doesn't follow its task's output model."""
 
 
+_NOTHING_YET = ModelReply("")
+
+
 class UnfinishedError(Exception):
     """An agent's task ended without an answer that can be used. The text says why."""
 
@@ -99,22 +102,28 @@ class AgentLoop:
         overhead = self.model.bound_request(specs, schema)
         terms = CallTerms(self.agent.role.max_tokens, self.agent.role.completion_min)
         name = self.task.output.__name__ if self.task.output else "output"
-        while True:
-            self._move("think")
-            tokens = self.transcript.tokens + overhead
-            request = ModelRequest(self.transcript.messages, specs, schema, name, tokens)
-            reply = await self.gate.call_model(self.agent.name, self.model, request, terms)
-            self._say(Message("assistant", reply.text, reply.tool_requests))
-            if reply.tool_requests:
-                self._move("act")
+        self.gate.moved(self.agent.name, self.task.name, "think")
+        state: AgentStep = "think"
+        reply, results, output = _NOTHING_YET, [], None
+        while state != "finish":
+            if state == "think":
+                tokens = self.transcript.tokens + overhead
+                request = ModelRequest(self.transcript.messages, specs, schema, name, tokens)
+                reply = await self.gate.call_model(self.agent.name, self.model, request, terms)
+                self._say(Message("assistant", reply.text, reply.tool_requests))
+                if reply.tool_requests:
+                    state = "act"
+                elif (output := self._finish(reply)) is not None:
+                    state = "finish"
+            elif state == "act":
                 results = await self._act(reply.tool_requests, tools)
-                self._move("observe")
+                state = "observe"
+            else:
                 for message in results:
                     self._say(message)
-                continue
-            if (output := self._finish(reply)) is not None:
-                self._move("finish")
-                return output
+                state = "think"
+        self.gate.moved(self.agent.name, self.task.name, "finish")
+        return output
 
     def _brief(self, inputs: Mapping[str, Any], earlier: Mapping[str, Any]) -> None:
         role = self.agent.role
@@ -129,9 +138,6 @@ class AgentLoop:
 
     def _say(self, message: Message) -> None:
         self.transcript.append(message, self.model.bound(message))
-
-    def _move(self, step: AgentStep) -> None:
-        self.gate.moved(self.agent.name, self.task.name, step)
 
     async def _act(self, requests: tuple[ToolRequest, ...], tools: Mapping[str, Tool]) -> list[Message]:
         if len(requests) == 1:

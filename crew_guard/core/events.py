@@ -139,7 +139,7 @@ class Latched:
 
 @dataclass(frozen=True, slots=True)
 class AgentMoved:
-    """An agent went on to another state of its loop."""
+    """An agent took up a task, or finished it. What lies between is told by its actions."""
 
     seq: int
     at: float

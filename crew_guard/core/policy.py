@@ -106,8 +106,7 @@ def judge(policy: Policy, action: Action) -> Decision:
         return Decision(
             "deny",
             "max_usd",
-            f"no price is known for {action.model}, and a dollar cap applies: "
-            "give it one under prices: in the policy",
+            f"no price is known for {action.model}, and a dollar cap applies: give it one under prices: in the policy",
         )
     return decision
 

@@ -40,6 +40,7 @@ from crew_guard.core.limits import (
 )
 from crew_guard.core.usage import NOTHING, ONE_TOOL_CALL, Usage
 
+_BILLED = ("ok", "failed", "cancelled")
 _KINDS: dict[Side, str] = {"crew": "agent", "fallback": "node"}
 """What an actor's scope is called: a workflow's node never meets the latch of an agent of its name."""
 
@@ -67,7 +68,7 @@ class RunState:
     members: set[tuple[Side, str]] = field(default_factory=set[tuple[Side, str]])
     """Identities that were counted against max_agents."""
     steps_of: dict[str, str] = field(default_factory=dict[str, str])
-    """What each agent does at the moment, by name."""
+    """What each agent does at the moment, by name: its model calls are thinking, its tool calls acting."""
     verdicts: list[Judged] = field(default_factory=list[Judged])
     started: RunStarted | None = None
     fell_back: FellBack | None = None
@@ -204,6 +205,7 @@ def _admitted(state: RunState, event: Admitted) -> None:
             ledger.reserved.add(reserved)
         else:
             ledger.reserved.tool_calls += 1
+    state.steps_of[event.agent] = "think" if tool is None else "act"
     state.open[event.action_id] = OpenAction(event, scopes)
 
 
@@ -218,7 +220,9 @@ def _settled(state: RunState, event: Settled) -> None:
         ledger = state.ledgers[scope]
         ledger.reserved.take_off(reserved)
         ledger.used.add(used)
-    if opened.event.kind == "model_call" and not event.reported and event.status in ("ok", "failed", "cancelled"):
+    if opened.event.kind == "tool_call":
+        state.steps_of[opened.event.agent] = "observe"
+    elif not event.reported and opened.event.kind == "model_call" and event.status in _BILLED:
         state.unreported += 1
     if event.overshoot is not NOTHING and event.overshoot != NOTHING:
         state.overshoot += event.overshoot

@@ -40,6 +40,8 @@ class Batch:
     run_id: str
     events: Sequence[Event]
     begins: bool = False
+    within: float = 0.0
+    """Seconds that it may wait for others to share a commit with."""
     future: Future[None] = field(default_factory=Future[None])
     rows: list[tuple[Any, ...]] = field(default_factory=list[tuple[Any, ...]])
     """The events as rows of the table, once they are encoded."""

@@ -71,13 +71,13 @@ class SqliteStore:
         """
         return self._writer.submit(Batch(run_id, (first,), begins=True))
 
-    def append(self, run_id: str, events: Sequence[Event]) -> Future[None]:
+    def append(self, run_id: str, events: Sequence[Event], within: float = 0.0) -> Future[None]:
         """Append events in the order of calls; done when they, and all before, are on disk.
 
         The future raises JournalConflictError where an event's number is taken or not above the last one's,
         StoreError where it can't be written. After that every later append of this run fails too.
         """
-        return self._writer.submit(Batch(run_id, tuple(events)))
+        return self._writer.submit(Batch(run_id, tuple(events), within=within))
 
     def read(self, run_id: str) -> Iterator[Event]:
         """A run's events in order, read in chunks as they are asked for.

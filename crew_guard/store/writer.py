@@ -9,10 +9,15 @@ import threading
 from concurrent.futures import Future
 from contextlib import suppress
 from queue import Empty, SimpleQueue
+from time import monotonic
 
 from crew_guard.errors import StoreError
 from crew_guard.store.commits import Batch, JournalFile
 from crew_guard.store.database import Place
+
+
+LONGEST_DELAY = 1.0
+"""Seconds that a batch is kept back at the most, whatever its caller allows."""
 
 
 class GroupWriter:
@@ -49,15 +54,23 @@ class GroupWriter:
     def _work(self) -> None:
         more = True
         while more:
-            batch = self._queue.get()
-            group: list[Batch] = []
-            with suppress(Empty):
-                while batch is not None:
-                    group.append(batch)
-                    batch = self._queue.get_nowait()
-                more = False
+            group, more = self._next_group()
             self._write(group)
         self._file.close()
+
+    def _next_group(self) -> tuple[list[Batch], bool]:
+        """What goes into one commit, and whether more may come: all that is lined up once somebody is in a hurry."""
+        group: list[Batch] = []
+        batch = self._queue.get()
+        due = monotonic() + LONGEST_DELAY
+        with suppress(Empty):
+            while batch is not None:
+                group.append(batch)
+                due = min(due, monotonic() + batch.within) if batch.within else 0.0
+                left = due - monotonic()
+                batch = self._queue.get(timeout=left) if left > 0 else self._queue.get_nowait()
+            return group, False
+        return group, True
 
     def _write(self, group: list[Batch]) -> None:
         try:

@@ -45,6 +45,9 @@ from crew_guard.ports import Clock, Store
 from crew_guard.supervisor.outbox import Outbox
 from crew_guard.supervisor.redaction import Redactor
 
+_AWAITED = (Admitted, RunEnded)
+_SOON = 0.02
+"""Seconds until what nobody waits for is on disk."""
 _RECORDED_REFUSALS = 10
 """A host that asks for the same thing in a loop fills no journal: later refusals are only answered."""
 
@@ -341,7 +344,9 @@ class Gatekeeper:
 
     def _record(self, event: Event) -> None:
         apply(self.state, event)
-        self._flushed = self._store.append(self.run_id, (event,))
+        # Only an admission is waited for: what else happened goes to disk with the next one, or soon.
+        within = 0.0 if type(event) in _AWAITED else _SOON
+        self._flushed = self._store.append(self.run_id, (event,), within)
         self._outbox.put(event)
 
     # Waiting in line, under the lock

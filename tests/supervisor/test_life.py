@@ -505,9 +505,9 @@ def test_a_store_that_fails_ends_the_run() -> None:
     class Full(MemoryStore):
         full = False
 
-        def append(self, run_id: str, events: Any) -> Future[None]:
+        def append(self, run_id: str, events: Any, within: float = 0.0) -> Future[None]:
             if not self.full:
-                return super().append(run_id, events)
+                return super().append(run_id, events, within)
             failed: Future[None] = Future()
             failed.set_exception(StoreError("the disk is full"))
             return failed
