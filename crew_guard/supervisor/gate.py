@@ -9,50 +9,43 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import itertools
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from crew_guard.core.actions import Action, Grant, ModelCall, Outcome, ToolCall, charge, excess
 from crew_guard.core.decisions import Stop
 from crew_guard.core.events import (
     Admitted,
-    AgentMoved,
-    AgentStep,
-    Event,
-    FellBack,
-    Judged,
-    Latched,
-    NodeFinished,
-    NodeStarted,
     Queued,
     Refused,
-    RunEnded,
     ScopeOpened,
     Settled,
 )
 from crew_guard.core.limits import POLICY_NAMES, UNCAPPED, Shortfall
 from crew_guard.core.policy import Policy, judge
-from crew_guard.core.roles import Verdict
-from crew_guard.core.run import RunState, apply
 from crew_guard.core.usage import NANO, Usage
 from crew_guard.errors import LimitExceededError, PolicyDeniedError, RefusedError, StoreError
 from crew_guard.ports import Clock, Store
 from crew_guard.supervisor.outbox import Outbox
-from crew_guard.supervisor.redaction import Redactor
+from crew_guard.supervisor.recording import Recorder
 
-_AWAITED = (Admitted, RunEnded)
-_SOON = 0.02
-"""Seconds until what nobody waits for is on disk."""
 _RECORDED_REFUSALS = 10
 """A host that asks for the same thing in a loop fills no journal: later refusals are only answered."""
 
-inside: contextvars.ContextVar[tuple[Gatekeeper, str] | None] = contextvars.ContextVar("crew_guardinside", default=None)
+inside: contextvars.ContextVar[tuple[Gatekeeper, str] | None] = contextvars.ContextVar(
+    "crew_guard_inside", default=None
+)
 """The gate and the action that the current code is a part of: what it does is charged there too."""
+
+
+class _Ticket(NamedTuple):
+    """An admission, and when it is on disk."""
+
+    grant: Grant
+    flushed: Future[None]
 
 
 @dataclass(slots=True)
@@ -63,33 +56,21 @@ class _Waiter:
     action: Action
     scopes: tuple[str, ...]
     short: Shortfall
-    answer: Future[Grant] = field(default_factory=Future[Grant])
+    answer: Future[_Ticket] = field(default_factory=Future[Any])
 
 
-class Gatekeeper:
-    """Decides, records and keeps the ledger of one run. `Acting` makes it a full Gate."""
+class Gatekeeper(Recorder):
+    """Decides and keeps the ledger of one run. RunGate makes it a full Gate."""
 
     def __init__(self, run_id: str, policy: Policy, store: Store, clock: Clock, outbox: Outbox) -> None:
-        self.run_id = run_id
-        self.policy = policy
-        self.state = RunState()
-        self.clock = clock
-        self.redact = Redactor(())
-        self.last_progress = clock.monotonic()
-        self.on_latch: Callable[[str, Stop], None] = _nobody_listens
-        """Called without the lock, on the thread that ran into the stop."""
-        self._store = store
-        self._outbox = outbox
-        self._lock = threading.RLock()
+        super().__init__(run_id, policy, store, clock, outbox)
         self._ids = itertools.count(1)
         self._terms = policy.terms
         self._waiters: dict[str, _Waiter] = {}
         self._known_scopes: dict[tuple[str, str, str], tuple[str, ...]] = {}
         self._refusals: Counter[tuple[str, str, str, str]] = Counter()
-        self._news: list[tuple[str, Stop]] = []
-        self._flushed: Future[None] = Future()
-        self._flushed.set_result(None)
-        self._known_good = self._flushed
+        self._known_good: Future[None] | None = None
+        """A flush that was seen to succeed: the store in memory hands out the same one each time."""
         self._write_ahead = policy.durability == "write_ahead"
 
     # The door
@@ -104,11 +85,12 @@ class Gatekeeper:
             raise
         if isinstance(ticket, _Waiter):
             ticket = await self._wait(ticket)
-        if (flushed := self._flushed) is not self._known_good:
+        grant, flushed = ticket
+        if flushed is not self._known_good:
             if self._write_ahead and not flushed.done():
-                await self._flush(ticket, flushed)
+                await self._flush(grant, flushed)
             self._check(flushed)
-        return ticket
+        return grant
 
     def admit_blocking(self, action: Action) -> Grant:
         """See Gate.admit_blocking."""
@@ -117,8 +99,7 @@ class Gatekeeper:
         except RefusedError:
             time.sleep(0.0005)  # let other threads run: a host may ask again at once, and for ever
             raise
-        grant = ticket.answer.result() if isinstance(ticket, _Waiter) else ticket
-        flushed = self._flushed
+        grant, flushed = ticket.answer.result() if isinstance(ticket, _Waiter) else ticket
         if self._write_ahead:
             flushed.exception()  # waits, and doesn't raise
         self._check(flushed)
@@ -132,78 +113,26 @@ class Gatekeeper:
             now = self.clock.monotonic()
             self.last_progress = now
             used = charge(grant, outcome)
-            self._record(
-                Settled(
-                    self.state.seq + 1,
-                    self.clock.now(),
-                    grant.action_id,
-                    outcome.status,
-                    used,
-                    round(now - grant.started, 6),
-                    outcome.usage is not None or not isinstance(grant.action, ModelCall),
-                    excess(used, grant.reserved),
-                    self.redact(outcome.text),
-                    self._clean_requests(outcome.tool_requests),
-                )
+            self._note(
+                Settled,
+                grant.action_id,
+                outcome.status,
+                used,
+                round(now - grant.started, 6),
+                outcome.usage is not None or not isinstance(grant.action, ModelCall),
+                excess(used, grant.reserved),
+                self.redact(outcome.text),
+                self._clean_requests(outcome.tool_requests),
             )
             if self._waiters:
                 self._pump()
             news = self._take_news()
         self._tell(news)
 
-    def progress(self) -> None:
-        """See Gate.progress."""
-        self.last_progress = self.clock.monotonic()
-
     @property
     def waiting(self) -> bool:
         """Whether somebody is in line for budget: that is wall clock, not idleness."""
         return bool(self._waiters)
-
-    # What else is recorded
-
-    def record(self, event_type: Callable[..., Event], *values: Any) -> Future[None]:
-        """Append one event of this type; done when it is on disk."""
-        with self._lock:
-            self._record(event_type(self.state.seq + 1, self.clock.now(), *values))
-            flushed = self._flushed
-        self._outbox.drain()
-        return flushed
-
-    def begin(self, event_type: Callable[..., Event], *values: Any) -> Future[None]:
-        """Create the run's journal with its first event."""
-        with self._lock:
-            event = event_type(1, self.clock.now(), *values)
-            self._flushed = self._store.begin(self.run_id, event)
-            apply(self.state, event)
-            self._outbox.put(event)
-            return self._flushed
-
-    def moved(self, agent: str, task: str, step: AgentStep) -> None:
-        """See Gate.moved."""
-        self.record(AgentMoved, agent, task, step)
-
-    def node(self, workflow: str, node: str, error: str | None = None) -> None:
-        """See Gate.node."""
-        if error is None:
-            self.record(NodeStarted, workflow, node)
-        else:
-            self.record(NodeFinished, workflow, node, self.redact(error))
-
-    def judged(self, agent: str, task: str, verdict: Verdict) -> None:
-        """See Gate.judged."""
-        self.record(Judged, agent, task, verdict.passed, verdict.grade, self.redact(verdict.reason))
-
-    def fall_back(self, reason: str, stop: Stop | None) -> None:
-        """Hand the run to the sibling scope of its workflow."""
-        self.record(FellBack, self.redact(reason), stop)
-
-    def end(self, event: Callable[[int, float], RunEnded]) -> Future[None]:
-        """Close the run: nothing of it is admitted or settled afterwards."""
-        with self._lock:
-            if self.state.ended is None:
-                self._record(event(self.state.seq + 1, self.clock.now()))
-            return self._flushed
 
     def stop(self, scope: str, stop: Stop) -> None:
         """Latch a scope from outside: a deadline, a kill. Callable from any thread."""
@@ -220,22 +149,19 @@ class Gatekeeper:
             for action_id, held in list(self.state.open.items()):
                 began = held.event.at
                 seconds = round(max(0.0, self.clock.now() - began), 6)
-                self._record(
-                    Settled(
-                        self.state.seq + 1,
-                        self.clock.now(),
-                        action_id,
-                        "cancelled",
-                        held.event.reserved,
-                        seconds,
-                        held.event.kind != "model_call",
-                    )
+                self._note(
+                    Settled,
+                    action_id,
+                    "cancelled",
+                    held.event.reserved,
+                    seconds,
+                    held.event.kind != "model_call",
                 )
         return names if late else ()
 
     # Under the lock
 
-    def _enter(self, action: Action) -> Grant | _Waiter:
+    def _enter(self, action: Action) -> _Ticket | _Waiter:
         with self._lock:
             answer = self._decide(self._placed(action))
             news = self._take_news()
@@ -250,7 +176,7 @@ class Gatekeeper:
             return action
         return action._replace(parent=around[1])
 
-    def _decide(self, action: Action) -> Grant | _Waiter | RefusedError:
+    def _decide(self, action: Action) -> _Ticket | _Waiter | RefusedError:
         scopes = self._scopes(action)
         if latched := self.state.latch(scopes):
             return _refusal(latched[1])
@@ -282,48 +208,42 @@ class Gatekeeper:
             for scope in known[2:]:
                 caps = self.policy.caps_of(scope)
                 if caps != UNCAPPED and scope not in self.state.ledgers:
-                    self._record(ScopeOpened(self.state.seq + 1, self.clock.now(), scope, caps))
+                    self._note(ScopeOpened, scope, caps)
         if action.parent is None:
             return known
         return self.state.scopes(self.state.side, action.agent, tool, action.parent)
 
-    def _grant(self, action_id: str, action: Action, reserved: Usage) -> Grant:
+    def _grant(self, action_id: str, action: Action, reserved: Usage) -> _Ticket:
         now = self.clock.monotonic()
         self.last_progress = now
         is_model_call = isinstance(action, ModelCall)
-        self._record(
-            Admitted(
-                self.state.seq + 1,
-                self.clock.now(),
-                action_id,
-                action.kind,
-                action.agent,
-                action.target,
-                self.state.side,
-                reserved,
-                self.redact(action.arguments) if isinstance(action, ToolCall) else "",
-                action.parent,
-                action.attempt if is_model_call else 1,
-                is_model_call and action.streams,
-            )
+        flushed = self._note(
+            Admitted,
+            action_id,
+            action.kind,
+            action.agent,
+            action.target,
+            self.state.side,
+            reserved,
+            self.redact(action.arguments) if isinstance(action, ToolCall) else "",
+            action.parent,
+            action.attempt if is_model_call else 1,
+            is_model_call and action.streams,
         )
-        return Grant(action_id, action, reserved.output_tokens, reserved, now)
+        return _Ticket(Grant(action_id, action, reserved.output_tokens, reserved, now), flushed)
 
     def _refuse(self, action_id: str, action: Action, stop: Stop, *, latch: bool) -> RefusedError:
         key = (action.agent, action.target, stop.scope, stop.limit)
         self._refusals[key] += 1
         if self._refusals[key] <= _RECORDED_REFUSALS or action_id in self.state.queued:
-            self._record(
-                Refused(
-                    self.state.seq + 1,
-                    self.clock.now(),
-                    action_id,
-                    action.kind,
-                    action.agent,
-                    action.target,
-                    self.state.side,
-                    stop,
-                )
+            self._note(
+                Refused,
+                action_id,
+                action.kind,
+                action.agent,
+                action.target,
+                self.state.side,
+                stop,
             )
         if latch and not stop.scope.startswith("tool:"):
             # What the whole run has left may still be enough for the other side, which asks for itself.
@@ -336,38 +256,22 @@ class Gatekeeper:
             return requests
         return tuple([(id_, name, self.redact(arguments)) for id_, name, arguments in requests])
 
-    def _latch(self, scope: str, stop: Stop) -> None:
-        if scope in self.state.latches or self.state.ended is not None:
-            return
-        self._record(Latched(self.state.seq + 1, self.clock.now(), scope, stop))
-        self._news.append((scope, stop))
-
-    def _record(self, event: Event) -> None:
-        apply(self.state, event)
-        # Only an admission is waited for: what else happened goes to disk with the next one, or soon.
-        within = 0.0 if type(event) in _AWAITED else _SOON
-        self._flushed = self._store.append(self.run_id, (event,), within)
-        self._outbox.put(event)
-
     # Waiting in line, under the lock
 
-    def _queue(self, waiter: _Waiter) -> _Waiter | RefusedError | Grant:
+    def _queue(self, waiter: _Waiter) -> _Waiter:
         action, short = waiter.action, waiter.short
         waiter.answer.set_running_or_notify_cancel()  # from here on only we end it
         self._waiters[waiter.action_id] = waiter
-        self._record(
-            Queued(
-                self.state.seq + 1,
-                self.clock.now(),
-                waiter.action_id,
-                action.kind,
-                action.agent,
-                action.target,
-                self.state.side,
-                short.scope,
-                short.limit,
-                action.parent,
-            )
+        self._note(
+            Queued,
+            waiter.action_id,
+            action.kind,
+            action.agent,
+            action.target,
+            self.state.side,
+            short.scope,
+            short.limit,
+            action.parent,
         )
         self._pump()  # it may hold up what others were waiting for
         return waiter
@@ -396,13 +300,14 @@ class Gatekeeper:
                 waiter.short = found
                 blocked.add((found.scope, found.limit))
             else:
+                # Out of line before the refusal, whose latch looks at the line again.
                 del self._waiters[waiter.action_id]
                 refusal = self._refuse(waiter.action_id, waiter.action, _stop_for(found), latch=True)
                 waiter.answer.set_exception(refusal)
 
-    def _answer(self, waiter: _Waiter, answer: Grant | RefusedError) -> None:
+    def _answer(self, waiter: _Waiter, answer: _Ticket | RefusedError) -> None:
         del self._waiters[waiter.action_id]
-        if isinstance(answer, Grant):
+        if isinstance(answer, _Ticket):
             waiter.answer.set_result(answer)
         else:
             waiter.answer.set_exception(answer)
@@ -418,7 +323,7 @@ class Gatekeeper:
         except StoreError:
             pass  # told by _check, as for a flush that failed before we looked
 
-    async def _wait(self, waiter: _Waiter) -> Grant:
+    async def _wait(self, waiter: _Waiter) -> _Ticket:
         try:
             return await asyncio.wrap_future(waiter.answer)
         except asyncio.CancelledError:
@@ -434,7 +339,7 @@ class Gatekeeper:
             news = self._take_news()
         self._tell(news)
         if waiter.answer.done() and waiter.answer.exception() is None:
-            self.settle(waiter.answer.result(), Outcome("withdrawn"))
+            self.settle(waiter.answer.result().grant, Outcome("withdrawn"))
 
     def _check(self, flushed: Future[None]) -> None:
         """Raise, and end the run for good, if what was recorded is known not to be on disk."""
@@ -446,19 +351,6 @@ class Gatekeeper:
             return
         self.stop("run", Stop("failed", "run", detail=f"the journal can't be written: {error}"))
         raise error
-
-    def _take_news(self) -> list[tuple[str, Stop]]:
-        news, self._news = self._news, []
-        return news
-
-    def _tell(self, news: list[tuple[str, Stop]]) -> None:
-        for scope, stop in news:
-            self.on_latch(scope, stop)
-        self._outbox.drain()
-
-
-def _nobody_listens(_scope: str, _stop: Stop) -> None:
-    pass
 
 
 def _refusal(stop: Stop) -> RefusedError:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from crew_guard.core.actions import Outcome, Spawn
 from crew_guard.core.decisions import Stop
-from crew_guard.core.events import RunEnded, RunStarted, ScopeOpened, Side, Status, Via
+from crew_guard.core.events import RunStarted, ScopeOpened, Side, Status, Via
 from crew_guard.core.limits import NO_CAP, Caps
 from crew_guard.core.policy import Policy
 from crew_guard.core.result import Result, plain
@@ -152,7 +152,7 @@ class Life:
         late = self._late
         shown = self.gate.redact.value(plain(output))
         error = "" if found.done or status != "failed" else self.gate.redact(found.error or found.reason)
-        flushed = self.gate.end(lambda seq, at: RunEnded(seq, at, status, via, stop, error, shown, late))
+        flushed = self.gate.end(status, via, stop, error, shown, late)
         await _on_disk(flushed)
         partial = None if found.done or result is None else (result.output or dict(result.outputs) or None)
         return self._result(state, status, stop, output, via, fell_back, error, partial)
@@ -162,7 +162,7 @@ class Life:
         self.gate.stop("run", stop)
         self._late = self.gate.close_open(late=True)
         late = self._late
-        self.gate.end(lambda seq, at: RunEnded(seq, at, "stopped", None, stop, "", None, late))
+        self.gate.end("stopped", None, stop, "", None, late)
         return self._result(self.gate.state, "stopped", stop, None, None, "", "", None)
 
     def _result(  # noqa: PLR0917  it assembles one value object

@@ -17,14 +17,7 @@ MAX_TEXT = 200_000
 
 def _hints_at_a_key(text: str) -> bool:
     """A quick look that spares most texts the pattern."""
-    return (
-        "k-" in text
-        or "gh" in text
-        or "AKIA" in text
-        or "xox" in text
-        or "AIza" in text
-        or "-----BEGIN" in text
-    )
+    return "k-" in text or "gh" in text or "AKIA" in text or "xox" in text or "AIza" in text or "-----BEGIN" in text
 
 
 class Redactor:

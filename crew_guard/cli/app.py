@@ -1,0 +1,162 @@
+"""The commands and their options. What they do is imported when one is called, so that --help is quick."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(
+    name="crew-guard",
+    help="Run crews of agents inside limits that hold, with a fixed workflow to fall back to.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+runs_app = typer.Typer(help="Look at runs, past and under way.", no_args_is_help=True)
+app.add_typer(runs_app, name="runs")
+
+Model = Annotated[
+    str | None, typer.Option(help="For agents that name none, e.g. embedded:smollm2 or openai:gpt-4.1-mini.")
+]
+BaseUrl = Annotated[str | None, typer.Option(help="Of an OpenAI-compatible server.")]
+PolicyRef = Annotated[str | None, typer.Option("--policy", help="A policy's file or name.")]
+StoreFile = Annotated[
+    Path | None, typer.Option("--store", help="The SQLite file of the journals; .crew_guard/crew_guard.db by default.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, and nothing else there.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only the answer.")]
+RunId = Annotated[str | None, typer.Option("--run-id", help="A name of your own for the run.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show where an error came from.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from crew_guard import __version__
+
+        typer.echo(f"crew-guard {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    _version: Annotated[
+        bool, typer.Option("--version", help="Show the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Take what comes before a command."""
+
+
+@app.command()
+def research(  # noqa: PLR0917 - typer fills them in by name
+    question: Annotated[str, typer.Argument(help="What you want to know.")],
+    corpus: Annotated[
+        str, typer.Option(help="A folder of text, Markdown or HTML, or stdlib: Python's own documentation.")
+    ] = "stdlib",
+    model: Model = "embedded:smollm2",
+    base_url: BaseUrl = None,
+    policy: PolicyRef = "research",
+    store: StoreFile = None,
+    run_id: RunId = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Answer a question from a corpus; every claim cites a passage."""
+    from crew_guard.cli.running import Options, research_job, run_job
+
+    run_job(
+        lambda: research_job(question, corpus, quiet=quiet),
+        Options(model, base_url, policy, store, run_id, as_json, quiet, debug),
+    )
+
+
+@app.command()
+def run(  # noqa: PLR0917 - typer fills them in by name
+    target: Annotated[str, typer.Argument(metavar="FILE.py:ATTRIBUTE", help="A crew, or a function that makes one.")],
+    given: Annotated[
+        list[str] | None, typer.Option("--input", "-i", help="NAME=VALUE, or NAME=@FILE to read a file; repeatable.")
+    ] = None,
+    inputs_json: Annotated[str | None, typer.Option(help="A file with a JSON object of inputs; - is stdin.")] = None,
+    model: Model = None,
+    base_url: BaseUrl = None,
+    policy: PolicyRef = None,
+    store: StoreFile = None,
+    run_id: RunId = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Run a crew that is defined in Python."""
+    from crew_guard.cli.running import Options, python_job, run_job
+
+    run_job(
+        lambda: python_job(target, given or [], inputs_json),
+        Options(model, base_url, policy, store, run_id, as_json, quiet, debug),
+    )
+
+
+@runs_app.command("list")
+def list_runs(
+    store: StoreFile = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many, the latest first.")] = 20,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """List the latest runs."""
+    from crew_guard.cli.journal import list_journal
+
+    list_journal(store, limit, as_json=as_json, debug=debug)
+
+
+@runs_app.command("show")
+def show_run(
+    run_id: Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or how it begins.")],
+    store: StoreFile = None,
+    events: Annotated[bool, typer.Option("--events", help="Every event as it was recorded.")] = False,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Say what happened in a run, what it used and how it ended."""
+    from crew_guard.cli.journal import show_journal
+
+    show_journal(run_id, store, events=events, as_json=as_json, debug=debug)
+
+
+@app.command()
+def doctor(
+    deep: Annotated[bool, typer.Option("--deep", help="Load the embedded model and let it say a word.")] = False,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Check what is installed and works here, and say what to install for the rest."""
+    from crew_guard.cli.doctor import examine
+
+    examine(deep=deep, as_json=as_json, debug=debug)
+
+
+def run_app(arguments: Sequence[str]) -> int:
+    """Run one command; the exit code.
+
+    Args:
+        arguments: without the program's name
+    """
+    try:
+        code = app(args=list(arguments), prog_name="crew-guard", standalone_mode=False)
+    except typer.Abort:
+        return 130
+    except Exception as error:
+        # Usage errors have no public type in typer, which used to take them from click and now has its own.
+        told: Any = error
+        if not hasattr(error, "format_message"):
+            raise
+        told.show(file=sys.stderr)
+        if "--json" in arguments:
+            message = {"type": "UsageError", "message": told.format_message()}
+            typer.echo(json.dumps({"error": message}))
+        return 2
+    return code if isinstance(code, int) else 0

@@ -1,0 +1,74 @@
+"""How a command ends: its exit code, and one clear message where it could not do its job."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+
+import typer
+
+from crew_guard.cli.streams import Stdout, say
+from crew_guard.core.events import Status
+from crew_guard.errors import (
+    ConfigError,
+    CrewGuardError,
+    LimitExceededError,
+    MissingDependencyError,
+    PolicyDeniedError,
+)
+
+DONE, USAGE, STOPPED, DENIED, FAILED, INTERRUPTED = 0, 2, 3, 4, 5, 130
+
+CODES: dict[Status, int] = {"done": DONE, "stopped": STOPPED, "denied": DENIED, "failed": FAILED, "running": FAILED}
+
+
+def code_of(error: BaseException) -> int:
+    """The exit code for an exception."""
+    match error:
+        case ConfigError() | MissingDependencyError():
+            return USAGE
+        case LimitExceededError():
+            return STOPPED
+        case PolicyDeniedError():
+            return DENIED
+        case KeyboardInterrupt():
+            return INTERRUPTED
+        case _:
+            return FAILED
+
+
+@contextmanager
+def command(*, as_json: bool, debug: bool, run_id: Callable[[], str] = str) -> Generator[Stdout]:
+    """What a command does, with stdout to itself; every exception becomes an exit code and a message.
+
+    Args:
+        as_json: errors are a JSON object on stdout too
+        debug: show where an exception came from
+        run_id: the run under way, for whoever interrupts it
+    """
+    stdout = Stdout()
+    try:
+        yield stdout
+    except typer.Exit:
+        raise
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the last one who can tell the user
+        if debug:
+            say(traceback.format_exc().rstrip())
+        kind, message = _told(error, run_id())
+        say(f"crew-guard: {message}")
+        if as_json:
+            stdout.json({"error": {"type": kind, "message": message}})
+        raise typer.Exit(code_of(error)) from None
+    finally:
+        stdout.close()
+
+
+def _told(error: BaseException, run_id: str) -> tuple[str, str]:
+    """(the error's type, what it says)."""
+    kind = type(error).__name__
+    if isinstance(error, CrewGuardError):
+        return kind, str(error)
+    if isinstance(error, KeyboardInterrupt):
+        return kind, f"interrupted; see how far it came: crew-guard runs show {run_id}" if run_id else "interrupted"
+    return kind, f"unexpected {kind}: {error}; --debug shows where it came from"

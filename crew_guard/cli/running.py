@@ -1,0 +1,181 @@
+"""`research` and `run`: one crew, its progress on stderr, its answer on stdout."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import typer
+
+from crew_guard.cli.ends import CODES, command
+from crew_guard.cli.streams import Stdout, say
+from crew_guard.core.events import Event
+from crew_guard.core.result import Result
+from crew_guard.core.roles import Crew
+from crew_guard.errors import ConfigError
+from crew_guard.observers.words import clean
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What `research` and `run` have in common."""
+
+    model: str | None
+    base_url: str | None
+    policy: str | None
+    store: Path | None
+    run_id: str | None
+    as_json: bool
+    quiet: bool
+    debug: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A crew and what it is given."""
+
+    crew: Crew
+    inputs: Mapping[str, Any]
+
+
+class _Watch:
+    """Remembers which run is under way, for whoever interrupts it."""
+
+    def __init__(self) -> None:
+        self.run_id = ""
+
+    def __call__(self, run_id: str, event: Event) -> None:
+        del event
+        self.run_id = run_id
+
+
+def research_job(question: str, corpus: str, *, quiet: bool) -> Job:
+    """The research crew over a corpus.
+
+    Raises:
+        ConfigError: no question, or no such corpus
+    """
+    from crew_guard.config import data_dir
+    from crew_guard.crews.research import research_crew
+    from crew_guard.tools.corpus import load_corpus
+
+    if not question.strip():
+        raise ConfigError("the question is empty; ask one, in quotes")
+    told = None if quiet else _tell_reading(corpus)
+    passages = load_corpus(corpus, cache=data_dir() / "corpora", on_progress=told)
+    if told and passages.skipped:
+        first = passages.skipped[0]
+        say(
+            f"left out of {corpus}: {len(passages.skipped):,} files, e.g. {clean(f'{first.path}: {first.reason}', 200)}"
+        )
+    return Job(research_crew(passages), {"question": question})
+
+
+def _tell_reading(corpus: str) -> Callable[[int, int], None]:
+    """Says how far the corpus is read: on a terminal in one line that moves, else once."""
+    terminal = sys.stderr.isatty()
+    begun = False
+
+    def told(done: int, total: int) -> None:
+        nonlocal begun
+        if terminal:
+            sys.stderr.write(
+                f"\rreading {clean(corpus, 40)}: {done:,} of {total:,}" + ("\r\x1b[K" if done == total else "")
+            )
+            sys.stderr.flush()
+        elif not begun:
+            say(f"reading {clean(corpus, 40)}: {total:,} parts; this is done once for stdlib")
+        begun = True
+
+    return told
+
+
+def python_job(target: str, given: Sequence[str], inputs_json: str | None) -> Job:
+    """A crew from Python code, and the inputs that the options give.
+
+    Raises:
+        ConfigError: the target or an input is wrong
+    """
+    from crew_guard.config import load_crew
+
+    inputs = _from_json(inputs_json) if inputs_json is not None else {}
+    return Job(load_crew(target), {**inputs, **_from_options(given)})
+
+
+def _from_options(given: Sequence[str]) -> dict[str, str]:
+    from crew_guard.config import read_input
+
+    inputs: dict[str, str] = {}
+    for option in given:
+        name, equals, value = option.partition("=")
+        if not equals or not name:
+            raise ConfigError(f"--input takes NAME=VALUE or NAME=@FILE, got {option!r}")
+        if name in inputs:
+            raise ConfigError(f"--input gives {name!r} twice; keep one of them")
+        inputs[name] = read_input(value[1:]) if value.startswith("@") else value
+    return inputs
+
+
+def _from_json(file: str) -> dict[str, Any]:
+    from crew_guard.config import read_input
+
+    text = sys.stdin.read() if file == "-" else read_input(file)
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise ConfigError(f"is not JSON: {error}", file=file, line=getattr(error, "lineno", None)) from None
+    if not isinstance(value, dict):
+        raise ConfigError(f"expected a JSON object of inputs, got a {type(value).__name__}", file=file)
+    return cast(dict[str, Any], value)
+
+
+def run_job(make: Callable[[], Job], options: Options) -> None:
+    """Run a job to its end, print what it came to, and exit with the code that says so."""
+    watch = _Watch()
+    with command(as_json=options.as_json, debug=options.debug, run_id=lambda: watch.run_id) as stdout:
+        _quiet_log()
+        job = make()
+        result = _run(job, options, watch)
+        _print(result, options, stdout)
+        raise typer.Exit(CODES[result.status])
+
+
+def _run(job: Job, options: Options, watch: _Watch) -> Result:
+    from crew_guard.api import Supervisor
+    from crew_guard.observers.progress import Progress
+
+    with Progress() as progress:
+        supervisor = Supervisor(
+            options.policy,
+            model=options.model,
+            store=options.store,
+            observers=[watch] if options.quiet else [watch, progress],
+            base_url=options.base_url,
+        )
+        return supervisor.run(job.crew, job.inputs, run_id=options.run_id)
+
+
+def _print(result: Result, options: Options, stdout: Stdout) -> None:
+    from crew_guard.cli.summary import answer_text, print_summary, why_no_answer
+
+    if options.as_json:
+        stdout.json(result.as_dict())
+    elif options.quiet:
+        if result.done:
+            stdout.text(f"{answer_text(result.output)}\n")
+    else:
+        print_summary(result, stdout.stream, options.store)
+    if not result.done and (options.quiet or options.as_json):
+        say(f"crew-guard: {why_no_answer(result)}")
+
+
+def _quiet_log() -> None:
+    """Warnings of our own on stderr in a plain form, in place of the library's default format."""
+    from loguru import logger
+
+    logger.remove()
+    logger.add(lambda line: say(str(line).rstrip()), level="WARNING", format="{level.name}: {message}", catch=True)

@@ -1,0 +1,9 @@
+"""The only reader of files and of the environment: policies, roles, crews, where data is kept."""
+
+from __future__ import annotations
+
+from crew_guard.config.crews import load_crew
+from crew_guard.config.files import load_policy, load_role, read_input
+from crew_guard.config.places import data_dir, environment, secrets, shipped_dir
+
+__all__ = ["data_dir", "environment", "load_crew", "load_policy", "load_role", "read_input", "secrets", "shipped_dir"]

@@ -1,0 +1,120 @@
+"""A crew that is defined in Python, from `path/to/file.py:attribute` or `package.module:attribute`."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+import traceback
+from difflib import get_close_matches
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from crew_guard.core.roles import Crew
+from crew_guard.errors import ConfigError, CrewGuardError
+
+
+def load_crew(target: str) -> Crew:
+    """Import a file or module, as `python` would, and take a crew from it.
+
+    Args:
+        target: what to import, a colon, and the name of a Crew or of a function without arguments
+            that returns one
+    Raises:
+        ConfigError: no such file or attribute, no crew, or the code failed (its exception is the cause)
+    """
+    source, colon, attribute = target.rpartition(":")
+    if not colon or not source or not attribute:
+        raise ConfigError(f"expected path/to/file.py:attribute or package.module:attribute, got {target!r}")
+    module = _import_file(Path(source)) if _is_file(source) else _import_module(source)
+    if not hasattr(module, attribute):
+        raise ConfigError(f"there is no {attribute!r} in it{_candidates(module, attribute)}", file=source)
+    return _as_crew(getattr(module, attribute), source, attribute)
+
+
+def _is_file(source: str) -> bool:
+    return source.endswith(".py") or "/" in source or "\\" in source
+
+
+def _import_file(path: Path) -> ModuleType:
+    path = path.expanduser()
+    if not path.is_file():
+        raise ConfigError("there is no such file; expected Python code that defines a crew", file=path)
+    name = f"crew_guard_run_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path.resolve())
+    if spec is None or spec.loader is None:
+        raise ConfigError("is not a Python file: its name must end in .py", file=path)
+    module = importlib.util.module_from_spec(spec)
+    # Pickling and dataclasses look a class's module up by name, and its neighbours are imported as by `python file.py`.
+    sys.modules[name] = module
+    _search(str(path.resolve().parent))
+    try:
+        spec.loader.exec_module(module)
+    except CrewGuardError:
+        raise
+    except (Exception, SystemExit) as error:
+        del sys.modules[name]
+        raise _failed(error, str(path), path.resolve()) from error
+    return module
+
+
+def _import_module(name: str) -> ModuleType:
+    _search(str(Path.cwd()))
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        missing = error.name or ""
+        if name == missing or name.startswith(f"{missing}."):
+            raise ConfigError(f"there is no module {name!r}; for a file give its path, ending in .py") from None
+        raise _failed(error, name, None) from error
+    except CrewGuardError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise _failed(error, name, None) from error
+
+
+def _search(folder: str) -> None:
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+
+
+def _failed(error: BaseException, source: str, path: Path | None) -> ConfigError:
+    file, line = source, None
+    if isinstance(error, SyntaxError) and error.filename:
+        file, line = (source if _same(error.filename, path) else error.filename), error.lineno
+    else:
+        for frame in traceback.extract_tb(error.__traceback__):
+            if path is None or _same(frame.filename, path):
+                file, line = (source if path else frame.filename), frame.lineno
+    return ConfigError(f"the code failed with {type(error).__name__}: {error}", file=file, line=line)
+
+
+def _same(filename: str, path: Path | None) -> bool:
+    return path is not None and Path(filename) == path
+
+
+def _as_crew(value: Any, source: str, attribute: str) -> Crew:
+    if callable(value) and not isinstance(value, type):
+        try:
+            value = value()
+        except CrewGuardError:
+            raise
+        except (Exception, SystemExit) as error:
+            path = Path(source).resolve() if _is_file(source) else None
+            raise _failed(error, source, path) from error
+    if not isinstance(value, Crew):
+        kind = type(value).__name__
+        raise ConfigError(
+            f"{attribute} is no crew but a {kind}; expected a Crew, or a function without arguments that returns one",
+            file=source,
+        )
+    return value
+
+
+def _candidates(module: ModuleType, attribute: str) -> str:
+    crews = [name for name, value in vars(module).items() if isinstance(value, Crew)]
+    if crews:
+        return f"; its crews are: {', '.join(crews)}"
+    close = get_close_matches(attribute, [name for name in vars(module) if not name.startswith("_")], 1)
+    return f"; it holds no Crew, did you mean {close[0]}?" if close else "; it holds no Crew"

@@ -1,0 +1,132 @@
+"""What every part of a run's gate shares: the state, its lock, and one way to record an event.
+
+An event counts as soon as it is recorded; it is on disk when its future is done.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+from crew_guard.core.decisions import Stop
+from crew_guard.core.events import (
+    Admitted,
+    AgentMoved,
+    AgentStep,
+    Event,
+    FellBack,
+    Judged,
+    Latched,
+    NodeFinished,
+    NodeStarted,
+    RunEnded,
+)
+from crew_guard.core.policy import Policy
+from crew_guard.core.roles import Verdict
+from crew_guard.core.run import RunState, apply
+from crew_guard.ports import Clock, Store
+from crew_guard.supervisor.outbox import Outbox
+from crew_guard.supervisor.redaction import Redactor
+
+_AWAITED = (Admitted, RunEnded)
+_SOON = 0.02
+"""Seconds until what nobody waits for is on disk."""
+
+
+class Recorder:
+    """Records what happens in one run, in order, from any thread."""
+
+    def __init__(self, run_id: str, policy: Policy, store: Store, clock: Clock, outbox: Outbox) -> None:
+        self.run_id = run_id
+        self.policy = policy
+        self.state = RunState()
+        self.clock = clock
+        self.redact = Redactor(())
+        self.last_progress = clock.monotonic()
+        self.on_latch: Callable[[str, Stop], None] = _nobody_listens
+        """Called without the lock, on the thread that ran into the stop."""
+        self._store = store
+        self._outbox = outbox
+        self._lock = threading.RLock()
+        self._news: list[tuple[str, Stop]] = []
+
+    def begin(self, event_type: Callable[..., Event], *values: Any) -> Future[None]:
+        """Create the run's journal with its first event."""
+        with self._lock:
+            event = event_type(1, self.clock.now(), *values)
+            flushed = self._store.begin(self.run_id, event)
+            apply(self.state, event)
+            self._outbox.put(event)
+        self._outbox.drain()
+        return flushed
+
+    def record(self, event_type: Callable[..., Event], *values: Any) -> Future[None]:
+        """Append one event of this type; done when it is on disk."""
+        with self._lock:
+            flushed = self._note(event_type, *values)
+        self._outbox.drain()
+        return flushed
+
+    def end(self, *values: Any) -> Future[None]:
+        """Close the run, once: nothing of it is admitted or settled afterwards. See RunEnded."""
+        with self._lock:
+            again = self.state.ended is not None
+            flushed = self._store.append(self.run_id, ()) if again else self._note(RunEnded, *values)
+        self._outbox.drain()
+        return flushed
+
+    def moved(self, agent: str, task: str, step: AgentStep) -> None:
+        """See Gate.moved."""
+        self.record(AgentMoved, agent, task, step)
+
+    def node(self, workflow: str, node: str, error: str | None = None) -> None:
+        """See Gate.node."""
+        if error is None:
+            self.record(NodeStarted, workflow, node)
+        else:
+            self.record(NodeFinished, workflow, node, self.redact(error))
+
+    def judged(self, agent: str, task: str, verdict: Verdict) -> None:
+        """See Gate.judged."""
+        self.record(Judged, agent, task, verdict.passed, verdict.grade, self.redact(verdict.reason))
+
+    def fall_back(self, reason: str, stop: Stop | None) -> None:
+        """Hand the run to the sibling scope of its workflow."""
+        self.record(FellBack, self.redact(reason), stop)
+
+    def progress(self) -> None:
+        """See Gate.progress."""
+        self.last_progress = self.clock.monotonic()
+
+    # Under the lock
+
+    def _note(self, event_type: Callable[..., Event], *values: Any) -> Future[None]:
+        event = event_type(self.state.seq + 1, self.clock.now(), *values)
+        apply(self.state, event)
+        # Only an admission is waited for: what else happened goes to disk with the next one, or soon.
+        flushed = self._store.append(self.run_id, (event,), 0.0 if event_type in _AWAITED else _SOON)
+        self._outbox.put(event)
+        return flushed
+
+    def _latch(self, scope: str, stop: Stop) -> None:
+        if scope in self.state.latches or self.state.ended is not None:
+            return
+        self._note(Latched, scope, stop)
+        self._news.append((scope, stop))
+
+    def _take_news(self) -> list[tuple[str, Stop]]:
+        news, self._news = self._news, []
+        return news
+
+    # Outside of the lock
+
+    def _tell(self, news: list[tuple[str, Stop]]) -> None:
+        for scope, stop in news:
+            self.on_latch(scope, stop)
+        self._outbox.drain()
+
+
+def _nobody_listens(_scope: str, _stop: Stop) -> None:
+    pass

@@ -1,0 +1,204 @@
+"""`crew-guard run` as a process: what reaches stdout, and which code it exits with."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+
+import pytest
+
+MODEL = "ollama:{}"
+
+
+def run_of(crews, server, crew: str, model: str, *more: str) -> list[str]:
+    return [
+        "run",
+        f"{crews}:{crew}",
+        "-i",
+        "topic=gzip",
+        "--model",
+        MODEL.format(model),
+        "--base-url",
+        server.url,
+        *more,
+    ]
+
+
+def policy(folder, text: str) -> str:
+    file = folder / "strict.yaml"
+    file.write_text(text)
+    return str(file)
+
+
+def test_json_is_one_object_and_nothing_else(cli, crews, server):
+    """Tools that print from Python, from C or from a child process find stderr in stdout's place."""
+    code, out, err = cli(*run_of(crews, server, "talk", "works", "--json"))
+    assert code == 0, err
+    result = json.loads(out)
+    assert out.count("\n") == 1
+    assert result["output"] == "h\u00e9llo \u2713 \x1b[31mred"
+    assert (result["status"], result["via"], result["usage"]["steps"]) == ("done", "crew", 2)
+    assert err.count("NOISE") == 3
+
+
+def test_a_run_prints_its_answer_and_its_account(cli, crews, server):
+    """The answer first, without escapes; then the path, each cap and how to look closer. Progress is on stderr."""
+    code, out, err = cli(*run_of(crews, server, "talk", "works", "--run-id", "my-run"))
+    assert code == 0, err
+    assert out.startswith("h\u00e9llo \u2713 red\n")
+    assert "NOISE" not in out
+    assert "Path    The crew did it" in out
+    assert "Look closer: crew-guard runs show my-run" in out
+    table = {line.split("  ")[0]: line.split()[-2:] for line in out.splitlines()}
+    assert table["steps"] == ["2", "25"]
+    assert table["tokens"] == ["34", "none"]
+    assert 'think → noisy("x")' in err
+    code, out, _ = cli("runs", "show", "my-r")
+    assert code == 0
+    assert 'noisy("x") → done' in out
+
+
+def test_quiet_is_the_answer_alone(cli, crews, server):
+    """Nothing on stderr but what the tools print themselves."""
+    code, out, err = cli(*run_of(crews, server, "talk", "says", "--quiet"))
+    assert (code, out, err) == (0, "h\u00e9llo \u2713 red\n", "")
+
+
+@pytest.mark.parametrize(
+    ("crew", "model", "rules", "code", "words"),
+    [
+        ("talk", "loops", "limits: {max_steps: 2}\n", 3, "max_steps of run: the cap is 2, 2 used"),
+        ("talk", "says", "models: {deny: ['ollama:*']}\n", 4, "is denied by the policy's models.deny"),
+        ("talk", "refuses", "attempts: 1\n", 5, "failed"),
+        ("judged", "says", "attempts: 1\n", 5, "no proof"),
+    ],
+)
+def test_an_end_without_an_answer_has_its_own_exit_code(cli, crews, server, tmp_path, crew, model, rules, code, words):
+    """3 stopped by a limit, 4 denied, 5 failed: with the reason, and never with a traceback."""
+    strict = policy(tmp_path, rules)
+    left, out, err = cli(*run_of(crews, server, crew, model, "--policy", strict))
+    assert left == code, err
+    assert out.startswith("No answer. ")
+    assert words in out
+    assert "Traceback" not in err
+    left, out, err = cli(*run_of(crews, server, crew, model, "--policy", strict, "--json"))
+    assert left == code
+    assert json.loads(out)["output"] is None
+    assert "see crew-guard runs show" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "words"),
+    [
+        (["run", "nothing.py:crew"], "ConfigError", "nothing.py: there is no such file"),
+        (["run", "{crews}:nothing"], "ConfigError", "its crews are: talk, judged"),
+        (["run", "{crews}:broken"], "ConfigError", "this crew can't be made"),
+        (["run", "{crews}:talk", "-i", "topic"], "ConfigError", "--input takes NAME=VALUE"),
+        (["run", "{crews}:talk", "-i", "topic=@nothing.txt"], "ConfigError", "nothing.txt: there is no such file"),
+        (["run", "{crews}:talk", "-i", "a=1", "-i", "a=2"], "ConfigError", "'a' twice"),
+        (["run", "{crews}:talk", "--inputs-json", "{crews}"], "ConfigError", "is not JSON"),
+        (["run", "{crews}:talk"], "ConfigError", "topic"),
+        (["run", "{crews}:talk", "-i", "topic=x", "--policy", "nope"], "ConfigError", "no policy named 'nope'"),
+        (["run", "{crews}:talk", "-i", "topic=x", "--model", "nobody:knows"], "ConfigError", "nobody"),
+        (["research", " "], "ConfigError", "the question is empty"),
+        (["research", "why?", "--corpus", "./nowhere"], "ConfigError", "nowhere"),
+        (["run"], "UsageError", "Missing argument"),
+        (["run", "x:y", "--nonsense"], "UsageError", "nonsense"),
+    ],
+)
+def test_wrong_usage_exits_with_2_and_one_message(cli, crews, arguments, kind, words):
+    """The message is on stderr, and with --json an object on stdout too."""
+    given = [argument.replace("{crews}", str(crews)) for argument in arguments]
+    code, out, err = cli(*given, "--json")
+    assert code == 2, err
+    error = json.loads(out)["error"]
+    assert error["type"] == kind
+    assert words in error["message"]
+    assert words in err
+    assert "Traceback" not in err
+
+
+def test_debug_shows_where_an_error_came_from(cli, crews):
+    """The traceback holds the user's own line."""
+    code, _, err = cli("run", f"{crews}:broken", "--debug")
+    assert code == 2
+    assert "Traceback" in err
+    assert 'raise RuntimeError("this crew can\'t be made")' in err
+
+
+def test_inputs_come_from_options_files_and_json(cli, crews, server, tmp_path):
+    """An option wins over the JSON object; @FILE is the file's text."""
+    (tmp_path / "topic.txt").write_text("zlib, from a file")
+    (tmp_path / "inputs.json").write_text('{"topic": "from json", "n": 3}')
+    base = ["run", f"{crews}:talk", "--model", MODEL.format("says"), "--base-url", server.url, "-q"]
+    assert cli(*base, "--inputs-json", "inputs.json")[0] == 0
+    assert cli(*base, "--inputs-json", "inputs.json", "-i", "topic=@topic.txt")[0] == 0
+    assert "from json" in json.dumps(server.asked[0])
+    assert "zlib, from a file" in json.dumps(server.asked[1])
+
+
+def test_an_interrupt_exits_with_130_and_names_the_run(cli, crews, server):
+    """Ctrl-C ends the run; its journal says so."""
+    process = cli.start(*run_of(crews, server, "talk", "hang", "--json"))
+    assert server.reached.wait(60)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err.decode()
+    error = json.loads(out)["error"]
+    assert error["type"] == "KeyboardInterrupt"
+    run_id = error["message"].rsplit(" ", 1)[1]
+    assert b"Traceback" not in err
+    code, out, _ = cli("runs", "show", run_id)
+    assert code == 0
+    assert "its caller was interrupted" in out
+
+
+@pytest.mark.parametrize("more", [["--json"], ["--quiet"], []])
+def test_a_reader_that_goes_away_is_no_error(cli, crews, server, more):
+    """The run counts; who reads its answer doesn't."""
+    process = cli.start(*run_of(crews, server, "talk", "says", *more))
+    process.stdout.close()
+    err = process.stderr.read()
+    assert process.wait(60) == 0, err.decode()
+    assert b"Traceback" not in err
+    assert b"BrokenPipe" not in err
+
+
+def test_a_process_without_stdout_runs_all_the_same(cli, crews, server):
+    """The journal's file must not take stdout's number."""
+    arguments = run_of(crews, server, "talk", "works", "--run-id", "shut")
+    command = ["sh", "-c", 'exec "$@" >&-', "sh", *cli.start("--version").args[:3], *arguments]
+    done = subprocess.run(command, cwd=cli.folder, env=cli.env, stderr=subprocess.PIPE, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    code, out, _ = cli("runs", "show", "shut", "--json")
+    assert code == 0
+    assert json.loads(out)["status"] == "done"
+
+
+def test_a_terminal_that_is_not_utf8_is_no_error(cli, crews, server):
+    """What can't be shown becomes a question mark; JSON is UTF-8 whatever the terminal is."""
+    ascii_only = {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0"}
+    code, out, err = cli(*run_of(crews, server, "talk", "works"), **ascii_only)
+    assert code == 0, err
+    assert out.startswith("h?llo ? red\n")
+    assert "think ? noisy" in err
+    code, out, err = cli(*run_of(crews, server, "talk", "says", "--json"), **ascii_only)
+    assert code == 0, err
+    assert json.loads(out)["output"].startswith("h\u00e9llo \u2713")
+
+
+def test_the_version_is_told(cli):
+    """One line."""
+    from crew_guard import __version__
+
+    assert cli("--version") == (0, f"crew-guard {__version__}\n", "")
+
+
+def test_help_imports_nothing_heavy(cli):
+    """No pydantic, no YAML, no store and no log: only the words."""
+    heavy = ("pydantic", "ruamel", "loguru", "sqlite3", "asyncio", "crew_guard.api")
+    code = f"import sys, crew_guard.cli.app; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=cli.env, check=True)
+    assert done.stdout == b"[]\n"

@@ -1,0 +1,107 @@
+"""Crews defined in Python: what is imported, and how each mistake is told."""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+
+import pytest
+
+from crew_guard.config import load_crew
+from crew_guard.core.roles import Crew
+from crew_guard.errors import ConfigError, MissingDependencyError
+
+CODE = """\
+from dataclasses import dataclass
+from crew_guard.core.roles import Agent, Crew, Role, Task
+import neighbour
+
+@dataclass
+class Kept:
+    x: int
+
+role = Role(name="writer", goal="write")
+crew = Crew(agents=[Agent(role)], tasks=[Task("go")], name=neighbour.NAME)
+
+def make():
+    return crew
+
+def broken():
+    raise RuntimeError("no way")
+
+def needs():
+    from crew_guard.errors import MissingDependencyError
+    raise MissingDependencyError("crewAI", "crewai")
+
+number = 5
+"""
+
+
+@pytest.fixture(autouse=True)
+def _clean_imports(monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    before = set(sys.modules)
+    (tmp_path / "neighbour.py").write_text("NAME = 'from-neighbour'\n")
+    yield
+    for name in set(sys.modules) - before:
+        if name in ("neighbour", "mycrew", "nocode") or name.startswith(("crew_guard_run_", "mypackage")):
+            del sys.modules[name]
+
+
+@pytest.fixture
+def code(tmp_path):
+    file = tmp_path / "mycrew.py"
+    file.write_text(CODE)
+    return file
+
+
+def told(target: str) -> ConfigError:
+    with pytest.raises(ConfigError) as caught:
+        load_crew(target)
+    return caught.value
+
+
+@pytest.mark.parametrize("attribute", ["crew", "make"])
+def test_a_crew_comes_from_a_file_or_a_module(code, monkeypatch, attribute):
+    """By path, by module name, as a value or from a function; its neighbours can be imported."""
+    assert isinstance(load_crew(f"{code}:{attribute}"), Crew)
+    assert load_crew(f"{code}:{attribute}").name == "from-neighbour"
+    monkeypatch.chdir(code.parent)
+    assert isinstance(load_crew(f"mycrew:{attribute}"), Crew)
+    assert isinstance(load_crew(f"mycrew.py:{attribute}"), Crew)
+
+
+def test_a_target_that_names_nothing_is_told(code, monkeypatch):
+    """No colon, no file, no module, no attribute, no crew: each says what was expected."""
+    monkeypatch.chdir(code.parent)
+    assert "path/to/file.py:attribute" in str(told("mycrew.py"))
+    assert "no such file" in str(told("nofile.py:crew"))
+    assert "no module 'nomodule.sub'" in str(told("nomodule.sub:crew"))
+    assert "its crews are: crew" in str(told("mycrew.py:crow"))
+    assert "is no crew but a int" in str(told("mycrew.py:number"))
+    assert "is no crew but a type" in str(told("mycrew.py:Kept"))
+
+
+def test_code_that_fails_names_its_file_and_line(code, tmp_path):
+    """The exception is kept as the cause; the line is that of the user's own file."""
+    error = told(f"{code}:broken")
+    assert isinstance(error.__cause__, RuntimeError)
+    assert (error.file, error.line) == (str(code), CODE.splitlines().index('    raise RuntimeError("no way")') + 1)
+    for text, line, words in (
+        ("import sys\nsys.exit(3)\n", 2, "SystemExit"),
+        ("x = 1\ndef f(:\n", 2, "SyntaxError"),
+        ("\n\nimport nothing_of_that_name\n", 3, "ModuleNotFoundError"),
+        ("import json\njson.loads('{')\n", 2, "JSONDecodeError"),
+    ):
+        bad = tmp_path / "nocode.py"
+        bad.write_text(textwrap.dedent(text))
+        error = told(f"{bad}:crew")
+        assert (error.file, error.line) == (str(bad), line)
+        assert words in str(error)
+        assert "crew_guard_run_nocode" not in sys.modules
+
+
+def test_an_error_of_ours_passes_as_it_is(code):
+    """A missing extra in the user's code is told as such, not wrapped."""
+    with pytest.raises(MissingDependencyError, match="crewai"):
+        load_crew(f"{code}:needs")
