@@ -1,4 +1,11 @@
-"""Contract suites and doubles for those who write a part of crew_guard themselves.
+"""What tests of crews, and of new stores and runtimes, are made of.
 
-A suite is a class of pytest tests: subclass it, make the part in the method it names, and run pytest.
+`ScriptedModel` says what a test tells it to, `FakeClock` passes time when the test says so, and
+`store_contract.StoreContract` states what every store must do.
 """
+
+from crew_guard.models.scripted import Reply, ScriptedModel
+from crew_guard.store.memory import MemoryStore
+from crew_guard.testing.clock import FakeClock
+
+__all__ = ["FakeClock", "MemoryStore", "Reply", "ScriptedModel"]

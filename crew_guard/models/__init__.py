@@ -1,0 +1,1 @@
+"""Models: what answers a request, what it counts, and what it costs."""
