@@ -13,20 +13,22 @@ from uuid import uuid4
 
 from crew_guard import config
 from crew_guard.core.decisions import Stop
-from crew_guard.core.limits import Limits
+from crew_guard.core.limits import Limits, Reserve
 from crew_guard.core.policy import Policy
 from crew_guard.core.result import Result
 from crew_guard.core.roles import Agent, Crew, Role
 from crew_guard.errors import ConfigError
 from crew_guard.ports import Model, Observer, Runtime, Store, Workflow
-from crew_guard.supervisor.life import Job
+from crew_guard.supervisor.life import Job, Life
 from crew_guard.supervisor.running import Running, start
 
 DEFAULT_POLICY = Policy(
     name="default",
     limits=Limits.model_validate({"max_agents": 5, "max_steps": 25, "max_usd": "5", "max_seconds": 600}),
+    reserve=Reserve.model_validate({"steps": 5, "usd": "0.5", "seconds": 60}),
 )
-"""What applies where no policy is named: 5 agents, 25 steps, $5, 10 minutes."""
+"""What applies where no policy is named: 5 agents, 25 steps, $5, 10 minutes; where the crew has a fallback,
+5 steps, $0.50 and a minute of it are kept back."""
 
 
 def load_role(name: str | Path) -> Role:
@@ -66,7 +68,7 @@ class Supervisor:
     """Told of every event, in order."""
     base_url: str | None = None
     """Of an OpenAI-compatible server, for models named openai-compatible:NAME."""
-    _live: dict[str, Running] = field(default_factory=dict[str, Running], init=False, repr=False)
+    _live: dict[str, Life] = field(default_factory=dict[str, Life], init=False, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
     _secrets: tuple[str, ...] = field(default=(), init=False, repr=False)
     _resolved: dict[str, Model] = field(default_factory=dict[str, Model], init=False, repr=False)
@@ -98,10 +100,10 @@ class Supervisor:
 
     def kill(self, run_id: str, reason: str = "") -> bool:
         """End a run of this supervisor now, its fallback included. False if it isn't running."""
-        running = self._live.get(run_id)
-        if running is None:
+        life = self._live.get(run_id)
+        if life is None:
             return False
-        running.life.gate.stop("run", Stop("killed", "run", detail=f"killed{': ' + reason if reason else ''}"))
+        life.gate.stop("run", Stop("killed", "run", detail=f"killed{': ' + reason if reason else ''}"))
         return True
 
     def run_runtime(
@@ -185,9 +187,7 @@ class Supervisor:
         return _sqlite(Path(self.store)) if isinstance(self.store, str | Path) else self.store
 
     def _start(self, job: Job) -> Running:
-        running = start(job)
-        with self._lock:
-            self._live[job.run_id] = running
+        running = start(job, lambda life: self._live.update({job.run_id: life}))
         running.future.add_done_callback(lambda _: self._live.pop(job.run_id, None))
         return running
 

@@ -43,7 +43,7 @@ class Stop:
     """In words: what happened and, where there is one, the way out."""
 
     def __str__(self) -> str:
-        if not self.limit:
+        if not self.limit or self.reason == "denied":
             return self.detail or f"{self.scope}: {self.reason}"
         unit = {"max_usd": "$", "max_seconds": "s", "max_idle_seconds": "s"}.get(self.limit, "")
         cap, used, asked = (_figure(value, unit) for value in (self.cap, self.used, self.asked))

@@ -15,6 +15,8 @@ from crew_guard.core.messages import JsonObject, ToolSpec
 
 MAX_STRING = 400
 """Characters of a string whose schema sets no limit, or a longer one."""
+MAX_ARGUMENT = 120
+"""Characters of a string that a tool is called with."""
 MAX_ITEMS = 8
 MAX_ANSWER = 1_000
 """Characters of a plain answer beside tools."""
@@ -34,7 +36,7 @@ def tool_choice(tools: Sequence[ToolSpec], output_schema: JsonObject | None) -> 
         _object(
             {
                 "tool": {"const": tool.name},
-                "arguments": bounded({**tool.parameters, "properties": _taken(tool.parameters)}),
+                "arguments": _shortened(bounded({**tool.parameters, "properties": _taken(tool.parameters)})),
             },
             ["tool", "arguments"],
         )
@@ -42,6 +44,14 @@ def tool_choice(tools: Sequence[ToolSpec], output_schema: JsonObject | None) -> 
     ]
     answer = {"type": "string", "maxLength": MAX_ANSWER} if output_schema is None else bounded(output_schema)
     return {"anyOf": [*calls, _object({"answer": answer}, ["answer"])]}
+
+
+def _shortened(arguments: dict[str, Any]) -> dict[str, Any]:
+    """The arguments with their plain texts limited further: a query is short."""
+    for part in arguments["properties"].values():
+        if part.get("type") == "string":
+            part["maxLength"] = max(part["minLength"], min(part["maxLength"], MAX_ARGUMENT))
+    return arguments
 
 
 def instructions(tools: Sequence[ToolSpec], output_schema: JsonObject | None) -> str:

@@ -22,6 +22,8 @@ from crew_guard.models.llama import WINDOW, Llama, llama, weights
 from crew_guard.models.replies import parse_usage
 
 SEED = 1
+_REPEAT_PENALTY = 1.15
+"""Without one, greedy decoding of a model this small says one word until it is cut."""
 # a model this small goes on as it began unless the last words say otherwise
 _NUDGE = 'Now write {"answer": "..."}, or use a tool for what is missing.'
 _PRIMING = "<|im_start|>assistant\n"
@@ -178,15 +180,23 @@ def _body(request: ModelRequest, max_tokens: int) -> dict[str, Any]:
         "messages": messages,
         "max_tokens": max_tokens,
         "temperature": 0,
+        "repeat_penalty": _REPEAT_PENALTY,
         "seed": SEED,
         "stream": True,
         "stream_options": {"include_usage": True},
     }
     if tools or schema is not None:
         messages.insert(0, {"role": "system", "content": _sound(instructions(tools, schema))})
-        form = tool_choice(tools, schema) if tools else bounded(schema or {})
+        # A model this small asks the same thing for ever: once it did so twice, all it may do is answer.
+        offered = () if _repeats(request.messages) else tools
+        form = tool_choice(offered, schema) if tools else bounded(schema or {})
         body["response_format"] = {"type": "json_schema", "json_schema": {"name": "answer", "schema": form}}
     return body
+
+
+def _repeats(messages: Sequence[Message]) -> bool:
+    calls = [(call.name, call.arguments) for message in messages for call in message.tool_requests]
+    return len(set(calls)) < len(calls)
 
 
 def _plain(message: Message) -> list[dict[str, str]]:

@@ -42,7 +42,7 @@ class MemoryStore:
             self._journals[run_id] = self._open[run_id] = [first]
         return _DONE
 
-    def append(self, run_id: str, events: Sequence[Event], within: float = 0.0) -> Future[None]:
+    def append(self, run_id: str, events: Sequence[Event], within: float = 0.0) -> Future[None]:  # noqa: ARG002 - nothing to wait for in memory
         """Append events in the order of calls.
 
         The future raises JournalConflictError where an event's number is not above the last one's, and

@@ -15,7 +15,6 @@ from crew_guard.errors import StoreError
 from crew_guard.store.commits import Batch, JournalFile
 from crew_guard.store.database import Place
 
-
 LONGEST_DELAY = 1.0
 """Seconds that a batch is kept back at the most, whatever its caller allows."""
 

@@ -51,6 +51,8 @@ class Recorder:
         self._outbox = outbox
         self._lock = threading.RLock()
         self._news: list[tuple[str, Stop]] = []
+        self._early: list[tuple[str, Stop]] = []
+        """Stops from before the run began."""
 
     def begin(self, event_type: Callable[..., Event], *values: Any) -> Future[None]:
         """Create the run's journal with its first event."""
@@ -59,7 +61,10 @@ class Recorder:
             flushed = self._store.begin(self.run_id, event)
             apply(self.state, event)
             self._outbox.put(event)
-        self._outbox.drain()
+            for scope, stop in self._early:
+                self._latch(scope, stop)
+            news = self._take_news()
+        self._tell(news)
         return flushed
 
     def record(self, event_type: Callable[..., Event], *values: Any) -> Future[None]:
@@ -111,6 +116,9 @@ class Recorder:
         return flushed
 
     def _latch(self, scope: str, stop: Stop) -> None:
+        if self.state.started is None:
+            self._early.append((scope, stop))
+            return
         if scope in self.state.latches or self.state.ended is not None:
             return
         self._note(Latched, scope, stop)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 
@@ -23,14 +24,16 @@ _TIDY = 2.0
 """Seconds that an interrupted run has to make its record whole."""
 
 
-def start(job: Job) -> Running:
+def start(job: Job, known: Callable[[Life], None]) -> Running:
     """Start a run on the engine's loop.
 
-    Raises:
-        CrewGuardError: the caller is on that loop itself
+    Args:
+        job: what to run
+        known: told of the run's life before it begins, so that a kill can't come too early
     """
     engine = engine_loop()
     life = Life(job, LoopClock(engine.loop))
+    known(life)
     return Running(life, engine.submit(life.live()), engine)
 
 

@@ -330,6 +330,22 @@ def test_a_kill_ends_the_run_and_its_fallback() -> None:
     assert str(result.stopped) == "killed: wrong customer"
 
 
+def test_a_kill_before_the_run_began_is_not_lost() -> None:
+    """The run begins, and ends before the crew does anything."""
+    begun: list[int] = []
+
+    async def work(gate: Gate) -> str:
+        begun.append(1)
+        await spend(gate, 10)
+        return "answer"
+
+    life = life_of(work, fallback=fixed)
+    life.gate.stop("run", Stop("killed", "run", detail="killed: too late anyway"))
+    result = run(life)
+    assert (result.status, result.output, result.usage.steps) == ("stopped", None, 0)
+    assert "too late anyway" in str(result.stopped)
+
+
 def test_a_thread_that_is_stuck_is_named_and_its_late_answer_changes_nothing() -> None:
     """The result doesn't wait for it; when it comes back the ledger stays as it was."""
     release, entered, left = threading.Event(), threading.Event(), threading.Event()

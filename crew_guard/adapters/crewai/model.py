@@ -1,0 +1,284 @@
+"""CrewAI's models under the gate: each call is admitted, clamped, and settled from counters of its own.
+
+`call()` takes no length and returns no usage: for the time of a call the stand-in shows the
+grant as its max_tokens and a fresh dictionary as its counters, to this thread or task alone.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from crewai.llms.base_llm import BaseLLM
+
+from crew_guard.adapters.crewai.prompts import asked_for, bound_prompt, text_of
+from crew_guard.adapters.crewai.stand_in import is_stand_in, seam_of, stand_in
+from crew_guard.adapters.hosted import (
+    Attempt,
+    ModelFacts,
+    PromptCounter,
+    RunNotes,
+    length_key,
+    reported,
+    speaks_of_length,
+)
+from crew_guard.core.actions import ModelCall, Outcome
+from crew_guard.core.usage import Rates, Usage
+from crew_guard.errors import ConfigError, RefusedError
+from crew_guard.ports import Gate
+
+_LENGTHS = ("max_completion_tokens", "max_tokens")
+_GATED = ("crewai.llms.base_llm", "crewai.llms.providers.openai", "crewai.llms.providers.snowflake")
+_PACKAGES = frozenset({"crewai", "pydantic", "builtins", "abc", "typing"})
+_merging = threading.Lock()
+
+
+def gated_model(llm: BaseLLM, agent: str, gate: Gate, facts: ModelFacts, notes: RunNotes) -> BaseLLM:
+    """A model that CrewAI takes for the user's own."""
+    name = model_name(llm)
+    known = facts(name)
+    seam = _ModelSeam(agent, gate, notes, name, known.rates, PromptCounter(known), is_clampable(llm))
+    return stand_in(llm, seam, _methods)
+
+
+def check_model(llm: object, whose: str) -> None:
+    """Whether a model can be bounded.
+
+    Raises:
+        ConfigError: it can't, or another guarded run has it
+    """
+    if is_stand_in(llm):
+        raise ConfigError(f"{whose} is in a guarded run already, or a thread of one that was ended still works on it")
+    if not isinstance(llm, BaseLLM):
+        raise ConfigError(f"{whose} has no model object: give it llm=LLM(…)")
+    host = _host_class(llm)
+    if not host.__module__.startswith(_GATED):
+        raise ConfigError(
+            f"{whose} runs on {host.__module__}.{host.__name__}, whose own retries can't be switched off yet; "
+            "use one of CrewAI's OpenAI-compatible providers or a BaseLLM of your own"
+        )
+    if (choices := llm.additional_params.get("n") or llm.n or 1) > 1:
+        raise ConfigError(f"the model of {whose} has n={choices}: completions that CrewAI throws away; leave n out")
+
+
+def is_clampable(llm: BaseLLM) -> bool:
+    """Whether a model keeps to its max_tokens: CrewAI's own do, a user's if its code speaks of it."""
+    return _host_class(llm) is not BaseLLM or speaks_of_length(type(llm), _PACKAGES)
+
+
+def model_name(llm: BaseLLM) -> str:
+    """provider:name, as policies know it."""
+    provider = llm.provider or "custom"
+    return f"{provider}:{llm.model.removeprefix(f'{provider}/')}"
+
+
+def _host_class(llm: BaseLLM) -> type[BaseLLM]:
+    return next(base for base in type(llm).__mro__ if base.__module__.startswith("crewai."))
+
+
+@dataclass(slots=True)
+class _ModelSeam:
+    agent: str
+    gate: Gate
+    notes: RunNotes
+    model: str
+    rates: Rates | None
+    count: PromptCounter
+    clampable: bool
+    quiet: dict[int, Any] = field(default_factory=dict[int, Any])
+    """SDK clients without retries, by the id of the user's."""
+
+
+@dataclass(slots=True)
+class _Call:
+    """One host call under way."""
+
+    llm: BaseLLM
+    attempt: Attempt
+    overrides: dict[str, Any]
+    counters: dict[str, int]
+    counted: Usage = field(default_factory=Usage)
+    """The part of the counters that earlier requests of this call were settled with."""
+
+    def usage(self) -> Usage | None:
+        """What the provider reported for the request under way."""
+        counters = self.counters
+        usage = reported(
+            counters["prompt_tokens"] - self.counted.input_tokens,
+            counters["completion_tokens"] - self.counted.output_tokens,
+            counters["cached_prompt_tokens"] - self.counted.cached_tokens,
+        )
+        if usage is not None:
+            self.counted += usage
+        return usage
+
+
+_call: ContextVar[_Call | None] = ContextVar("crew_guard_model_call", default=None)
+
+
+def _methods(kind: type[BaseLLM]) -> dict[str, Any]:
+    # `call` stands in the class itself, so that CrewAI puts its retries around the gate and not inside of it.
+    methods: dict[str, Any] = {
+        "call": _gated_call,
+        "acall": _gated_acall,
+        "__getattribute__": _during_a_call,
+        "_emit_stream_chunk_event": _progress,
+    }
+    watched = {"_get_sync_client": _quiet_client, "_get_async_client": _quiet_async_client}
+    return methods | {name: method for name, method in watched.items() if hasattr(kind, name)}
+
+
+def _gated_call(llm: BaseLLM, messages: Any, *args: Any, **kwargs: Any) -> Any:
+    seam: _ModelSeam = seam_of(llm)
+    try:
+        grant = seam.gate.admit_blocking(_action(llm, seam, messages, args, kwargs))
+    except RefusedError as error:
+        error.__context__ = None  # CrewAI looks for a provider's throttling in it, and would sleep and ask again
+        raise
+    with _under_way(llm, seam, Attempt(seam.gate, grant)) as settle:
+        reply = _own(llm).call(llm, messages, *args, **kwargs)
+        settle(reply)
+    return reply
+
+
+async def _gated_acall(llm: BaseLLM, messages: Any, *args: Any, **kwargs: Any) -> Any:
+    seam: _ModelSeam = seam_of(llm)
+    try:
+        grant = await seam.gate.admit(_action(llm, seam, messages, args, kwargs))
+    except RefusedError as error:
+        error.__context__ = None
+        raise
+    with _under_way(llm, seam, Attempt(seam.gate, grant)) as settle:
+        reply = await _own(llm).acall(llm, messages, *args, **kwargs)
+        settle(reply)
+    return reply
+
+
+def _own(llm: BaseLLM) -> type[BaseLLM]:
+    return type(llm).__bases__[0]
+
+
+def _action(llm: BaseLLM, seam: _ModelSeam, messages: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> ModelCall:
+    tools = kwargs.get("tools") or (args[0] if args else None)
+    output = kwargs.get("response_model") or getattr(llm, "response_format", None)
+    prompt = bound_prompt(seam.count, llm, messages, tools, output)
+    wish = next(iter(_lengths(llm).values()), None)
+    streams = bool(llm._effective_stream())  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    return ModelCall(seam.agent, seam.model, prompt, wish, rates=seam.rates, clampable=seam.clampable, streams=streams)
+
+
+def _lengths(llm: BaseLLM) -> dict[str, int]:
+    """The lengths that a model declares, by the name it has for them; the one that CrewAI sends first."""
+    own = {key: getattr(llm, key, None) for key in _LENGTHS}
+    extra = {key: llm.additional_params.get(key) for key in _LENGTHS}
+    return {key: int(value) for given in (own, extra) for key, value in given.items() if value}
+
+
+@contextmanager
+def _under_way(llm: BaseLLM, seam: _ModelSeam, attempt: Attempt) -> Generator[Callable[[Any], None]]:
+    shared: dict[str, int] = (llm.__pydantic_private__ or {})["_token_usage"]  # not through a call around this one
+    call = _Call(llm, attempt, {}, dict.fromkeys(shared, 0))
+    call.overrides["_token_usage"] = call.counters
+    if seam.clampable:
+        extra = llm.additional_params
+        call.overrides["additional_params"] = {key: value for key, value in extra.items() if key not in _LENGTHS}
+        declared = _lengths(llm) or {length_key(seam.model): 0}
+        call.overrides |= dict.fromkeys(declared, attempt.grant.max_tokens)
+    token = _call.set(call)
+    try:
+        yield lambda reply: _settle(call, seam, reply)
+    except BaseException as error:
+        if attempt.sent == 0 and seam.quiet and _own(llm) is _host_class(llm):
+            attempt.settle(Outcome("withdrawn", text=str(error)))  # its client is watched, and sent nothing
+        attempt.fail(error, call.usage())
+        raise
+    finally:
+        _call.reset(token)
+        with _merging:
+            for name, count in call.counters.items():
+                shared[name] = shared.get(name, 0) + count
+
+
+def _settle(call: _Call, seam: _ModelSeam, reply: Any) -> None:
+    usage = call.usage()
+    if usage and usage.output_tokens > call.attempt.grant.max_tokens:
+        seam.clampable = False  # it doesn't keep to a length: from now on all that it may make is reserved
+    asked = asked_for(reply)
+    seam.notes.unanswered = bool(asked)
+    written = call.counters["cache_creation_tokens"]
+    call.attempt.settle(Outcome("ok", usage, written, text_of(reply, asked), asked))
+
+
+def _during_a_call(llm: Any, name: str) -> Any:
+    call = _call.get()
+    if call is not None and call.llm is llm and name in call.overrides:
+        return call.overrides[name]
+    return object.__getattribute__(llm, name)
+
+
+def _progress(llm: Any, *args: Any, **kwargs: Any) -> None:
+    seam_of(llm).gate.progress()
+    cast(Any, _own(llm))._emit_stream_chunk_event(llm, *args, **kwargs)  # noqa: SLF001
+
+
+def _quiet_client(llm: Any) -> Any:
+    """The user's SDK client with its retries off, and each of its requests watched."""
+    seam: _ModelSeam = seam_of(llm)
+    client = cast(Any, _own(llm))._get_sync_client(llm)  # noqa: SLF001
+    quiet = seam.quiet.get(id(client))
+    if quiet is None:
+        quiet = seam.quiet[id(client)] = client.with_options(max_retries=0)
+        prepare = quiet._prepare_request  # noqa: SLF001
+
+        def watched(request: Any) -> Any:
+            if action := _further_request():
+                _go_on(seam.gate.admit_blocking(action))
+            return prepare(request)
+
+        quiet._prepare_request = watched  # noqa: SLF001
+    return quiet
+
+
+def _quiet_async_client(llm: Any) -> Any:
+    seam: _ModelSeam = seam_of(llm)
+    client = cast(Any, _own(llm))._get_async_client(llm)  # noqa: SLF001
+    quiet = seam.quiet.get(id(client))
+    if quiet is None:
+        quiet = seam.quiet[id(client)] = client.with_options(max_retries=0)
+        prepare = quiet._prepare_request  # noqa: SLF001
+
+        async def watched(request: Any) -> Any:
+            if action := _further_request():
+                _go_on(await seam.gate.admit(action))
+            return await prepare(request)
+
+        quiet._prepare_request = watched  # noqa: SLF001
+    return quiet
+
+
+def _further_request() -> ModelCall | None:
+    """The action of a request that leaves now, if it isn't the first of its call.
+
+    CrewAI asks again within a call where a model turns an option down, or answers a structured
+    request with nothing: the request before is settled, and this one is an attempt like any other.
+    """
+    call = _call.get()
+    if call is None:
+        return None
+    attempt = call.attempt
+    attempt.sent += 1
+    if attempt.sent == 1:
+        return None
+    usage = call.usage()
+    attempt.settle(Outcome("ok" if usage else "rejected", usage))
+    return attempt.following()
+
+
+def _go_on(grant: Any) -> None:
+    call = _call.get()
+    assert call is not None  # noqa: S101  only a call has further requests
+    call.attempt.follow(grant)

@@ -1,0 +1,123 @@
+"""CrewAI's tools under the gate: every execution that starts was admitted.
+
+CrewAI runs a failing tool up to six times for one request, and answers some requests from its
+cache or with a limit's message: what is gated is the tool's own function, so each start counts once.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import partial, wraps
+from typing import Any, TypeVar
+
+from crewai.tools.base_tool import BaseTool, Tool
+
+from crew_guard.adapters.crewai.stand_in import seam_of, stand_in
+from crew_guard.adapters.hosted import RunNotes, ending
+from crew_guard.core.actions import Grant, Outcome, ToolCall
+from crew_guard.ports import Gate
+
+_RESULT_CHARS = 20_000
+"""What the journal keeps of a result."""
+
+_FUNCTION_TOOL: Any = Tool
+_running: ContextVar[object] = ContextVar("crew_guard_running_tool", default=None)
+T = TypeVar("T", bound=BaseTool)
+
+
+def gated_tool(tool: T, agent: str, gate: Gate, notes: RunNotes) -> T:
+    """A tool that CrewAI takes for the user's own."""
+    return stand_in(tool, _ToolSeam(agent, gate, notes, tool.name), _methods)
+
+
+@dataclass(frozen=True, slots=True)
+class _ToolSeam:
+    agent: str
+    gate: Gate
+    notes: RunNotes
+    tool: str
+
+    def action(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> ToolCall:
+        self.notes.unanswered = False
+        given = {"args": args, **kwargs} if args else dict(kwargs)
+        return ToolCall(self.agent, self.tool, json.dumps(given, default=str))
+
+    def settle(self, grant: Grant, result: object) -> None:
+        self.gate.settle(grant, Outcome("ok", text=str(result)[:_RESULT_CHARS]))
+
+    def fail(self, grant: Grant, error: BaseException) -> None:
+        status = "cancelled" if ending(error) == "cancelled" else "failed"
+        self.gate.settle(grant, Outcome(status, text=f"{type(error).__name__}: {error}"))
+
+
+def _methods(kind: Any) -> dict[str, Any]:
+    """What a stand-in of this class overrides: whatever its class, or the user, does the work in."""
+    base: Any = _FUNCTION_TOOL if issubclass(kind, _FUNCTION_TOOL) else BaseTool
+    own = {name for name in ("run", "arun", "_run", "_arun") if getattr(kind, name) is not getattr(base, name)}
+    methods: dict[str, Any] = {name: _gated(getattr(kind, name)) for name in own}
+    if base is _FUNCTION_TOOL:
+        methods["__getattribute__"] = _with_gated_function
+    return methods
+
+
+def _with_gated_function(tool: Any, name: str) -> Any:
+    value = object.__getattribute__(tool, name)
+    if name != "func":
+        return value
+
+    def function(_: Any, *args: Any, **kwargs: Any) -> Any:
+        return value(*args, **kwargs)
+
+    return partial(_gated(function, like=value), tool)
+
+
+def _gated(function: Callable[..., Any], like: Callable[..., Any] | None = None) -> Callable[..., Any]:
+    if inspect.iscoroutinefunction(like or function):
+
+        @wraps(like or function)
+        async def call_async(tool: Any, *args: Any, **kwargs: Any) -> Any:
+            if _running.get() is tool:
+                return await function(tool, *args, **kwargs)
+            seam: _ToolSeam = seam_of(tool)
+            grant = await seam.gate.admit(seam.action(args, kwargs))
+            return await _finished(function(tool, *args, **kwargs), tool, seam, grant)
+
+        return call_async
+
+    @wraps(like or function)
+    def call(tool: Any, *args: Any, **kwargs: Any) -> Any:
+        if _running.get() is tool:
+            return function(tool, *args, **kwargs)
+        seam: _ToolSeam = seam_of(tool)
+        grant = seam.gate.admit_blocking(seam.action(args, kwargs))
+        token = _running.set(tool)
+        try:
+            result = function(tool, *args, **kwargs)
+        except BaseException as error:
+            seam.fail(grant, error)
+            raise
+        finally:
+            _running.reset(token)
+        if inspect.isawaitable(result):
+            return _finished(result, tool, seam, grant)
+        seam.settle(grant, result)
+        return result
+
+    return call
+
+
+async def _finished(work: Awaitable[Any], tool: object, seam: _ToolSeam, grant: Grant) -> Any:
+    token = _running.set(tool)
+    try:
+        result = await work
+    except BaseException as error:
+        seam.fail(grant, error)
+        raise
+    finally:
+        _running.reset(token)
+    seam.settle(grant, result)
+    return result

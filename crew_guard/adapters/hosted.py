@@ -1,0 +1,180 @@
+"""What the host adapters share: bounding a prompt, and one model call's way through the gate.
+
+A host's model call is an Attempt: admitted before its request leaves, settled with what the
+provider reported. A client that sends a second request within it starts a new Attempt.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+import types
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeAlias, cast
+
+from crew_guard.core.actions import Ending, Grant, ModelCall, Outcome
+from crew_guard.core.messages import JsonObject, Message, ToolSpec
+from crew_guard.core.usage import Rates, Usage
+from crew_guard.ports import Gate
+
+IMAGE_TOKENS = 50_000
+"""More than any image costs on the models whose pricing is public: its own size says nothing of its tokens."""
+
+_UNSENT = frozenset({"ConnectError", "ConnectTimeout", "ConnectionRefusedError", "gaierror"})
+_REASONING = ("o1", "o3", "o4", "gpt-5")
+
+
+class Facts(Protocol):
+    """What is known of one model."""
+
+    @property
+    def rates(self) -> Rates | None:
+        """What it costs; None if nobody knows."""
+        ...
+
+    def bound(self, message: Message) -> int:
+        """An upper bound of one message's tokens, its overhead included."""
+        ...
+
+    def bound_request(self, tools: Sequence[ToolSpec], output_schema: JsonObject | None) -> int:
+        """An upper bound of what a request adds to its messages."""
+        ...
+
+
+ModelFacts: TypeAlias = Callable[[str], Facts]
+"""Facts by a model's name, provider:name."""
+
+
+@dataclass(slots=True)
+class PromptCounter:
+    """Bounds of one model's prompts in one run: each message is counted when it is first seen."""
+
+    facts: Facts
+    _messages: dict[tuple[int, ...], tuple[object, int]] = field(default_factory=dict[tuple[int, ...], Any])
+    _requests: dict[str, int] = field(default_factory=dict[str, int])
+
+    def message(self, parts: tuple[object, ...], translate: Callable[[], Iterable[Message]]) -> int:
+        """An upper bound of one message of the host.
+
+        Args:
+            parts: the objects that the message is made of; they are kept, so that their ids stay theirs
+            translate: the same as messages of ours
+        """
+        key = tuple(map(id, parts))
+        known = self._messages.get(key)
+        if known is None:
+            known = self._messages[key] = (parts, sum(map(self.facts.bound, translate())))
+        return known[1]
+
+    def request(self, tools: Sequence[ToolSpec], output_schema: JsonObject | None) -> int:
+        """An upper bound of the tools, the schema and the framing of a request."""
+        shown = [(tool.name, tool.description, tool.parameters) for tool in tools]
+        key = json.dumps([shown, output_schema], default=str)
+        if key not in self._requests:
+            self._requests[key] = self.facts.bound_request(tools, output_schema)
+        return self._requests[key]
+
+
+@dataclass(slots=True)
+class RunNotes:
+    """What an adapter learns of a run while it goes by."""
+
+    unanswered: bool = False
+    """The last reply asked for tools, and none of them was begun since."""
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One model call of a host under way: its grant, and whether it is settled."""
+
+    gate: Gate
+    grant: Grant
+    sent: int = 0
+    """Requests that have left under this host call."""
+    settled: bool = False
+
+    def settle(self, outcome: Outcome) -> None:
+        """Settle once; what comes later changes nothing."""
+        if not self.settled:
+            self.settled = True
+            self.gate.settle(self.grant, outcome)
+
+    def fail(self, error: BaseException, usage: Usage | None = None) -> None:
+        """Settle a call that raised."""
+        self.settle(Outcome(ending(error), usage, text=f"{type(error).__name__}: {error}"))
+
+    def following(self) -> ModelCall:
+        """The action of a further request in the same host call: its body, and so its length, stands already."""
+        action = self.grant.action
+        assert isinstance(action, ModelCall)  # noqa: S101  an Attempt is made for nothing else
+        return action._replace(max_tokens=self.grant.max_tokens, clampable=False, attempt=action.attempt + 1)
+
+    def follow(self, grant: Grant) -> None:
+        """Go on under another grant."""
+        self.grant, self.settled = grant, False
+
+
+def ending(error: BaseException) -> Ending:
+    """How a call that raised this ended: rejected where no tokens can have been made."""
+    if isinstance(error, asyncio.CancelledError | GeneratorExit | KeyboardInterrupt):
+        return "cancelled"
+    for link in _chain(error):
+        status = getattr(link, "status_code", None)
+        if isinstance(status, int):
+            return "rejected" if 400 <= status < 500 else "failed"  # noqa: PLR2004  4xx
+        if type(link).__name__ in _UNSENT:
+            return "rejected"
+    return "failed"
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    link: BaseException | None = error
+    while link is not None and id(link) not in seen:
+        seen.add(id(link))
+        yield link
+        link = link.__cause__  # not its context: that may be the error of a call before this one
+
+
+def reported(prompt: int, completion: int, cached: int = 0) -> Usage | None:
+    """Usage as a host passes it on; 0 and 0 is how hosts say that the provider named none."""
+    if prompt <= 0 and completion <= 0:
+        return None
+    return Usage(input_tokens=prompt, output_tokens=completion, cached_tokens=min(cached, prompt))
+
+
+def length_key(model: str) -> str:
+    """What OpenAI's API calls the longest completion for this model."""
+    name = model.replace(":", "/").rpartition("/")[2].lower()
+    return "max_completion_tokens" if name.startswith(_REASONING) else "max_tokens"
+
+
+def speaks_of_length(cls: type, packages: frozenset[str]) -> bool:
+    """Whether a class's own code names max_tokens: the best sign there is that a user's client keeps to it.
+
+    Args:
+        packages: the framework's; what their classes say doesn't count
+    """
+    words = frozenset({"max_tokens", "max_completion_tokens"})
+    own = (base for base in cls.__mro__ if base.__module__.partition(".")[0] not in packages)
+    functions = (inspect.unwrap(value) for base in own for value in vars(base).values() if inspect.isfunction(value))
+    return any(_names(function.__code__, words) for function in functions)
+
+
+def _names(code: types.CodeType, words: frozenset[str]) -> bool:
+    if words.intersection(code.co_names):
+        return True
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            if _names(constant, words):
+                return True
+        elif words.intersection(cast(Iterable[object], constant) if isinstance(constant, tuple) else (constant,)):
+            return True
+    return False
+
+
+def come_from(obj: object, package: str, names: frozenset[str]) -> bool:
+    """Whether an object's class, or a base of it, is one of these of a framework that need not be imported."""
+    return any(base.__name__ in names and base.__module__.partition(".")[0] == package for base in type(obj).__mro__)

@@ -1,0 +1,119 @@
+"""CrewAI agents that would rather not be bounded."""
+
+import os
+
+os.environ["CREWAI_DISABLE_TELEMETRY"] = "true"
+os.environ["OTEL_SDK_DISABLED"] = "true"
+
+from crewai import Agent, Crew, Task
+from crewai.llms.base_llm import BaseLLM
+from crewai.tools import BaseTool
+from openai.types.chat import ChatCompletionMessageFunctionToolCall as ToolRequest
+from pydantic import PrivateAttr
+
+from tests.adapters.loopback import Served
+
+BACKSTORY = "You look things up until you know everything there is to know. " * 18
+"""Longer in tokens than the 1,000 that the doubles bill for a prompt, counted in bytes."""
+
+
+class HungryLLM(BaseLLM):
+    """Always wants another tool, and bills what its max_tokens lets it."""
+
+    native: bool = True
+    answer_after: int | None = None
+    reports: bool = True
+    parallel: int = 1
+    _served: Served = PrivateAttr(default_factory=Served)
+
+    def __init__(self, **options):
+        super().__init__(**{"model": "hungry", "provider": "custom", **options})
+
+    @property
+    def served(self):
+        return self._served
+
+    def longest(self):
+        return self.max_tokens
+
+    def call(
+        self,
+        messages,
+        tools=None,
+        callbacks=None,
+        available_functions=None,
+        from_task=None,
+        from_agent=None,
+        response_model=None,
+    ):
+        number, completion = self._served.bill(self.longest())
+        if self.reports:
+            self._track_token_usage_internal(
+                {
+                    "prompt_tokens": self._served.prompt,
+                    "completion_tokens": completion,
+                    "total_tokens": self._served.prompt + completion,
+                }
+            )
+        if self.answer_after is not None and number > self.answer_after:
+            return "done" if self.native else "Thought: I know.\nFinal Answer: done"
+        if not self.native:
+            return f'Thought: I must look.\nAction: look\nAction Input: {{"query": "q{number}"}}'
+        return [
+            ToolRequest.model_validate(
+                {
+                    "id": f"c{number}.{i}",
+                    "type": "function",
+                    "function": {"name": "look", "arguments": f'{{"query": "q{number}.{i}"}}'},
+                }
+            )
+            for i in range(self.parallel)
+        ]
+
+    def supports_function_calling(self):
+        return self.native
+
+    def supports_stop_words(self):
+        return False
+
+    def get_context_window_size(self):
+        return 1_000_000
+
+
+class HeedlessLLM(HungryLLM):
+    """Has no notion of a length."""
+
+    def longest(self):
+        return None
+
+
+class Look(BaseTool):
+    """A tool that counts its executions."""
+
+    name: str = "look"
+    description: str = "Look something up."
+    fails: bool = False
+    _executions: list = PrivateAttr(default_factory=list)
+
+    @property
+    def executions(self):
+        return self._executions
+
+    def _run(self, query: str) -> str:
+        self._executions.append(query)
+        if self.fails:
+            raise RuntimeError("the index is gone")
+        return f"found {query}"
+
+
+def hungry_agent(llm, tools=None, **options):
+    """An agent with one tool."""
+    tools = [Look()] if tools is None else tools
+    options = {"role": "Seeker ", "goal": "know", "backstory": BACKSTORY, "max_iter": 40, **options}
+    return Agent(llm=llm, tools=tools, **options)
+
+
+def hungry_crew(agent, **options):
+    """A crew of one agent and one task."""
+    task = Task(description="Find everything about {topic}.", expected_output="everything", agent=agent, name="find")
+    return Crew(agents=[agent], tasks=[task], **options)

@@ -1,0 +1,114 @@
+"""An OpenAI-compatible server on loopback that never finishes: it counts what it served."""
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+class Served:
+    """What a model or a server has served, counted where it is served."""
+
+    def __init__(self, prompt=1000, completion=1000):
+        self.prompt, self.completion = prompt, completion
+        self.calls = 0
+        self.tokens = 0
+        self.asked = []
+        self.lock = threading.Lock()
+
+    def bill(self, max_tokens):
+        """One call: a completion as long as it may be, up to its usual length."""
+        with self.lock:
+            self.calls += 1
+            self.asked.append(max_tokens)
+            completion = min(self.completion, self.completion if max_tokens is None else max_tokens)
+            self.tokens += self.prompt + completion
+            return self.calls, completion
+
+
+class HungryServer:
+    """Answers every chat completion with another tool call, or with a status."""
+
+    def __init__(self, status=200, tool="look", answer=None):
+        self.served = Served()
+        self.status, self.tool, self.answer = status, tool, answer
+        self.statuses = []
+        self.bodies = []
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self):
+                body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+                server.reply(self, body)
+
+            def log_message(self, *_):
+                pass
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.http.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self.http.server_port}/v1"
+        self.thread = threading.Thread(target=self.http.serve_forever, args=(0.01,), daemon=True)
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.http.shutdown()
+        self.http.server_close()
+        self.thread.join()
+
+    @property
+    def requests(self):
+        return len(self.bodies)
+
+    def reply(self, handler, body):
+        self.bodies.append(body)
+        status = self.statuses.pop(0) if self.statuses else self.status
+        if status != 200:
+            send(handler, status, {"error": {"message": "no", "type": "x", "code": "x"}})
+            return
+        length = body.get("max_completion_tokens", body.get("max_tokens"))
+        number, completion = self.served.bill(length)
+        usage = {
+            "prompt_tokens": self.served.prompt,
+            "completion_tokens": completion,
+            "total_tokens": self.served.prompt + completion,
+        }
+        call = {"name": self.tool, "arguments": json.dumps({"query": f"q{number}"})}
+        message = {"role": "assistant", "content": self.answer}
+        if self.answer is None:
+            message["tool_calls"] = [{"index": 0, "id": f"c{number}", "type": "function", "function": call}]
+        finish = "tool_calls" if self.answer is None else "stop"
+        head = {"id": f"r{number}", "created": 1, "model": body["model"]}
+        if body.get("stream"):
+            stream(handler, head, message, finish, usage if body.get("stream_options") else None)
+            return
+        choice = {"index": 0, "message": message, "finish_reason": finish}
+        send(handler, 200, {**head, "object": "chat.completion", "choices": [choice], "usage": usage})
+
+
+def send(handler, status, value):
+    data = json.dumps(value).encode()
+    handler.send_response(status)
+    handler.send_header("content-type", "application/json")
+    handler.send_header("content-length", str(len(data)))
+    handler.end_headers()
+    handler.wfile.write(data)
+
+
+def stream(handler, head, message, finish, usage):
+    head = {**head, "object": "chat.completion.chunk"}
+    chunks = [
+        {**head, "choices": [{"index": 0, "delta": message, "finish_reason": None}]},
+        {**head, "choices": [{"index": 0, "delta": {}, "finish_reason": finish}]},
+    ]
+    if usage:
+        chunks.append({**head, "choices": [], "usage": usage})
+    data = b"".join(b"data: " + json.dumps(chunk).encode() + b"\n\n" for chunk in chunks) + b"data: [DONE]\n\n"
+    handler.send_response(200)
+    handler.send_header("content-type", "text/event-stream")
+    handler.send_header("content-length", str(len(data)))
+    handler.end_headers()
+    handler.wfile.write(data)

@@ -1,0 +1,127 @@
+"""Do caps hold inside CrewAI and AutoGen? What their models served, guarded and on their own.
+
+Unguarded, each host is given its own nearest cap. `over` is what was served beyond the cap,
+`unused` what a guarded run left of it, `needed` what the refused call asked for at the least.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from crew_guard import Policy, Result, guard
+from crew_guard.core.limits import Limits
+from crew_guard.store.memory import MemoryStore
+
+CAPS = (10_000, 8_001)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table."""
+
+    what: str
+    cap: int
+    calls: int
+    served: int
+    """Tokens, as the model counted them."""
+    needed: int | None = None
+    """For a guarded run: what the refused call needed at the least."""
+    charged: int | None = None
+
+    @property
+    def over(self) -> int:
+        return max(0, self.served - self.cap)
+
+    @property
+    def unused(self) -> int:
+        return max(0, self.cap - self.served)
+
+    @property
+    def holds(self) -> bool:
+        """Whether a guarded run kept its cap and left less than the refused call needed."""
+        return self.over == 0 and self.charged == self.served and self.unused < (self.needed or 0)
+
+
+def rows() -> Iterator[Row]:
+    """Every host at every cap, guarded and on its own."""
+    for cap in CAPS:
+        yield from _autogen(cap)
+        yield from _crewai(cap)
+
+
+def _guarded(what: str, host: object, served: Callable[[], tuple[int, int]], cap: int) -> Row:
+    rules = Policy(limits=Limits(max_tokens=cap))
+    result: Result = guard(host, rules, store=MemoryStore()).run("Find everything.")
+    stop = result.stopped
+    needed = int(stop.asked) if stop and stop.asked else None
+    calls, tokens = served()
+    return Row(what, cap, calls, tokens, needed, result.usage.tokens)
+
+
+def _autogen(cap: int) -> Iterator[Row]:
+    from autogen_agentchat.conditions import TokenUsageTermination
+    from autogen_agentchat.teams import RoundRobinGroupChat
+
+    from tests.adapters.autogen_doubles import HungryClient, SwallowingAgent, hungry_agent
+
+    def counted(client: HungryClient) -> Callable[[], tuple[int, int]]:
+        return lambda: (client.served.calls, client.served.tokens)
+
+    streamed, swallows = {"model_client_stream": True}, {"kind": SwallowingAgent}
+    for what, options in (("", {}), (", streamed", streamed), (", swallows", swallows)):
+        client = HungryClient()
+        yield _guarded(f"AutoGen guarded{what}", hungry_agent(client, **options), counted(client), cap)
+    for iterations in (10, 50):
+        client = HungryClient()
+        agent = hungry_agent(client, max_tool_iterations=iterations)
+        team = RoundRobinGroupChat([agent], termination_condition=TokenUsageTermination(max_total_token=cap))
+        asyncio.run(team.run(task="Find everything."))
+        what = f"AutoGen TokenUsageTermination({cap}), max_tool_iterations={iterations}"
+        yield Row(what, cap, *counted(client)())
+
+
+def _crewai(cap: int) -> Iterator[Row]:
+    from tests.adapters.crewai_doubles import HungryLLM, hungry_agent
+
+    def counted(llm: HungryLLM) -> Callable[[], tuple[int, int]]:
+        return lambda: (llm.served.calls, llm.served.tokens)
+
+    from crewai.events.event_bus import crewai_event_bus
+
+    for native, how in ((True, "native tool calls"), (False, "tools in text")):
+        llm = HungryLLM(native=native)
+        yield _guarded(f"CrewAI guarded, {how}", hungry_agent(llm), counted(llm), cap)
+        llm = HungryLLM(native=native)
+        hungry_agent(llm, max_iter=5).kickoff("Find everything.")
+        yield Row(f"CrewAI max_iter=5, {how}", cap, *counted(llm)())
+    crewai_event_bus.flush()  # it prints from threads of its own
+
+
+def line(row: Row) -> str:
+    """One line of the table."""
+    verdict = "" if row.needed is None else "  holds" if row.holds else "  FAILS"
+    unused = "-" if row.needed is None else f"{row.unused:,} < {row.needed:,}"
+    over = f"{row.over:,}" + (f" (+{100 * row.over // row.cap} %)" if row.over else "")
+    return f"{row.what:62} {row.cap:>7,} {row.calls:>6} {row.served:>8,}  {over:>16}  {unused:>15}{verdict}"
+
+
+def main() -> int:
+    """Print the table; 1 if a cap did not hold."""
+    logging.disable(logging.WARNING)
+    warnings.simplefilter("ignore")
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):  # CrewAI's panels
+        table = list(rows())
+    print(f"{'hosted agent':62} {'cap':>7} {'calls':>6} {'served':>8}  {'over':>16}  {'unused < needed':>15}")
+    for row in sorted(table, key=lambda row: -row.cap):
+        print(line(row))
+    return 0 if all(row.holds for row in table if row.needed is not None) else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
