@@ -6,17 +6,19 @@ Callers line a batch up and get a future at once; this thread encodes, commits a
 from __future__ import annotations
 
 import threading
+from collections import deque
 from concurrent.futures import Future
 from contextlib import suppress
 from queue import Empty, SimpleQueue
-from time import monotonic
+from typing import Literal
 
 from crew_guard.errors import StoreError
 from crew_guard.store.commits import Batch, JournalFile
 from crew_guard.store.database import Place
 
-LONGEST_DELAY = 1.0
-"""Seconds that a batch is kept back at the most, whatever its caller allows."""
+LINGER = 0.02
+"""Seconds that batches which can wait are kept for company."""
+_Call = Literal["now", "soon", "close"]
 
 
 class GroupWriter:
@@ -25,7 +27,10 @@ class GroupWriter:
     def __init__(self, place: Place) -> None:
         self._path = place.path
         self._file = JournalFile(place)
-        self._queue: SimpleQueue[Batch | None] = SimpleQueue()
+        self._lined_up: deque[Batch] = deque()
+        self._calls: SimpleQueue[_Call] = SimpleQueue()
+        self._lingering = False
+        """Whether the thread looks again by itself: then a batch that can wait doesn't wake it."""
         self._door = threading.RLock()
         self._closed = False
         self._thread = threading.Thread(target=self._work, name=f"journal {place.path.name}", daemon=True)
@@ -35,7 +40,11 @@ class GroupWriter:
         """Line a batch up. Never blocks."""
         with self._door:
             if not self._closed and self._thread.is_alive():
-                self._queue.put(batch)
+                self._lined_up.append(batch)
+                if batch.within < LINGER:
+                    self._calls.put("now")
+                elif not self._lingering:
+                    self._calls.put("soon")
                 return batch.future
         why = "is closed" if self._closed else "was opened before this process was forked, open it again"
         batch.future.set_exception(StoreError(f"{self._path} {why}: nothing more can be written to it"))
@@ -46,30 +55,40 @@ class GroupWriter:
         with self._door:
             if not self._closed:
                 self._closed = True
-                self._queue.put(None)
+                self._calls.put("close")
         if self._thread is not threading.current_thread():
             self._thread.join(seconds)
 
     def _work(self) -> None:
         more = True
         while more:
-            group, more = self._next_group()
-            self._write(group)
+            more = self._wait()
+            group: list[Batch] = []
+            while self._lined_up:
+                group.append(self._lined_up.popleft())
+            if group:
+                self._write(group)
         self._file.close()
 
-    def _next_group(self) -> tuple[list[Batch], bool]:
-        """What goes into one commit, and whether more may come: all that is lined up once somebody is in a hurry."""
-        group: list[Batch] = []
-        batch = self._queue.get()
-        due = monotonic() + LONGEST_DELAY
+    def _wait(self) -> bool:
+        """Until somebody is in a hurry, or what is lined up has waited long enough. False once it is closed."""
+        while True:
+            self._lingering = True
+            try:
+                call = self._calls.get(timeout=LINGER)
+            except Empty:
+                if self._lined_up:
+                    return True
+                self._lingering = False
+                if self._lined_up:  # lined up just before, and not called for
+                    continue
+                call = self._calls.get()
+            if call != "soon":
+                break
         with suppress(Empty):
-            while batch is not None:
-                group.append(batch)
-                due = min(due, monotonic() + batch.within) if batch.within else 0.0
-                left = due - monotonic()
-                batch = self._queue.get(timeout=left) if left > 0 else self._queue.get_nowait()
-            return group, False
-        return group, True
+            while call != "close":
+                call = self._calls.get_nowait()
+        return call != "close"
 
     def _write(self, group: list[Batch]) -> None:
         try:
