@@ -191,7 +191,7 @@ class RunSummary:
 
 
 class Store(Protocol):
-    """Keeps the journals of runs. Thread-safe; methods that return a Future never block."""
+    """Keeps the journals of runs. Thread-safe; `begin` and `append` never block."""
 
     def begin(self, run_id: str, first: Event) -> Future[None]:
         """Create a run's journal with its first event; done when it is on disk.
@@ -210,6 +210,10 @@ class Store(Protocol):
 
         The future raises JournalConflictError where another writer has used one of their numbers.
         """
+        ...
+
+    def write(self, run_id: str, events: Sequence[Event]) -> Future[None]:
+        """The same for a caller that waits for it, and is alone: may block for one commit on its thread."""
         ...
 
     def read(self, run_id: str) -> Iterable[Event]:

@@ -13,7 +13,7 @@ from typing import Any
 from crew_guard.core.tools import Tool
 from crew_guard.crews.brief import SHORTEST_QUOTE, Brief, Finding, check_brief
 from crew_guard.tools.corpus import Corpus, Hit, Text
-from crew_guard.tools.passages import sentences
+from crew_guard.tools.passages import IN_ITS_MODULE, MEMBERS, sentences
 from crew_guard.tools.query import Term, stems, terms
 from crew_guard.workflows.graph import Chain, NodeContext, NodeFailedError, chain, node
 
@@ -53,7 +53,7 @@ class Extract:
     lead: str
     """The first sentence; for other passages than a symbol's the telling one."""
     telling: str
-    """The sentence that says most about the question; empty where that is the lead."""
+    """The sentence that says most of what title and lead leave unsaid; empty where none does."""
     coverage: float
     """The share of the question's words that the passage holds, in [0, 1]."""
 
@@ -141,14 +141,19 @@ def _different(corpus: Corpus, hits: list[Hit]) -> list[Hit]:
 
 def _extract(text: Text, symbol: str, wanted: list[Term]) -> Extract:
     head, _, rest = text["text"].partition("\n") if symbol else ("", "", text["text"])
-    prose = [_cut(sentence) for sentence in sentences(rest.partition("Members: ")[0] if symbol else rest)]
-    prose = [sentence for sentence in prose if len(sentence) >= SHORTEST_QUOTE and _reads(sentence)]
-    scored = {sentence: _share(wanted, sentence) for sentence in prose}
-    best = max(scored, key=lambda sentence: scored[sentence], default="")
-    lead = next(iter(prose), "") if symbol else best or next(iter(prose), "")
-    telling = best if best != lead and scored[best] > scored.get(lead, 0.0) else ""
+    told = rest.partition(MEMBERS)[0] if symbol else rest
+    prose = _prose(told.partition(IN_ITS_MODULE)[0]) or _prose(told)
+    lead = next(iter(prose), "") if symbol else _best(prose, wanted)
+    unsaid = [term for term in wanted if not _share([term], f"{text['title']} {lead}")]
+    telling = _best(prose, unsaid)
+    telling = telling if _share(unsaid, telling) else ""
     coverage = _share(wanted, f"{text['title']} {text['text']}")
     return Extract(text["id"], text["title"], head.strip(), lead, telling, coverage)
+
+
+def _best(prose: list[str], wanted: list[Term]) -> str:
+    """The sentence with the most of these words; the earliest of equals."""
+    return max(prose, key=lambda sentence: _share(wanted, sentence), default="")
 
 
 def _share(wanted: list[Term], text: str) -> float:
@@ -156,6 +161,11 @@ def _share(wanted: list[Term], text: str) -> float:
     held = stems(text)
     found = sum(max((share for word, share in term.variants if stems(word) <= held), default=0.0) for term in wanted)
     return found / len(wanted) if wanted else 0.0
+
+
+def _prose(text: str) -> list[str]:
+    found = [_cut(sentence) for sentence in sentences(text)]
+    return [sentence for sentence in found if len(sentence) >= SHORTEST_QUOTE and _reads(sentence)]
 
 
 def _reads(sentence: str) -> bool:

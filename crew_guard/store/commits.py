@@ -73,6 +73,11 @@ class JournalFile:
         self._failed: dict[str, StoreError] = {}
         self._connected()
 
+    @property
+    def live(self) -> int:
+        """How many runs are being written."""
+        return len(self._heads)
+
     def write(self, group: Sequence[Batch]) -> None:
         """Write a group and resolve its futures, whatever happens."""
         staged: Sequence[Batch] = group

@@ -63,6 +63,10 @@ class MemoryStore:
             journal.extend(events)
         return _DONE
 
+    def write(self, run_id: str, events: Sequence[Event]) -> Future[None]:
+        """The same as `append`."""
+        return self.append(run_id, events)
+
     def read(self, run_id: str) -> Iterator[Event]:
         """A run's events in order, as far as they were written when this was called.
 

@@ -1,6 +1,7 @@
-"""One thread that writes everything: what queued up while the last commit ran goes into the next one.
+"""One writer at a time: what queued up while the last commit ran goes into the next one.
 
-Callers line a batch up and get a future at once; this thread encodes, commits and resolves.
+Callers line a batch up and get a future at once; a thread encodes, commits and resolves. A caller that
+is alone, and waits anyway, may do so itself.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections import deque
 from concurrent.futures import Future
 from contextlib import suppress
 from queue import Empty, SimpleQueue
+from time import monotonic
 from typing import Literal
 
 from crew_guard.errors import StoreError
@@ -18,6 +20,8 @@ from crew_guard.store.database import Place
 
 LINGER = 0.02
 """Seconds that batches which can wait are kept for company."""
+SLOW = 0.002
+"""Seconds; a commit that takes longer is not made on a caller's thread again for a while."""
 _Call = Literal["now", "soon", "close"]
 
 
@@ -32,23 +36,50 @@ class GroupWriter:
         self._lingering = False
         """Whether the thread looks again by itself: then a batch that can wait doesn't wake it."""
         self._door = threading.RLock()
+        self._turn = threading.Lock()
+        """Held by whoever writes."""
+        self._slow_until = 0.0
         self._closed = False
         self._thread = threading.Thread(target=self._work, name=f"journal {place.path.name}", daemon=True)
         self._thread.start()
 
     def submit(self, batch: Batch) -> Future[None]:
         """Line a batch up. Never blocks."""
+        if not self._line_up(batch):
+            return batch.future
+        if batch.within < LINGER:
+            self._calls.put("now")
+        elif not self._lingering:
+            self._calls.put("soon")
+        return batch.future
+
+    def write_here(self, batch: Batch) -> Future[None]:
+        """Write it on the caller's own thread, where that is quick and no other run could share the commit.
+
+        Handing a commit to the thread and hearing of it costs more than a quick disk's flush. A disk
+        that was slow gets the thread for a second, so that it holds up nobody's event loop.
+        """
+        if self._file.live > 1 or monotonic() < self._slow_until or not self._turn.acquire(blocking=False):
+            return self.submit(batch)
+        try:
+            if self._line_up(batch):
+                began = monotonic()
+                self._write_lined_up()
+                ended = monotonic()
+                if ended - began > SLOW:
+                    self._slow_until = ended + 1.0
+        finally:
+            self._turn.release()
+        return batch.future
+
+    def _line_up(self, batch: Batch) -> bool:
         with self._door:
             if not self._closed and self._thread.is_alive():
                 self._lined_up.append(batch)
-                if batch.within < LINGER:
-                    self._calls.put("now")
-                elif not self._lingering:
-                    self._calls.put("soon")
-                return batch.future
+                return True
         why = "is closed" if self._closed else "was opened before this process was forked, open it again"
         batch.future.set_exception(StoreError(f"{self._path} {why}: nothing more can be written to it"))
-        return batch.future
+        return False
 
     def close(self, seconds: float | None = None) -> None:
         """Write what is lined up and end the thread; wait at most this long for it."""
@@ -63,12 +94,16 @@ class GroupWriter:
         more = True
         while more:
             more = self._wait()
-            group: list[Batch] = []
-            while self._lined_up:
-                group.append(self._lined_up.popleft())
-            if group:
-                self._write(group)
+            with self._turn:
+                self._write_lined_up()
         self._file.close()
+
+    def _write_lined_up(self) -> None:
+        group: list[Batch] = []
+        while self._lined_up:
+            group.append(self._lined_up.popleft())
+        if group:
+            self._write(group)
 
     def _wait(self) -> bool:
         """Until somebody is in a hurry, or what is lined up has waited long enough. False once it is closed."""

@@ -71,7 +71,6 @@ class Gatekeeper(Recorder):
         self._refusals: Counter[tuple[str, str, str, str]] = Counter()
         self._known_good: Future[None] | None = None
         """A flush that was seen to succeed: the store in memory hands out the same one each time."""
-        self._write_ahead = policy.durability == "write_ahead"
 
     # The door
 

@@ -50,6 +50,7 @@ class Recorder:
         self._store = store
         self._outbox = outbox
         self._lock = threading.RLock()
+        self._write_ahead = policy.durability == "write_ahead"
         self._news: list[tuple[str, Stop]] = []
         self._early: list[tuple[str, Stop]] = []
         """Stops from before the run began."""
@@ -109,9 +110,15 @@ class Recorder:
 
     def _note(self, event_type: Callable[..., Event], *values: Any) -> Future[None]:
         event = event_type(self.state.seq + 1, self.clock.now(), *values)
+        alone = not self.state.open
         apply(self.state, event)
         # Only an admission is waited for: what else happened goes to disk with the next one, or soon.
-        flushed = self._store.append(self.run_id, (event,), 0.0 if event_type in _AWAITED else _SOON)
+        if event_type not in _AWAITED:
+            flushed = self._store.append(self.run_id, (event,), _SOON)
+        elif alone and self._write_ahead:
+            flushed = self._store.write(self.run_id, (event,))
+        else:
+            flushed = self._store.append(self.run_id, (event,))
         self._outbox.put(event)
         return flushed
 

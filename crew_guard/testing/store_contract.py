@@ -58,6 +58,45 @@ class StoreContract(ABC):
         store.append("run", [moved(200)]).result(SECONDS)
         assert all(future.done() for future in futures)
 
+    def test_what_may_wait_is_written_before_what_may_not(self, store: Store) -> None:
+        """Events that were in no hurry, then one that is written at once: all are there, in order."""
+        store.begin("run", started()).result(SECONDS)
+        patient = [store.append("run", [moved(i)], within=1.0) for i in range(2, 10)]
+        store.write("run", [moved(10)]).result(SECONDS)
+        assert all(future.done() for future in patient)
+        assert [event.seq for event in store.read("run")] == list(range(1, 11))
+
+    def test_what_may_wait_does_not_wait_for_ever(self, store: Store) -> None:
+        """Nobody hurries, and it is written all the same; again after a pause."""
+        store.begin("run", started()).result(SECONDS)
+        store.append("run", [moved(2)], within=0.05).result(SECONDS)
+        store.append("run", [moved(3)], within=0.05).result(SECONDS)
+        assert len(list(store.read("run"))) == 3
+
+    def test_a_failed_write_is_told_like_a_failed_append(self, store: Store) -> None:
+        """A number that is used, a run that was never begun."""
+        store.begin("run", started()).result(SECONDS)
+        with pytest.raises(JournalConflictError):
+            store.write("run", [moved(1)]).result(SECONDS)
+        with pytest.raises(StoreError):
+            store.write("other", [moved(2)]).result(SECONDS)
+
+    def test_threads_may_write_at_once(self, store: Store) -> None:
+        """Eight runs are written by eight threads, each with its own hurry."""
+
+        def work(run_id: str) -> None:
+            store.begin(run_id, started()).result(SECONDS)
+            for seq in range(2, 40):
+                (store.write if seq % 2 else store.append)(run_id, [moved(seq)]).result(SECONDS)
+
+        threads = [threading.Thread(target=work, args=(f"run{i}",)) for i in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(SECONDS)
+        for i in range(8):
+            assert [event.seq for event in store.read(f"run{i}")] == list(range(1, 40))
+
     def test_an_empty_append_waits_for_those_before(self, store: Store) -> None:
         """Appending nothing is a barrier, and changes nothing."""
         first = store.begin("run", started())

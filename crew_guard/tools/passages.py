@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 from crew_guard.tools.html_text import html_lines
 
+IN_ITS_MODULE, MEMBERS = "In its module's words: ", "Members: "
+"""How the paragraphs of a symbol's passage begin that are not its own docstring's."""
 PASSAGE_CHARS = 1500
 """The longest passage, in characters."""
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from crew_guard.errors import ConfigError
-from crew_guard.tools.passages import Facets, Passage, first_sentence, pieces
+from crew_guard.tools.passages import IN_ITS_MODULE, MEMBERS, Facets, Passage, first_sentence, pieces
 
 LONGEST_SECONDS = 60.0
 """After which gathering is given up."""
@@ -119,7 +119,7 @@ def _of_symbol(entry: dict[str, Any], doc: str, described: str, around: Facets) 
     symbol = entry["symbol"]
     head = entry["signature"] or f"module {symbol}"
     members = ", ".join(entry["members"][:MAX_MEMBERS])
-    extra = [f"{entry['module']}: {described}" if described else "", f"Members: {members}" if members else ""]
+    extra = [f"{IN_ITS_MODULE}{described}" if described else "", f"{MEMBERS}{members}" if members else ""]
     for number, text in enumerate(pieces(doc) if doc else [""], 1):
         first = number == 1
         facets = Facets(
@@ -143,16 +143,29 @@ def _of_symbol(entry: dict[str, Any], doc: str, described: str, around: Facets) 
 
 
 _DESCRIPTION = re.compile(
-    r"^[ \t]*(?:[-*][ \t]+)?(?:class[ \t]+)?`{0,2}(?:\w+\.)?(\w+)(?:\([^()\n]*\))?`{0,2}"
-    r"[ \t]*(?:--+>?|:|[ \t]-[ \t]|[ \t]{2,})[ \t]*(\w[^\n]*)$",
-    re.MULTILINE,
+    r"([ \t]*)(?:[-*][ \t]+)?(?:class[ \t]+)?`{0,2}(?:\w+\.)?(\w+)(?:\([^()]*\))?`{0,2}"
+    r"[ \t]*(?:--+>?|:|[ \t]-[ \t]|[ \t]{2,})[ \t]*(\w.*)",
 )
 
 
 def _descriptions(doc: str) -> dict[str, str]:
-    """What a module's docstring says of its members, one a line: `deque    list-like container with …`."""
-    found = {name: words.strip() for name, words in _DESCRIPTION.findall(doc)}
-    return {name: words for name, words in found.items() if len(words.split()) >= FEWEST_WORDS}
+    """What a module's docstring says of its members, one a line: `deque    list-like container with …`.
+
+    Lines that follow and are indented further go on with it.
+    """
+    found: dict[str, list[str]] = {}
+    words: list[str] | None = None
+    indent = 0
+    for line in doc.splitlines():
+        if start := _DESCRIPTION.fullmatch(line):
+            indent, words = len(start[1]), [start[3].strip()]
+            found[start[2]] = words
+        elif words is not None and line.strip() and len(line) - len(line.lstrip()) > indent:
+            words.append(line.strip())
+        else:
+            words = None
+    told = {name: " ".join(lines) for name, lines in found.items()}
+    return {name: text for name, text in told.items() if len(text.split()) >= FEWEST_WORDS}
 
 
 def _likely(entry: dict[str, Any]) -> float:

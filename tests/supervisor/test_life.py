@@ -528,6 +528,9 @@ def test_a_store_that_fails_ends_the_run() -> None:
             failed.set_exception(StoreError("the disk is full"))
             return failed
 
+        def write(self, run_id: str, events: Any) -> Future[None]:
+            return self.append(run_id, events)
+
     served = []
 
     async def work(gate: Gate) -> str:
