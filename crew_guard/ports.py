@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from crew_guard.core.actions import Action, Grant, Outcome
 from crew_guard.core.events import AgentStep, Event
@@ -122,8 +122,7 @@ class CallTerms:
     min_tokens: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ToolResult:
+class ToolResult(NamedTuple):
     """What came of one tool execution."""
 
     text: str

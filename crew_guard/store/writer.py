@@ -21,7 +21,9 @@ from crew_guard.store.database import Place
 LINGER = 0.02
 """Seconds that batches which can wait are kept for company."""
 SLOW = 0.002
-"""Seconds; a commit that takes longer is not made on a caller's thread again for a while."""
+"""Seconds; after a commit that took longer none is made on a caller's thread for a while."""
+_REST = 4
+"""Times as long as it took, squared after the second slow one and so on: a checkpoint is slow once, a bad disk often."""
 _Call = Literal["now", "soon", "close"]
 
 
@@ -39,6 +41,8 @@ class GroupWriter:
         self._turn = threading.Lock()
         """Held by whoever writes."""
         self._slow_until = 0.0
+        self._slow_ones = 0
+        """Slow commits in a row."""
         self._closed = False
         self._thread = threading.Thread(target=self._work, name=f"journal {place.path.name}", daemon=True)
         self._thread.start()
@@ -56,8 +60,8 @@ class GroupWriter:
     def write_here(self, batch: Batch) -> Future[None]:
         """Write it on the caller's own thread, where that is quick and no other run could share the commit.
 
-        Handing a commit to the thread and hearing of it costs more than a quick disk's flush. A disk
-        that was slow gets the thread for a second, so that it holds up nobody's event loop.
+        Handing a commit to the thread and hearing of it costs more than a quick disk's flush. After one
+        that was slow the thread takes over for a while, so that a slow disk holds up nobody's event loop.
         """
         if self._file.live > 1 or monotonic() < self._slow_until or not self._turn.acquire(blocking=False):
             return self.submit(batch)
@@ -66,8 +70,9 @@ class GroupWriter:
                 began = monotonic()
                 self._write_lined_up()
                 ended = monotonic()
-                if ended - began > SLOW:
-                    self._slow_until = ended + 1.0
+                self._slow_ones = self._slow_ones + 1 if ended - began > SLOW else 0
+                if self._slow_ones:
+                    self._slow_until = ended + min(1.0, (ended - began) * _REST**self._slow_ones)
         finally:
             self._turn.release()
         return batch.future

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 from crew_guard.core.actions import Grant, ModelCall, Outcome, ToolCall
@@ -101,9 +100,9 @@ class RunGate(Gatekeeper):
         except ValueError as error:
             return ToolResult(str(error), failed=True)
         grant = await self.admit(ToolCall(agent, tool.name, text, tool.irreversible))
+        token = inside.set((self, grant.action_id))
         try:
-            with self.inside(grant):
-                result = await self._execute(tool, values)
+            result = await self._execute(tool, values)
         except asyncio.CancelledError:
             self.settle(grant, Outcome("cancelled"))
             raise
@@ -112,6 +111,8 @@ class RunGate(Gatekeeper):
             raise
         except BaseException as error:  # noqa: BLE001  whatever a tool raises, SystemExit included, is its agent's to read
             result = ToolResult(f"{tool.name} failed: {type(error).__name__}: {error}"[:2000], failed=True)
+        finally:
+            inside.reset(token)
         self.settle(grant, Outcome("failed" if result.failed else "ok", text=result.text))
         return result
 
@@ -130,15 +131,6 @@ class RunGate(Gatekeeper):
                     raise  # the tool's own
                 return ToolResult(f"{tool.name} was ended after {seconds:g} s, its max_seconds", failed=True)
         return ToolResult(result_text(value, tool.max_result_chars), value)
-
-    @contextmanager
-    def inside(self, grant: Grant) -> Generator[None]:
-        """What happens here, on this task or thread, is a part of the granted action."""
-        token = inside.set((self, grant.action_id))
-        try:
-            yield
-        finally:
-            inside.reset(token)
 
 
 async def _call(tool: Tool, values: dict[str, Any]) -> Any:

@@ -193,3 +193,23 @@ def test_an_unknown_synchronous_is_a_config_error(tmp_path):
     with pytest.raises(ConfigError, match="FULL or NORMAL"):
         SqliteStore(tmp_path / "journal.db", synchronous="OFF")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_slow_disk_is_written_by_the_thread(store, monkeypatch):
+    """A write on the caller's thread that took too long hands the next ones to the writer's."""
+    from crew_guard.store import writer
+
+    monkeypatch.setattr(writer, "SLOW", -1.0)
+    monkeypatch.setattr(writer, "_REST", 1e9)  # a second, at most
+    store.begin("run", started()).result(30)
+    threads = []
+    heard = commits.Batch.resolve
+    monkeypatch.setattr(
+        commits.Batch,
+        "resolve",
+        lambda batch, *error: (threads.append(threading.current_thread()), heard(batch, *error)),
+    )
+    store.write("run", [moved(2)]).result(30)
+    store.write("run", [moved(3)]).result(30)
+    assert threads[0] is threading.main_thread()
+    assert threads[1] is not threading.main_thread()
