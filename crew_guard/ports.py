@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from crew_guard.core.actions import Action, Grant, Outcome
+from crew_guard.core.decisions import Stop
 from crew_guard.core.events import AgentStep, Event
 from crew_guard.core.messages import JsonObject, Message, ModelReply, ModelRequest, ToolSpec
 from crew_guard.core.roles import Verdict
@@ -143,6 +144,8 @@ class RuntimeResult:
     """True where the work was not finished."""
     reason: str = ""
     """Why it was not finished, or why a verifier failed it."""
+    stop: Stop | None = None
+    """The refusal that ended it, where one did."""
 
 
 class Runtime(Protocol):

@@ -26,6 +26,7 @@ _REPAIRS = 2
 
 
 _NOTHING_YET = ModelReply("")
+_OF_USE = ("assistant", "tool")
 
 
 class UnfinishedError(Exception):
@@ -56,7 +57,6 @@ class NativeRuntime:
 
         Raises:
             ConfigError: a {variable} of a task or a role is not among the inputs
-            RefusedError: the guard ended an agent or the crew
             ModelError: a provider failed for good
         """
         outputs: dict[str, Any] = {}
@@ -68,6 +68,11 @@ class NativeRuntime:
                 output = await loop.run(inputs, outputs)
             except UnfinishedError as error:
                 return RuntimeResult(error.partial, outputs, partial=True, reason=f"{agent.name}: {error}")
+            except RefusedError as error:
+                return RuntimeResult(loop.so_far, outputs, partial=True, reason=str(error.stop), stop=error.stop)
+            except asyncio.CancelledError:
+                # The supervisor ends this work and reads its own latch; what there is goes with the result.
+                return RuntimeResult(loop.so_far, outputs, partial=True, reason="it was ended")
             outputs[task.name] = output
             if task.verify is not None:
                 verdict = _judge(task, output, TaskContext(inputs, outputs))
@@ -124,6 +129,12 @@ class AgentLoop:
                 state = "think"
         self.gate.moved(self.agent.name, self.task.name, "finish")
         return output
+
+    @property
+    def so_far(self) -> str | None:
+        """The last thing that the agent said or was told by a tool; None if there is nothing."""
+        said = (message.text for message in reversed(self.transcript.messages) if message.speaker in _OF_USE)
+        return next((text for text in said if text), None)
 
     def _brief(self, inputs: Mapping[str, Any], earlier: Mapping[str, Any]) -> None:
         role = self.agent.role

@@ -88,7 +88,8 @@ def _tell_reading(corpus: str) -> Callable[[int, int], None]:
             )
             sys.stderr.flush()
         elif not begun:
-            say(f"reading {clean(corpus, 40)}: {total:,} parts; this is done once for stdlib")
+            once = "; this is done once" if corpus == "stdlib" else ""
+            say(f"reading {clean(corpus, 40)}: {total:,} parts{once}")
         begun = True
 
     return told

@@ -23,7 +23,7 @@ LINGER = 0.02
 SLOW = 0.002
 """Seconds; after a commit that took longer none is made on a caller's thread for a while."""
 _REST = 4
-"""Times as long as it took, squared after the second slow one and so on: a checkpoint is slow once, a bad disk often."""
+"""Times as long as it took, squared after the second in a row: a checkpoint is slow once, a bad disk often."""
 _Call = Literal["now", "soon", "close"]
 
 

@@ -228,7 +228,8 @@ class Life:
             return _Finding(stop=stop or Stop("cancelled", side, detail="its work was cancelled"))
         error = task.exception()
         if error is None:
-            return _Finding(result=task.result(), stop=stop)
+            result = task.result()
+            return _Finding(result=result, stop=stop or result.stop)
         if isinstance(error, RefusedError):
             return _Finding(stop=stop or error.stop)
         if stop is not None:

@@ -85,6 +85,26 @@ def test_an_answer_cut_at_its_longest_is_not_an_answer() -> None:
     assert "cut at its longest length" in result.error
 
 
+def test_a_stopped_run_hands_over_what_there_was() -> None:
+    """The cap on steps ends it after a tool's result: that is in partial, and nothing in output."""
+    result = go(ScriptedModel([look_call()], repeat=True), limits={"max_steps": 1})
+    assert (result.status, result.output, result.partial) == ("stopped", None, '["about gzip"]')
+
+
+def test_a_run_ended_at_its_deadline_hands_over_what_there_was() -> None:
+    """The first task is done, the second one's provider never answers."""
+
+    async def never() -> None:
+        await asyncio.Event().wait()
+
+    model = ScriptedModel(["notes on gzip", Reply("x", wait=never)])
+    result = go(model, Task("Find", name="notes"), Task("Write"), limits={"max_seconds": 0.05})
+    assert (result.status, result.output) == ("stopped", None)
+    assert result.stopped is not None
+    assert result.stopped.limit == "max_seconds"
+    assert result.partial == {"notes": "notes on gzip"}
+
+
 def test_several_tools_of_one_turn_run_at_the_same_time() -> None:
     """Each waits for the other: one after the other would never end."""
     here, there = asyncio.Event(), asyncio.Event()
