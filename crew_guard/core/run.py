@@ -65,7 +65,7 @@ class RunState:
     latches: dict[str, Stop] = field(default_factory=dict[str, Stop])
     open: dict[str, OpenAction] = field(default_factory=dict[str, OpenAction])
     queued: dict[str, Queued] = field(default_factory=dict[str, Queued])
-    members: set[tuple[Side, str]] = field(default_factory=set[tuple[Side, str]])
+    members: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
     """Identities that were counted against max_agents."""
     steps_of: dict[str, str] = field(default_factory=dict[str, str])
     """What each agent does at the moment, by name: its model calls are thinking, its tool calls acting."""
@@ -100,9 +100,13 @@ class RunState:
             parent = holder.event.parent
         return tuple(chain)
 
-    def actor_scope(self, agent: str) -> str:
-        """The scope of an agent, or of a workflow's node, on the side that runs now."""
-        return f"{_KINDS[self.side]}:{agent}"
+    def over(self, side: Side) -> Stop | None:
+        """Why nothing of this side is admitted any more, whatever the limits say; None while it may act."""
+        if self.ended is not None:
+            return Stop("cancelled", "run", detail="the run has ended")
+        if side == "crew" and self.side == "fallback":
+            return Stop("cancelled", "crew", detail="the crew's part has ended: its job went to the workflow")
+        return None
 
     def latch(self, scopes: Iterable[str]) -> tuple[str, Stop] | None:
         """The first of these scopes that is stopped, with its stop."""
@@ -113,9 +117,15 @@ class RunState:
         return None
 
     def ask(self, action: Action, scopes: tuple[str, ...], terms: Terms) -> Usage | Shortfall:
-        """What the action may reserve below every cap, or which cap is in the way."""
+        """What the action may reserve below every cap, or which cap is in the way.
+
+        Args:
+            action: what is asked for
+            scopes: those it is charged to, as `scopes` names them
+            terms: how long a completion may be
+        """
         ledgers = [ledger for scope in scopes if (ledger := self.ledgers.get(scope))]
-        newcomer = 0 if (self.side, action.agent) in self.members else 1
+        newcomer = 0 if (scopes[1], action.agent) in self.members else 1
         if isinstance(action, ModelCall):
             wanted = terms.completion_default if action.max_tokens is None else action.max_tokens
             least = action.min_tokens if action.min_tokens is not None else terms.completion_min

@@ -7,7 +7,7 @@ crew's has the last word.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from crew_guard.core.tools import Tool
@@ -55,7 +55,9 @@ class Extract:
     telling: str
     """The sentence that says most of what title and lead leave unsaid; empty where none does."""
     coverage: float
-    """The share of the question's words that the passage holds, in [0, 1]."""
+    """The share of the question's words that the passage holds or is indexed by, in [0, 1]."""
+    pointed: bool = False
+    """Whether the telling sentence holds a word of the question itself, not only a synonym."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +113,9 @@ class _Path:
 
     def extract(self, picked: Picked) -> Extracted:
         wanted = terms(picked.question)
+        indexed = {hit.passage.id: hit.coverage for hit in self.corpus.search(picked.question, 2 * PICKED)}
         extracts = [_extract(text, _symbol(self.corpus, text["id"]), wanted) for text in picked.passages]
+        extracts = [replace(each, coverage=max(each.coverage, indexed.get(each.source, 0.0))) for each in extracts]
         return Extracted(picked.question, [each for each in extracts if each.lead or each.signature])
 
     def cite(self, extracted: Extracted) -> Brief:
@@ -128,11 +132,13 @@ def _symbol(corpus: Corpus, passage_id: str) -> str:
 
 
 def _different(corpus: Corpus, hits: list[Hit]) -> list[Hit]:
-    """The hits without those that repeat one before: the same name (bytes.split), or the same words."""
+    """The hits without those that repeat one before: the same name in its module (bytes.split), or the same words."""
     kept: list[Hit] = []
     seen: set[str] = set()
     for hit in hits:
-        marks = {_symbol(corpus, hit["id"]).rpartition(".")[2] or hit["id"], hit["snippet"]}
+        passage = corpus.find(hit["id"])
+        same = f"{passage.source} {passage.symbol.rpartition('.')[2]}" if passage and passage.symbol else hit["id"]
+        marks = {same, hit["snippet"]}
         if not marks & seen:
             kept.append(hit)
         seen |= marks
@@ -148,7 +154,8 @@ def _extract(text: Text, symbol: str, wanted: list[Term]) -> Extract:
     telling = _best(prose, unsaid)
     telling = telling if _share(unsaid, telling) else ""
     coverage = _share(wanted, f"{text['title']} {text['text']}")
-    return Extract(text["id"], text["title"], head.strip(), lead, telling, coverage)
+    pointed = any(stems(term.word) <= stems(telling) for term in unsaid)
+    return Extract(text["id"], text["title"], head.strip(), lead, telling, coverage, pointed)
 
 
 def _best(prose: list[str], wanted: list[Term]) -> str:
@@ -191,7 +198,10 @@ def _brief(extracted: Extracted) -> Brief:
 
 
 def _main_findings(extract: Extract) -> list[Finding]:
+    """What answers the question's own words first: that subprocess.run has a timeout, then what it does."""
     quotes = [extract.lead, extract.telling, extract.signature]
+    if extract.pointed:
+        quotes[:2] = [extract.telling, extract.lead]
     return [_finding(extract, quote) for quote in quotes if quote]
 
 
@@ -204,11 +214,11 @@ def _finding(extract: Extract, quote: str) -> Finding:
 
 
 def _answer(first: Extract, others: list[Extract]) -> str:
-    lines = [f"{first.title}: {first.lead or first.signature} [{first.source}]"]
-    if first.signature and first.lead and "(" in first.signature:
+    lead = first.lead if first.lead[-1:] in {"", *".!?:"} or not first.telling else f"{first.lead}."
+    said = f"{lead} {first.telling}".strip()
+    lines = [f"{first.title}: {said or first.signature} [{first.source}]"]
+    if first.signature and said and "(" in first.signature:
         lines.append(first.signature)
-    if first.telling:
-        lines.append(first.telling)
     if others:
         lines.append(f"See also: {', '.join(f'[{other.source}]' for other in others)}")
     if first.coverage < ENOUGH:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from crew_guard.core.actions import Grant, ModelCall, Outcome, ToolCall
+from crew_guard.core.actions import Action, Grant, ModelCall, Outcome, ToolCall
+from crew_guard.core.events import AgentStep, Side
 from crew_guard.core.messages import ModelReply, ModelRequest
+from crew_guard.core.roles import Verdict
 from crew_guard.core.tools import Tool, result_text
 from crew_guard.errors import ModelError, RefusedError
 from crew_guard.ports import CallTerms, Model, ToolResult
@@ -19,13 +22,45 @@ _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 30.0
 
 
-class RunGate(Gatekeeper):
-    """The Gate of ports.py: what a runtime and a workflow act through."""
+@dataclass(frozen=True, slots=True)
+class RunGate:
+    """The Gate of ports.py: one side's door, the crew's or its workflow's, to the run's gatekeeper."""
+
+    keeper: Gatekeeper
+    side: Side
+
+    async def admit(self, action: Action) -> Grant:
+        """See Gate.admit."""
+        return await self.keeper.admit(action, self.side)
+
+    def admit_blocking(self, action: Action) -> Grant:
+        """See Gate.admit_blocking."""
+        return self.keeper.admit_blocking(action, self.side)
+
+    def settle(self, grant: Grant, outcome: Outcome) -> None:
+        """See Gate.settle."""
+        self.keeper.settle(grant, outcome)
+
+    def progress(self) -> None:
+        """See Gate.progress."""
+        self.keeper.progress()
+
+    def moved(self, agent: str, task: str, step: AgentStep) -> None:
+        """See Gate.moved."""
+        self.keeper.moved(agent, task, step)
+
+    def node(self, workflow: str, node: str, error: str | None = None) -> None:
+        """See Gate.node."""
+        self.keeper.node(workflow, node, error)
+
+    def judged(self, agent: str, task: str, verdict: Verdict) -> None:
+        """See Gate.judged."""
+        self.keeper.judged(agent, task, verdict)
 
     async def call_model(self, agent: str, model: Model, request: ModelRequest, terms: CallTerms) -> ModelReply:
         """See Gate.call_model."""
         wanted = self._completion(model, request, terms)
-        last = self.policy.attempts
+        last = self.keeper.policy.attempts
         for attempt in range(1, last + 1):
             grant = await self.admit(
                 ModelCall(
@@ -48,7 +83,7 @@ class RunGate(Gatekeeper):
         raise AssertionError("attempts is at least 1")
 
     def _completion(self, model: Model, request: ModelRequest, terms: CallTerms) -> int:
-        wanted = terms.max_tokens or self.policy.completion_default
+        wanted = terms.max_tokens or self.keeper.policy.completion_default
         if model.window is None:
             return wanted
         room = model.window - request.prompt_tokens
@@ -86,7 +121,7 @@ class RunGate(Gatekeeper):
         if error.retry_after is not None:
             seconds = max(0.0, error.retry_after)
         over = asyncio.get_running_loop().create_future()
-        timer = self.clock.call_later(seconds, lambda: None if over.done() else over.set_result(None))
+        timer = self.keeper.clock.call_later(seconds, lambda: None if over.done() else over.set_result(None))
         try:
             await over
         finally:
@@ -100,7 +135,7 @@ class RunGate(Gatekeeper):
         except ValueError as error:
             return ToolResult(str(error), failed=True)
         grant = await self.admit(ToolCall(agent, tool.name, text, tool.irreversible))
-        token = inside.set((self, grant.action_id))
+        token = inside.set((self.keeper, grant.action_id))
         try:
             result = await self._execute(tool, values)
         except asyncio.CancelledError:
@@ -117,7 +152,7 @@ class RunGate(Gatekeeper):
         return result
 
     async def _execute(self, tool: Tool, values: dict[str, Any]) -> ToolResult:
-        limits = self.policy.tools.limits.get(tool.name)
+        limits = self.keeper.policy.tools.limits.get(tool.name)
         seconds = limits.max_seconds if limits else None
         if seconds is None:
             value = await _call(tool, values)

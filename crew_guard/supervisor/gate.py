@@ -19,10 +19,12 @@ from crew_guard.core.actions import Action, Grant, ModelCall, Outcome, ToolCall,
 from crew_guard.core.decisions import Stop
 from crew_guard.core.events import (
     Admitted,
+    FellBack,
     Queued,
     Refused,
     ScopeOpened,
     Settled,
+    Side,
 )
 from crew_guard.core.limits import POLICY_NAMES, UNCAPPED, Shortfall
 from crew_guard.core.policy import Policy, judge
@@ -54,13 +56,14 @@ class _Waiter:
 
     action_id: str
     action: Action
+    side: Side
     scopes: tuple[str, ...]
     short: Shortfall
     answer: Future[_Ticket] = field(default_factory=Future[Any])
 
 
 class Gatekeeper(Recorder):
-    """Decides and keeps the ledger of one run. RunGate makes it a full Gate."""
+    """Decides and keeps the ledger of one run. A RunGate is one side's door to it."""
 
     def __init__(self, run_id: str, policy: Policy, store: Store, clock: Clock, outbox: Outbox) -> None:
         super().__init__(run_id, policy, store, clock, outbox)
@@ -74,10 +77,10 @@ class Gatekeeper(Recorder):
 
     # The door
 
-    async def admit(self, action: Action) -> Grant:
+    async def admit(self, action: Action, side: Side) -> Grant:
         """See Gate.admit."""
         try:
-            ticket = self._enter(action)
+            ticket = self._enter(action, side)
         except RefusedError:
             # A host that catches this and asks again in a loop must not starve the deadline's timers.
             await asyncio.sleep(0)
@@ -91,10 +94,10 @@ class Gatekeeper(Recorder):
             self._check(flushed)
         return grant
 
-    def admit_blocking(self, action: Action) -> Grant:
+    def admit_blocking(self, action: Action, side: Side) -> Grant:
         """See Gate.admit_blocking."""
         try:
-            ticket = self._enter(action)
+            ticket = self._enter(action, side)
         except RefusedError:
             time.sleep(0.0005)  # let other threads run: a host may ask again at once, and for ever
             raise
@@ -133,6 +136,14 @@ class Gatekeeper(Recorder):
         """Whether somebody is in line for budget: that is wall clock, not idleness."""
         return bool(self._waiters)
 
+    def fall_back(self, reason: str, stop: Stop | None) -> None:
+        """Hand the run to the sibling scope of its workflow; who of the crew still waits is refused."""
+        self.record(FellBack, self.redact(reason), stop)
+        with self._lock:
+            self._pump()
+            news = self._take_news()
+        self._tell(news)
+
     def stop(self, scope: str, stop: Stop) -> None:
         """Latch a scope from outside: a deadline, a kill. Callable from any thread."""
         with self._lock:
@@ -160,9 +171,9 @@ class Gatekeeper(Recorder):
 
     # Under the lock
 
-    def _enter(self, action: Action) -> _Ticket | _Waiter:
+    def _enter(self, action: Action, side: Side) -> _Ticket | _Waiter:
         with self._lock:
-            answer = self._decide(self._placed(action))
+            answer = self._decide(self._placed(action), side)
             news = self._take_news()
         self._tell(news)
         if isinstance(answer, RefusedError):
@@ -175,8 +186,11 @@ class Gatekeeper(Recorder):
             return action
         return action._replace(parent=around[1])
 
-    def _decide(self, action: Action) -> _Ticket | _Waiter | RefusedError:
-        scopes = self._scopes(action)
+    def _decide(self, action: Action, side: Side) -> _Ticket | _Waiter | RefusedError:
+        # A crew that could not be ended, a thread say, finds its side closed, not the workflow's open.
+        if over := self.state.over(side):
+            return _refusal(over)
+        scopes = self._scopes(action, side)
         if latched := self.state.latch(scopes):
             return _refusal(latched[1])
         try:
@@ -188,31 +202,31 @@ class Gatekeeper(Recorder):
         action_id = f"a{next(self._ids)}"
         if decision.effect != "allow":
             stop = Stop("denied", scopes[-1], decision.rule, detail=decision.reason)
-            return self._refuse(action_id, action, stop, latch=decision.effect == "halt")
+            return self._refuse(action_id, action, side, stop, latch=decision.effect == "halt")
         answer = self.state.ask(action, scopes, self._terms)
         if isinstance(answer, Usage):
             if action.parent is not None or not self._behind(scopes):
-                return self._grant(action_id, action, answer)
+                return self._grant(action_id, action, side, answer)
             answer = self._head_of(scopes)
         elif not self.state.may_come_back(answer, action_id, action.parent):
-            return self._refuse(action_id, action, _stop_for(answer), latch=True)
-        return self._queue(_Waiter(action_id, action, scopes, answer))
+            return self._refuse(action_id, action, side, _stop_for(answer), latch=True)
+        return self._queue(_Waiter(action_id, action, side, scopes, answer))
 
-    def _scopes(self, action: Action) -> tuple[str, ...]:
+    def _scopes(self, action: Action, side: Side) -> tuple[str, ...]:
         tool = action.tool if isinstance(action, ToolCall) else None
-        key = (self.state.side, action.agent, tool or "")
+        key = (side, action.agent, tool or "")
         known = self._known_scopes.get(key)
         if known is None:
-            known = self._known_scopes[key] = self.state.scopes(self.state.side, action.agent, tool, None)
+            known = self._known_scopes[key] = self.state.scopes(side, action.agent, tool, None)
             for scope in known[2:]:
                 caps = self.policy.caps_of(scope)
                 if caps != UNCAPPED and scope not in self.state.ledgers:
                     self._note(ScopeOpened, scope, caps)
         if action.parent is None:
             return known
-        return self.state.scopes(self.state.side, action.agent, tool, action.parent)
+        return self.state.scopes(side, action.agent, tool, action.parent)
 
-    def _grant(self, action_id: str, action: Action, reserved: Usage) -> _Ticket:
+    def _grant(self, action_id: str, action: Action, side: Side, reserved: Usage) -> _Ticket:
         now = self.clock.monotonic()
         self.last_progress = now
         is_model_call = isinstance(action, ModelCall)
@@ -222,7 +236,7 @@ class Gatekeeper(Recorder):
             action.kind,
             action.agent,
             action.target,
-            self.state.side,
+            side,
             reserved,
             self.redact(action.arguments) if isinstance(action, ToolCall) else "",
             action.parent,
@@ -231,7 +245,7 @@ class Gatekeeper(Recorder):
         )
         return _Ticket(Grant(action_id, action, reserved.output_tokens, reserved, now), flushed)
 
-    def _refuse(self, action_id: str, action: Action, stop: Stop, *, latch: bool) -> RefusedError:
+    def _refuse(self, action_id: str, action: Action, side: Side, stop: Stop, *, latch: bool) -> RefusedError:
         key = (action.agent, action.target, stop.scope, stop.limit)
         self._refusals[key] += 1
         if self._refusals[key] <= _RECORDED_REFUSALS or action_id in self.state.queued:
@@ -241,12 +255,12 @@ class Gatekeeper(Recorder):
                 action.kind,
                 action.agent,
                 action.target,
-                self.state.side,
+                side,
                 stop,
             )
         if latch and not stop.scope.startswith("tool:"):
             # What the whole run has left may still be enough for the other side, which asks for itself.
-            self._latch(self.state.side if stop.scope == "run" else stop.scope, stop)
+            self._latch(side if stop.scope == "run" else stop.scope, stop)
             self._pump()
         return _refusal(stop)
 
@@ -267,7 +281,7 @@ class Gatekeeper(Recorder):
             action.kind,
             action.agent,
             action.target,
-            self.state.side,
+            waiter.side,
             short.scope,
             short.limit,
             action.parent,
@@ -287,22 +301,26 @@ class Gatekeeper(Recorder):
         for waiter in tuple(self._waiters.values()):
             if waiter.action_id not in self._waiters:
                 continue  # answered by a refusal further up
-            if latched := self.state.latch(waiter.scopes):
-                self._answer(waiter, self._refuse(waiter.action_id, waiter.action, latched[1], latch=False))
+            if stop := self._closed(waiter):
+                self._answer(waiter, self._refuse(waiter.action_id, waiter.action, waiter.side, stop, latch=False))
                 continue
             if (waiter.short.scope, waiter.short.limit) in blocked:
                 continue
             found = self.state.ask(waiter.action, waiter.scopes, self._terms)
             if isinstance(found, Usage):
-                self._answer(waiter, self._grant(waiter.action_id, waiter.action, found))
+                self._answer(waiter, self._grant(waiter.action_id, waiter.action, waiter.side, found))
             elif self.state.may_come_back(found, waiter.action_id, waiter.action.parent):
                 waiter.short = found
                 blocked.add((found.scope, found.limit))
             else:
                 # Out of line before the refusal, whose latch looks at the line again.
                 del self._waiters[waiter.action_id]
-                refusal = self._refuse(waiter.action_id, waiter.action, _stop_for(found), latch=True)
+                refusal = self._refuse(waiter.action_id, waiter.action, waiter.side, _stop_for(found), latch=True)
                 waiter.answer.set_exception(refusal)
+
+    def _closed(self, waiter: _Waiter) -> Stop | None:
+        latched = self.state.latch(waiter.scopes)
+        return self.state.over(waiter.side) or (latched[1] if latched else None)
 
     def _answer(self, waiter: _Waiter, answer: _Ticket | RefusedError) -> None:
         del self._waiters[waiter.action_id]
@@ -333,7 +351,7 @@ class Gatekeeper(Recorder):
         with self._lock:
             if self._waiters.pop(waiter.action_id, None):
                 stop = Stop("cancelled", waiter.scopes[-1], detail="its caller stopped waiting for budget")
-                self._refuse(waiter.action_id, waiter.action, stop, latch=False)
+                self._refuse(waiter.action_id, waiter.action, waiter.side, stop, latch=False)
                 self._pump()
             news = self._take_news()
         self._tell(news)

@@ -18,6 +18,7 @@ from crew_guard.core.run import RunState
 from crew_guard.errors import ModelError, RefusedError, StoreError
 from crew_guard.ports import Clock, Handle, Observer, Runtime, RuntimeResult, Store, Workflow
 from crew_guard.supervisor.acting import RunGate
+from crew_guard.supervisor.gate import Gatekeeper
 from crew_guard.supervisor.outbox import Outbox
 from crew_guard.supervisor.redaction import Redactor
 
@@ -67,7 +68,7 @@ class Life:
 
     job: Job
     clock: Clock
-    gate: RunGate = field(init=False)
+    gate: Gatekeeper = field(init=False)
     began: float = field(init=False)
     _halted: asyncio.Future[None] | None = field(init=False, default=None)
     _late: tuple[str, ...] = ()
@@ -75,7 +76,7 @@ class Life:
 
     def __post_init__(self) -> None:
         job = self.job
-        self.gate = RunGate(job.run_id, job.policy, job.store, self.clock, Outbox(job.run_id, job.observers))
+        self.gate = Gatekeeper(job.run_id, job.policy, job.store, self.clock, Outbox(job.run_id, job.observers))
         self.gate.redact = Redactor(job.secrets)
         self.gate.on_latch = self._on_latch
         self.began = self.clock.monotonic()
@@ -124,18 +125,19 @@ class Life:
         await _on_disk(flushed)
 
     async def _crew(self) -> _Finding:
+        gate = RunGate(self.gate, "crew")
         try:
             for member in self.job.runtime.members():
-                self.gate.settle(await self.gate.admit(Spawn(member)), Outcome("ok"))
+                gate.settle(await gate.admit(Spawn(member)), Outcome("ok"))
         except RefusedError as error:
             return _Finding(stop=error.stop)
-        return await self._watch(self.job.runtime.run(self.job.inputs, self.gate), "crew")
+        return await self._watch(self.job.runtime.run(self.job.inputs, gate), "crew")
 
     async def _workflow(self, workflow: Workflow, crew: _Finding) -> _Finding:
         self.gate.fall_back(crew.reason, crew.stop)
         size = Caps(agents=self.job.policy.limits.caps().agents)
         self.gate.record(ScopeOpened, "fallback", size)
-        found = await self._watch(workflow.run(self.job.inputs, self.gate), "fallback")
+        found = await self._watch(workflow.run(self.job.inputs, RunGate(self.gate, "fallback")), "fallback")
         if not found.done:
             if crew.stop is not None and found.stop is None:
                 found.stop = crew.stop

@@ -16,7 +16,6 @@ from crew_guard.core.events import (
     AgentMoved,
     AgentStep,
     Event,
-    FellBack,
     Judged,
     Latched,
     NodeFinished,
@@ -69,9 +68,10 @@ class Recorder:
         return flushed
 
     def record(self, event_type: Callable[..., Event], *values: Any) -> Future[None]:
-        """Append one event of this type; done when it is on disk."""
+        """Append one event of this type; done when it is on disk. After the run's end nothing is appended."""
         with self._lock:
-            flushed = self._note(event_type, *values)
+            over = self.state.ended is not None
+            flushed = self._store.append(self.run_id, ()) if over else self._note(event_type, *values)
         self._outbox.drain()
         return flushed
 
@@ -97,10 +97,6 @@ class Recorder:
     def judged(self, agent: str, task: str, verdict: Verdict) -> None:
         """See Gate.judged."""
         self.record(Judged, agent, task, verdict.passed, verdict.grade, self.redact(verdict.reason))
-
-    def fall_back(self, reason: str, stop: Stop | None) -> None:
-        """Hand the run to the sibling scope of its workflow."""
-        self.record(FellBack, self.redact(reason), stop)
 
     def progress(self) -> None:
         """See Gate.progress."""

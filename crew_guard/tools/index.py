@@ -18,12 +18,14 @@ from crew_guard.tools.passages import Facets, Passage, first_sentence
 from crew_guard.tools.query import Term, stem, terms
 from crew_guard.tools.words import identifier_parts, squashed_parts, vocabulary
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Part of a cache file's key: another layout is another file."""
 
 CANDIDATES = 300
-WEIGHTS = {"name": 2.4, "place": 1.4, "summary": 2.3, "signature": 1.2, "body": 1.0, "members": 0.6, "context": 0.6}
+WEIGHTS = dict(name=2.4, place=1.4, summary=2.3, signature=1.2, body=1.0, members=0.6, context=0.6, tasks=2.0)  # noqa: C408 - one line
 """What a word's best column is worth; a further one is worth a part of that."""
+BM25_WEIGHTS = (6.0, 2.0, 3.0, 1.5, 1.0, 0.5, 0.5, 2.5)
+"""The same to BM25, in the columns' order."""
 FURTHER = 0.25
 ANCHORED = 1.2
 """A question that names the module asks for what is in it."""
@@ -40,7 +42,7 @@ KIND_PRIORS = {"class": 0.95, "method": 0.9, "module": 0.85, "property": 0.75, "
 _SCHEMA = """
 create table passages(id text unique, source text, title text, text text, symbol text, kind text, aliases text,
                       parts integer, depth integer, prior real);
-create virtual table words using fts5(name, place, summary, signature, body, members, context, content='',
+create virtual table words using fts5(name, place, summary, signature, body, members, context, tasks, content='',
                                       tokenize='porter unicode61 remove_diacritics 2');
 """
 _COLUMNS = "id, source, title, text, symbol, kind, aliases"
@@ -159,9 +161,9 @@ class Index:
     def _candidates(self, wanted: list[Term]) -> dict[int, _Tally]:
         match = " OR ".join(_quoted(variant) for term in wanted for variant, _ in term.variants)
         rows = self._database.execute(
-            "select rowid, bm25(words, 6.0, 2.0, 3.0, 1.5, 1.0, 0.5, 0.5) as rank from words where words match ?"
+            "select rowid, bm25(words, ?, ?, ?, ?, ?, ?, ?, ?) as rank from words where words match ?"
             " order by rank limit ?",
-            (match, CANDIDATES),
+            (*BM25_WEIGHTS, match, CANDIDATES),
         )
         return {row: _Tally(-rank) for row, rank in rows}
 
@@ -275,10 +277,11 @@ def _insert(database: sqlite3.Connection, row: int, passage: Passage, apart: Cal
         facets.body,
         facets.members,
         facets.context,
+        facets.tasks,
     )
     database.execute(
-        "insert into words(rowid, name, place, summary, signature, body, members, context)"
-        " values (?, ?, ?, ?, ?, ?, ?, ?)",
+        "insert into words(rowid, name, place, summary, signature, body, members, context, tasks)"
+        " values (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (row, *map(_searchable, words)),
     )
 

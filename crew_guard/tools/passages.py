@@ -27,6 +27,8 @@ class Facets:
     body: str = ""
     members: str = ""
     """Names of what it holds, e.g. a class's methods."""
+    tasks: str = ""
+    """What people use it for, in their own words; no part of its text."""
     context: str = ""
     """What it is a part of, in a sentence or two; no part of its text."""
     likely: float = 1.0

@@ -23,6 +23,9 @@ you your
 """.strip()
 STOPWORDS = frozenset(_STOPWORDS.split())
 
+_PHRASES = {"at the same time": "concurrently", "e-mail": "email"}
+"""Turns of phrase whose words mislead, and what they say."""
+
 _WORD = re.compile(r"[^\W_]+(?:[._]+[^\W_]+)*")
 
 
@@ -41,7 +44,7 @@ def terms(query: str) -> list[Term]:
     Args:
         query: anything a user may type
     """
-    words = _WORD.findall(query[:MAX_QUERY_CHARS])
+    words = _WORD.findall(_plain(query[:MAX_QUERY_CHARS]))
     compounds: dict[str, list[str]] = {}
     for first, second in pairwise(words):
         # What is two words in a question is often one in a name: time out, file name, sub process.
@@ -49,6 +52,12 @@ def terms(query: str) -> list[Term]:
             compounds.setdefault(word, []).append(f"{first}{second}".lower())
     telling = [word for word in words if word.lower() not in STOPWORDS] or words
     return [_term(word, compounds.get(word, [])) for word in list(dict.fromkeys(telling))[:MAX_TERMS]]
+
+
+def _plain(query: str) -> str:
+    for phrase, meant in _PHRASES.items():
+        query = re.sub(rf"\b{phrase}", meant, query, flags=re.IGNORECASE)
+    return query
 
 
 def _term(word: str, compounds: list[str]) -> Term:

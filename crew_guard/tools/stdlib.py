@@ -14,7 +14,8 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -34,12 +35,22 @@ SELDOM = 0.88
 """What a module's passages are worth that no other package imports; built-in names are always at hand."""
 WIDELY = 15
 """From so many importing packages on a module's passages are worth as much as built-in names."""
+UNLISTED = 0.88
+"""What a symbol's passages are worth that the index of tasks leaves out."""
 FEWEST_WORDS = 3
 """Of a module's line about one of its members, for it to say something."""
 
 # The rest of the environment stays here: defaults in signatures show what is in it.
 _ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT", "TEMP", "TMP", "TMPDIR")
 _WAY_OUT = "name a folder of documents as the corpus instead"
+
+
+@cache
+def read_tasks() -> Mapping[str, str]:
+    """What people use a symbol for, in their own words, by symbol; some are of other versions of Python."""
+    lines = Path(__file__).with_name("stdlib_tasks.txt").read_text(encoding="utf-8").splitlines()
+    rows = (line.partition(":") for line in lines if not line.startswith("#"))
+    return {symbol: words.strip() for symbol, _, words in rows if words}
 
 
 def read_stdlib(on_progress: Callable[[int, int], None] | None = None) -> list[Passage]:
@@ -112,7 +123,9 @@ def _passages(entries: Iterable[dict[str, Any]]) -> Iterator[Passage]:
         owners = [symbol.rpartition(".")[0], module] if entry["kind"] in ("method", "property") else [module]
         context = " ".join(summaries.get(owner, "") for owner in owners if owner != symbol)
         members = " ".join([*entry["members"], *told.get(symbol, [])][: 2 * MAX_MEMBERS])
-        yield from _of_symbol(entry, doc, described.get(symbol, ""), Facets(members=members, context=context))
+        yield from _of_symbol(
+            entry, doc, described.get(symbol, ""), Facets(members=members, context=context, tasks=_tasks(entry))
+        )
 
 
 def _of_symbol(entry: dict[str, Any], doc: str, described: str, around: Facets) -> Iterator[Passage]:
@@ -128,7 +141,8 @@ def _of_symbol(entry: dict[str, Any], doc: str, described: str, around: Facets) 
             body=text,
             members=around.members if first else "",
             context=around.context,
-            likely=_likely(entry),
+            tasks=around.tasks if first else "",
+            likely=_likely(entry) * (1.0 if around.tasks else UNLISTED),
         )
         yield Passage(
             id=symbol if first else f"{symbol}#{number}",
@@ -166,6 +180,11 @@ def _descriptions(doc: str) -> dict[str, str]:
             words = None
     told = {name: " ".join(lines) for name, lines in found.items()}
     return {name: text for name, text in told.items() if len(text.split()) >= FEWEST_WORDS}
+
+
+def _tasks(entry: dict[str, Any]) -> str:
+    listed = read_tasks()
+    return " ".join(listed[name] for name in dict.fromkeys([entry["symbol"], *entry["aliases"]]) if name in listed)
 
 
 def _likely(entry: dict[str, Any]) -> float:

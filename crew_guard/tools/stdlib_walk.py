@@ -118,7 +118,8 @@ class Walker:
             if not callable(value) or inspect.ismodule(value):
                 continue
             home = getattr(value, "__module__", None) or ""
-            if listed is not None or home == name or home.startswith("_") or not home:
+            # Of the built-in names one has another home: open, in io.
+            if listed is not None or home in ("", name) or home.startswith("_") or name == "builtins":
                 members.append((attribute, value))
         return sorted(
             members, key=lambda member: (inspect.isclass(member[1]), getattr(member[1], "__name__", "") != member[0])
@@ -153,7 +154,7 @@ class Walker:
                 continue
             raw = vars(home)[name]
             value: Any = getattr(raw, "__func__", raw)
-            if id(value) in self.known or not _own_doc(value):
+            if id(value) in self.known or not _own_doc(value) or _borrowed(value, owner):
                 continue
             kind = "method" if callable(value) or isinstance(raw, classmethod | staticmethod) else "property"
             full = f"{symbol}.{name}"
@@ -185,6 +186,13 @@ def _split(symbol: str, signature: str, doc: str) -> tuple[str, str]:
 
 def _private(cls: type) -> bool:
     return cls.__name__.startswith("_") or any(part.startswith("_") for part in cls.__module__.split("."))
+
+
+def _borrowed(value: Any, owner: type) -> bool:
+    """Whether it is another module's and a class only holds it: logging.Formatter.converter is time.localtime."""
+    home = getattr(value, "__module__", None)
+    name: str = getattr(value, "__qualname__", "")
+    return isinstance(home, str) and home != owner.__module__ and getattr(sys.modules.get(home), name, None) is value
 
 
 def _own_doc(value: Any) -> bool:

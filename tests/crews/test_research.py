@@ -64,8 +64,23 @@ def test_the_workflow_answers_in_the_librarys_words(library: Corpus) -> None:
     assert brief.answer.startswith("subprocess.run: Run command with arguments and return a CompletedProcess instance.")
     assert "timeout=None" in brief.answer
     assert "If timeout is given, and the process takes too long, a TimeoutExpired exception" in brief.answer
+    assert brief.findings[0].quote.startswith("If timeout is given, and the process takes too long")
+    assert brief.findings[0].source == "subprocess.run"
     assert brief.question == QUESTION
     assert check_brief(brief, library).passed
+
+
+def test_a_passage_found_by_its_task_is_no_mere_close_one(library: Corpus) -> None:
+    """The question's words stand in the index of tasks only; the quotes are the docstring's all the same."""
+    brief = answer(library, "flatten nested lists")
+    assert brief.answer.startswith("itertools.chain.from_iterable: ")
+    assert check_brief(brief, library).passed
+
+
+def test_two_modules_functions_of_one_name_are_two(library: Corpus) -> None:
+    """threading.Lock does not hide asyncio.Lock."""
+    brief = answer(library, "mutual exclusion lock")
+    assert {"threading.Lock", "asyncio.Lock"} <= {finding.source for finding in brief.findings}
 
 
 def test_the_workflow_answers_from_a_folder(tmp_path: Path) -> None:

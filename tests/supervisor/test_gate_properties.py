@@ -93,22 +93,22 @@ class GateMachine(RuleBasedStateMachine):
 
     @invariant()
     def no_cap_is_passed(self) -> None:
-        within_caps(self.gate.state)
+        within_caps(self.gate.keeper.state)
 
     @invariant()
     def every_prefix_is_a_valid_state(self) -> None:
-        events = list(self.gate._store.read("run1"))
+        events = list(self.gate.keeper._store.read("run1"))
         assert [event.seq for event in events] == list(range(1, len(events) + 1))
         folded = RunState()
         for end in (len(events) // 2, len(events)):
             folded = replay(events[:end])
             within_caps(folded)
-        assert folded.used("run") == self.gate.state.used("run")
-        assert set(folded.open) == set(self.held) == set(self.gate.state.open)
+        assert folded.used("run") == self.gate.keeper.state.used("run")
+        assert set(folded.open) == set(self.held) == set(self.gate.keeper.state.open)
 
     @invariant()
     def a_latched_scope_answers_only_its_latch(self) -> None:
-        for scope, stop in self.gate.state.latches.items():
+        for scope, stop in self.gate.keeper.state.latches.items():
             known = self.refusals.setdefault(scope, str(stop))
             assert known == str(stop)
             if scope == "crew":
@@ -117,7 +117,7 @@ class GateMachine(RuleBasedStateMachine):
     @invariant()
     def whoever_waits_can_still_be_answered(self) -> None:
         """Some holder that nobody in line is a part of: its end brings the line forward."""
-        state = self.gate.state
+        state = self.gate.keeper.state
         if not self.waiting:
             return
         held_up = set().union(*(state._ancestors(queued.parent) for queued in state.queued.values()))

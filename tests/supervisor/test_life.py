@@ -404,6 +404,31 @@ def test_a_cancel_that_is_ignored_does_not_hold_up_the_result() -> None:
     assert (result.status, result.late) == ("stopped", ("ann/m",))
 
 
+def test_a_crew_that_could_not_be_ended_finds_its_side_closed() -> None:
+    """Its work goes on while the workflow runs, and after the run: it is never charged to the workflow, nor at all."""
+    gates: list[Gate] = []
+    refused: list[str] = []
+
+    async def work(gate: Gate) -> str:
+        gates.append(gate)
+        raise ValueError("the crew broke")
+
+    async def look(inputs: Any, context: Any) -> str:
+        with pytest.raises(RefusedError) as late:
+            await gates[0].admit(ModelCall("ann", "m", 10, 90))
+        refused.append(str(late.value))
+        return "the fixed answer"
+
+    life = life_of(work, fallback=chain(look, name="fixed"), limits={"max_tokens": 1_000})
+    result = run(life)
+    before = len(events(life))
+    with pytest.raises(RefusedError, match="the run has ended"):
+        asyncio.run(gates[0].admit(ModelCall("ann", "m", 10, 90)))
+    gates[0].moved("ann", "task", "finish")
+    assert "its job went to the workflow" in refused[0]
+    assert (result.via, result.usage.steps, len(events(life))) == ("workflow", 0, before)
+
+
 def test_a_denied_model_ends_as_denied() -> None:
     """The policy allows one model; another is never called."""
 
