@@ -17,7 +17,7 @@ from crew_guard.core.limits import Limits, Reserve
 from crew_guard.core.policy import Policy
 from crew_guard.core.result import Result
 from crew_guard.core.roles import Agent, Crew, Role
-from crew_guard.errors import ConfigError
+from crew_guard.errors import ConfigError, JournalConflictError
 from crew_guard.ports import Model, Observer, Runtime, Store, Workflow
 from crew_guard.supervisor.life import Job, Life
 from crew_guard.supervisor.running import Running, start
@@ -169,6 +169,10 @@ class Supervisor:
     def _wire(
         self, runtime: Runtime, inputs: Mapping[str, Any], name: str, fallback: Workflow | None, run_id: str | None
     ) -> Job:
+        if fallback is not None and not callable(getattr(fallback, "run", None)):
+            raise ConfigError(
+                f"the fallback of {name!r} must be a workflow, such as chain(...) makes, not {fallback!r}"
+            )
         return Job(
             run_id=run_id or uuid4().hex,
             crew=name,
@@ -183,20 +187,26 @@ class Supervisor:
 
     def _store(self) -> Store:
         if self.store is None:
-            return _sqlite(config.data_dir() / "crew_guard.db")
-        return _sqlite(Path(self.store)) if isinstance(self.store, str | Path) else self.store
+            return _sqlite((config.data_dir() / "crew_guard.db").absolute())
+        return _sqlite(Path(self.store).absolute()) if isinstance(self.store, str | Path) else self.store
 
     def _start(self, job: Job) -> Running:
-        running = start(job, lambda life: self._live.update({job.run_id: life}))
+        running = start(job, self._register)
         running.future.add_done_callback(lambda _: self._live.pop(job.run_id, None))
         return running
+
+    def _register(self, life: Life) -> None:
+        with self._lock:
+            if life.job.run_id in self._live:
+                raise JournalConflictError(f"the run {life.job.run_id!r} is under way: choose another id")
+            self._live[life.job.run_id] = life
 
 
 @cache
 def _sqlite(path: Path) -> Store:
     from crew_guard.store.sqlite import SqliteStore
 
-    return SqliteStore(path.absolute())
+    return SqliteStore(path)
 
 
 _HOSTS = ("crewai", "autogen")

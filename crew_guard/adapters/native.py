@@ -11,11 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import anyio.to_thread
 from pydantic import BaseModel, ValidationError
 
 from crew_guard.core.events import AgentStep
 from crew_guard.core.messages import Message, ModelReply, ModelRequest, ToolRequest, Transcript
-from crew_guard.core.result import plain
+from crew_guard.core.plain import plain
 from crew_guard.core.roles import Agent, Crew, Task, TaskContext, Verdict, fill
 from crew_guard.core.tools import Tool, explain_validation
 from crew_guard.errors import ConfigError, RefusedError
@@ -75,7 +76,7 @@ class NativeRuntime:
                 return RuntimeResult(loop.so_far, outputs, partial=True, reason="it was ended")
             outputs[task.name] = output
             if task.verify is not None:
-                verdict = _judge(task, output, TaskContext(inputs, outputs))
+                verdict = await _judge(task, output, TaskContext(inputs, outputs))
                 gate.judged(agent.name, task.name, verdict)
                 if not verdict.passed:
                     reason = f"{agent.name}: the verifier of {task.name} said no: {verdict.reason or 'no reason given'}"
@@ -218,10 +219,11 @@ def _as_text(output: Any) -> str:
     return json.dumps(plain(output), ensure_ascii=False)
 
 
-def _judge(task: Task, output: Any, context: TaskContext) -> Verdict:
+async def _judge(task: Task, output: Any, context: TaskContext) -> Verdict:
     assert task.verify is not None  # noqa: S101  the caller looked
     try:
-        verdict = task.verify(output, context)
+        # Beside the loop: it may take its time, and other runs go on meanwhile.
+        verdict = await anyio.to_thread.run_sync(task.verify, output, context, abandon_on_cancel=True)
     except Exception as error:  # noqa: BLE001  a verifier that raises has not said yes
         return Verdict(passed=False, reason=f"the verifier raised {type(error).__name__}: {error}")
     return verdict if isinstance(verdict, Verdict) else Verdict(bool(verdict))

@@ -7,17 +7,16 @@ action that they let through is carried out, and are never changed afterwards.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias, cast
+from typing import Any, Literal, TypeAlias
 
 from pydantic import TypeAdapter
-from pydantic_core import to_jsonable_python
 
 from crew_guard.core.actions import ActionKind, Ending
 from crew_guard.core.decisions import Stop
 from crew_guard.core.limits import Caps
 from crew_guard.core.messages import JsonObject
+from crew_guard.core.plain import plain
 from crew_guard.core.usage import NOTHING, Usage
 
 FORMAT = 1
@@ -245,8 +244,6 @@ EVENT_TYPES = {cls.__name__: cls for cls in _CLASSES}
 _OPEN_FIELDS = ("inputs", "output")
 """What users fill with objects of their own."""
 _OPEN_EVENTS = frozenset({"RunStarted", "RunEnded"})
-_DEEPEST = 100
-"""Levels of a value that are kept: JSON readers give up at 200."""
 
 
 def encode(event: Event) -> tuple[str, bytes]:
@@ -269,34 +266,18 @@ def encode(event: Event) -> tuple[str, bytes]:
 def _encode_odd(event: Event, adapter: TypeAdapter[Any]) -> bytes:
     fields = {name: getattr(event, name) for name in type(event).__slots__}
     try:
-        body = _json({name: _plain(value) for name, value in fields.items()})
+        body = _json({name: plain(value) for name, value in fields.items()})
         adapter.validate_json(body)
     except Exception:  # noqa: BLE001  see above
         for name in _OPEN_FIELDS:
             if name in fields:
                 fields[name] = {"left out": f"<{type(fields[name]).__name__}>"}
-        body = _json({name: _plain(value) for name, value in fields.items()})
+        body = _json({name: plain(value) for name, value in fields.items()})
     return body
 
 
 def _json(value: Any) -> bytes:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
-
-
-def _plain(value: Any, above: tuple[int, ...] = ()) -> Any:
-    """The value as JSON values, whatever it holds; cycles and what is too deep are cut."""
-    if id(value) in above or len(above) > _DEEPEST:
-        return f"<{type(value).__name__}>"
-    below = (*above, id(value))
-    if isinstance(value, Mapping):
-        entries = cast("Mapping[Any, Any]", value).items()
-        return {str(key): _plain(entry, below) for key, entry in entries}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [_plain(entry, below) for entry in cast("Iterable[Any]", value)]
-    try:
-        return to_jsonable_python(value, serialize_unknown=True, bytes_mode="base64", inf_nan_mode="null")
-    except Exception:  # noqa: BLE001  see above
-        return f"<{type(cast('object', value)).__name__}>"
 
 
 def decode(name: str, body: bytes | str) -> Event:

@@ -13,6 +13,8 @@ from crew_guard.core.actions import ModelCall
 from crew_guard.core.usage import MILLION, Usage, cost, nano
 
 NO_CAP = 1 << 62
+LONGEST = 10_000_000
+"""Seconds that a limit may be at the most, some four months: timers take no more."""
 
 
 class Caps(NamedTuple):
@@ -72,9 +74,9 @@ class Limits(AgentLimits):
 
     max_agents: int | None = Field(default=None, ge=0)
     """Identities that dispatch a model call, managers and selectors included."""
-    max_seconds: float | None = Field(default=None, ge=0)
+    max_seconds: float | None = Field(default=None, ge=0, le=LONGEST, allow_inf_nan=False)
     """Wall clock of the run."""
-    max_idle_seconds: float | None = Field(default=None, gt=0)
+    max_idle_seconds: float | None = Field(default=None, gt=0, le=LONGEST, allow_inf_nan=False)
     """Longest stretch without progress: a model's tokens, a tool starting or ending."""
 
     def caps(self) -> Caps:
@@ -88,7 +90,7 @@ class ToolLimits(BaseModel):
 
     max_tool_calls: int | None = Field(default=None, ge=0)
     """Executions started, by all agents together."""
-    max_seconds: float | None = Field(default=None, gt=0)
+    max_seconds: float | None = Field(default=None, gt=0, le=LONGEST, allow_inf_nan=False)
     """Wall clock of one execution."""
 
     def caps(self) -> Caps:
@@ -105,7 +107,7 @@ class Reserve(BaseModel):
     tool_calls: int = Field(default=0, ge=0)
     tokens: int = Field(default=0, ge=0)
     usd: Decimal = Field(default=Decimal(0), ge=0)
-    seconds: float = Field(default=0, ge=0)
+    seconds: float = Field(default=0, ge=0, le=LONGEST, allow_inf_nan=False)
 
     def caps(self) -> Caps:
         """The same as integers."""

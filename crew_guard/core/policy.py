@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from crew_guard.core.actions import Action, ModelCall, ToolCall
 from crew_guard.core.decisions import ALLOWED, Decision
@@ -75,6 +75,15 @@ class Policy(_Section):
     """How often a model call may be tried where the provider fails; each attempt is a step."""
     durability: Literal["write_ahead", "relaxed"] = "write_ahead"
     """write_ahead flushes each admission to disk before it acts; relaxed flushes in the background."""
+
+    @model_validator(mode="after")
+    def _reserve_fits(self) -> Policy:
+        limits, kept_back = self.limits, self.reserve
+        for name in ("steps", "tool_calls", "tokens", "usd", "seconds"):
+            cap, part = getattr(limits, f"max_{name}"), getattr(kept_back, name)
+            if cap is not None and part > cap:
+                raise ValueError(f"reserve.{name} is {part}, more than limits.max_{name}, {cap}")
+        return self
 
     @cached_property
     def hash(self) -> str:

@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pydantic_core import to_jsonable_python
-
 from crew_guard.core.decisions import Stop
 from crew_guard.core.events import Judged, Status, Via
 from crew_guard.core.limits import NO_CAP, POLICY_NAMES, UNCAPPED, Caps
+from crew_guard.core.plain import plain
 from crew_guard.core.usage import NANO, NOTHING, Usage
 
 
@@ -87,11 +86,6 @@ class Result:
         if self.max_seconds is not None:
             found["max_seconds"] = self.max_seconds
         return found
-
-
-def plain(value: Any) -> Any:
-    """A value as JSON values: models and dataclasses become objects."""
-    return to_jsonable_python(value, serialize_unknown=True)
 
 
 def _fields(value: Any) -> dict[str, Any]:

@@ -32,6 +32,7 @@ from crew_guard.core.limits import (
     UNCAPPED,
     Caps,
     Ledger,
+    Meter,
     Shortfall,
     Terms,
     fit_agent,
@@ -65,6 +66,8 @@ class RunState:
     latches: dict[str, Stop] = field(default_factory=dict[str, Stop])
     open: dict[str, OpenAction] = field(default_factory=dict[str, OpenAction])
     queued: dict[str, Queued] = field(default_factory=dict[str, Queued])
+    actors: dict[str, Meter] = field(default_factory=dict[str, Meter])
+    """What each agent or node used by actions of its own; the sums equal the run's."""
     members: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
     """Identities that were counted against max_agents."""
     steps_of: dict[str, str] = field(default_factory=dict[str, str])
@@ -84,11 +87,7 @@ class RunState:
 
     def usage_by_agent(self) -> dict[str, Usage]:
         """What each agent or node has used, by name."""
-        return {
-            name.partition(":")[2]: ledger.used.usage()
-            for name, ledger in self.ledgers.items()
-            if name.startswith(("agent:", "node:"))
-        }
+        return {name: meter.usage() for name, meter in list(self.actors.items())}
 
     def scopes(self, side: Side, agent: str, tool: str | None, parent: str | None) -> tuple[str, ...]:
         """Every scope that an action is charged to, the outermost first."""
@@ -215,6 +214,7 @@ def _admitted(state: RunState, event: Admitted) -> None:
             ledger.reserved.add(reserved)
         else:
             ledger.reserved.tool_calls += 1
+    state.actors.setdefault(event.agent, Meter())
     state.steps_of[event.agent] = "think" if tool is None else "act"
     state.open[event.action_id] = OpenAction(event, scopes)
 
@@ -226,6 +226,7 @@ def _refused(state: RunState, event: Refused) -> None:
 def _settled(state: RunState, event: Settled) -> None:
     opened = state.open.pop(event.action_id)
     reserved, used = opened.event.reserved, event.used
+    state.actors[opened.event.agent].add(used)
     for scope in opened.scopes:
         ledger = state.ledgers[scope]
         ledger.reserved.take_off(reserved)

@@ -78,6 +78,19 @@ class JournalFile:
         """How many runs are being written."""
         return len(self._heads)
 
+    def claim(self) -> bool:
+        """Begin a transaction if no other process writes at the moment. The next `write` goes into it."""
+        try:
+            self._connected().execute("BEGIN IMMEDIATE")
+        except (sqlite3.Error, OSError, StoreError):
+            return False  # busy, or broken: whoever writes next with patience finds out
+        return True
+
+    def release(self) -> None:
+        """Give a claim back."""
+        if self._connection is not None and self._connection.in_transaction:
+            self._connection.rollback()
+
     def write(self, group: Sequence[Batch]) -> None:
         """Write a group and resolve its futures, whatever happens."""
         staged: Sequence[Batch] = group
@@ -86,6 +99,8 @@ class JournalFile:
             staged = [batch for batch in group if self._stage(connection, batch)]
             if staged:
                 staged = self._commit(connection, staged)
+            elif connection.in_transaction:
+                connection.rollback()
         except (sqlite3.Error, OSError, StoreError) as error:
             self.fail(staged, explain(error, self._place.path, self._place.busy_seconds))
             if not is_busy(error):
@@ -175,11 +190,12 @@ class JournalFile:
     def _commit(self, connection: sqlite3.Connection, batches: Sequence[Batch]) -> Sequence[Batch]:
         """Write batches in one transaction; those that were written, the others have failed."""
         try:
-            if statement := _single_statement(batches):
-                # One statement is a transaction by itself, and a busy interpreter is waited for once.
-                self._patiently(connection, *statement)
-                return batches
-            self._patiently(connection, "BEGIN IMMEDIATE")
+            if not connection.in_transaction:
+                if statement := _single_statement(batches):
+                    # One statement is a transaction by itself, and a busy interpreter is waited for once.
+                    self._patiently(connection, *statement)
+                    return batches
+                self._patiently(connection, "BEGIN IMMEDIATE")
             _insert(connection, batches)
             connection.execute("COMMIT")
         except Exception as error:

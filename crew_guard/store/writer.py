@@ -66,6 +66,8 @@ class GroupWriter:
         if self._file.live > 1 or monotonic() < self._slow_until or not self._turn.acquire(blocking=False):
             return self.submit(batch)
         try:
+            if not self._file.claim():
+                return self.submit(batch)
             if self._line_up(batch):
                 began = monotonic()
                 self._write_lined_up()
@@ -73,6 +75,8 @@ class GroupWriter:
                 self._slow_ones = self._slow_ones + 1 if ended - began > SLOW else 0
                 if self._slow_ones:
                     self._slow_until = ended + min(1.0, (ended - began) * _REST**self._slow_ones)
+            else:
+                self._file.release()
         finally:
             self._turn.release()
         return batch.future

@@ -13,13 +13,15 @@ from crew_guard.core.events import AgentStep, Side
 from crew_guard.core.messages import ModelReply, ModelRequest
 from crew_guard.core.roles import Verdict
 from crew_guard.core.tools import Tool, result_text
-from crew_guard.errors import ModelError, RefusedError
+from crew_guard.errors import CrewGuardError, ModelError, RefusedError, RuntimeFailedError
 from crew_guard.ports import CallTerms, Model, ToolResult
 from crew_guard.supervisor.gate import Gatekeeper, inside
 from crew_guard.supervisor.threads import in_thread
 
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 30.0
+_LONGEST_WISH = 120.0
+"""Seconds that a provider's own wish is heeded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +107,13 @@ class RunGate:
         except asyncio.CancelledError:
             self.settle(grant, Outcome("cancelled"))
             raise
+        except CrewGuardError as error:
+            self.settle(grant, Outcome("rejected", text=str(error)))
+            raise
         except Exception as error:
+            # A fault of the client's own code: trying again would only pay for it again.
             self.settle(grant, Outcome("failed", text=f"{type(error).__name__}: {error}"))
-            raise ModelError(f"{model.name} raised {type(error).__name__}: {error}", kind="malformed") from error
+            raise RuntimeFailedError(f"{model.name} raised {type(error).__name__}: {error}") from error
         asked = tuple((request.id, request.name, request.arguments) for request in reply.tool_requests)
         self.settle(grant, Outcome("ok", reply.usage, reply.cache_written, reply.text, asked))
         return reply
@@ -119,12 +125,15 @@ class RunGate:
         """Wait before the next attempt: as long as the provider asked, else twice as long each time."""
         seconds = min(_FIRST_PAUSE * 2 ** (attempt - 1), _LONGEST_PAUSE)
         if error.retry_after is not None:
-            seconds = max(0.0, error.retry_after)
+            seconds = min(max(0.0, error.retry_after), _LONGEST_WISH)
         over = asyncio.get_running_loop().create_future()
         timer = self.keeper.clock.call_later(seconds, lambda: None if over.done() else over.set_result(None))
+        self.keeper.pauses += 1
         try:
             await over
         finally:
+            self.keeper.pauses -= 1
+            self.progress()
             timer.cancel()
 
     async def call_tool(self, agent: str, tool: Tool, arguments: str | Mapping[str, Any]) -> ToolResult:
@@ -137,38 +146,51 @@ class RunGate:
         grant = await self.admit(ToolCall(agent, tool.name, text, tool.irreversible))
         token = inside.set((self.keeper, grant.action_id))
         try:
-            result = await self._execute(tool, values)
-        except asyncio.CancelledError:
-            self.settle(grant, Outcome("cancelled"))
-            raise
+            result = await self._execute(grant.action_id, f"{agent}/{tool.name}", tool, values)
         except RefusedError as error:
             self.settle(grant, Outcome("failed", text=str(error)))
             raise
-        except BaseException as error:  # noqa: BLE001  whatever a tool raises, SystemExit included, is its agent's to read
+        except BaseException as error:
+            if isinstance(error, asyncio.CancelledError) and _is_being_cancelled():
+                self.settle(grant, Outcome("cancelled"))
+                raise
             result = ToolResult(f"{tool.name} failed: {type(error).__name__}: {error}"[:2000], failed=True)
         finally:
             inside.reset(token)
         self.settle(grant, Outcome("failed" if result.failed else "ok", text=result.text))
         return result
 
-    async def _execute(self, tool: Tool, values: dict[str, Any]) -> ToolResult:
+    async def _execute(self, action_id: str, name: str, tool: Tool, values: dict[str, Any]) -> ToolResult:
         limits = self.keeper.policy.tools.limits.get(tool.name)
         seconds = limits.max_seconds if limits else None
         if seconds is None:
-            value = await _call(tool, values)
+            value = await self._call(action_id, name, tool, values)
         else:
             deadline = asyncio.timeout(seconds)
             try:
                 async with deadline:
-                    value = await _call(tool, values)
+                    value = await self._call(action_id, name, tool, values)
             except TimeoutError:
                 if not deadline.expired():
                     raise  # the tool's own
                 return ToolResult(f"{tool.name} was ended after {seconds:g} s, its max_seconds", failed=True)
         return ToolResult(result_text(value, tool.max_result_chars), value)
 
+    async def _call(self, action_id: str, name: str, tool: Tool, values: dict[str, Any]) -> Any:
+        if tool.is_async:
+            return await tool.function(**values)
+        threads = self.keeper.threads
 
-async def _call(tool: Tool, values: dict[str, Any]) -> Any:
-    if tool.is_async:
-        return await tool.function(**values)
-    return await in_thread(tool.function, **values)
+        def tracked(**arguments: Any) -> Any:
+            try:
+                return tool.function(**arguments)
+            finally:
+                threads.pop(action_id, None)
+
+        threads[action_id] = name
+        return await in_thread(tracked, **values)
+
+
+def _is_being_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -74,6 +74,11 @@ class Gatekeeper(Recorder):
         self._refusals: Counter[tuple[str, str, str, str]] = Counter()
         self._known_good: Future[None] | None = None
         """A flush that was seen to succeed: the store in memory hands out the same one each time."""
+        self._last_flush: Future[None] = Future()
+        self.pauses = 0
+        """Model calls that wait to be tried again."""
+        self.threads: dict[str, str] = {}
+        """Tools that run in a thread at the moment, by action, as agent/tool."""
 
     # The door
 
@@ -153,7 +158,13 @@ class Gatekeeper(Recorder):
         self._tell(news)
 
     def close_open(self, late: bool) -> tuple[str, ...]:
-        """Settle what is still in flight as cancelled, charged as reserved; name it if it is late."""
+        """Settle what is in flight as cancelled, charged as reserved, and send off who waits.
+
+        Args:
+            late: whether the work itself did not end: then what is in flight is named
+        Returns:
+            what could not be ended, as agent/target; threads that are stuck in a tool always
+        """
         with self._lock:
             names = tuple(f"{held.event.agent}/{held.event.target}" for held in self.state.open.values())
             for action_id, held in list(self.state.open.items()):
@@ -167,7 +178,11 @@ class Gatekeeper(Recorder):
                     seconds,
                     held.event.kind != "model_call",
                 )
-        return names if late else ()
+            gone = Stop("cancelled", self.state.side, detail="its part of the run has ended")
+            for waiter in tuple(self._waiters.values()):
+                self._answer(waiter, self._refuse(waiter.action_id, waiter.action, waiter.side, gone, latch=False))
+        self._tell([])
+        return (*(names if late else ()), *self.threads.values())
 
     # Under the lock
 
@@ -201,11 +216,12 @@ class Gatekeeper(Recorder):
             return PolicyDeniedError(stop)
         action_id = f"a{next(self._ids)}"
         if decision.effect != "allow":
-            stop = Stop("denied", scopes[-1], decision.rule, detail=decision.reason)
-            return self._refuse(action_id, action, side, stop, latch=decision.effect == "halt")
+            own = self._known_scopes[_key(action, side)][-1]
+            stop = Stop("denied", own, decision.rule, detail=decision.reason)
+            return self._refuse(action_id, action, side, stop, latch=False)
         answer = self.state.ask(action, scopes, self._terms)
         if isinstance(answer, Usage):
-            if action.parent is not None or not self._behind(scopes):
+            if not isinstance(action, ModelCall) or action.parent is not None or not self._behind(scopes):
                 return self._grant(action_id, action, side, answer)
             answer = self._head_of(scopes)
         elif not self.state.may_come_back(answer, action_id, action.parent):
@@ -214,7 +230,7 @@ class Gatekeeper(Recorder):
 
     def _scopes(self, action: Action, side: Side) -> tuple[str, ...]:
         tool = action.tool if isinstance(action, ToolCall) else None
-        key = (side, action.agent, tool or "")
+        key = _key(action, side)
         known = self._known_scopes.get(key)
         if known is None:
             known = self._known_scopes[key] = self.state.scopes(side, action.agent, tool, None)
@@ -246,8 +262,11 @@ class Gatekeeper(Recorder):
         return _Ticket(Grant(action_id, action, reserved.output_tokens, reserved, now), flushed)
 
     def _refuse(self, action_id: str, action: Action, side: Side, stop: Stop, *, latch: bool) -> RefusedError:
+        stop = self.redact.stop(stop)
         key = (action.agent, action.target, stop.scope, stop.limit)
         self._refusals[key] += 1
+        if self.state.ended is not None:
+            return _refusal(stop)
         if self._refusals[key] <= _RECORDED_REFUSALS or action_id in self.state.queued:
             self._note(
                 Refused,
@@ -267,7 +286,7 @@ class Gatekeeper(Recorder):
     def _clean_requests(self, requests: tuple[tuple[str, str, str], ...]) -> tuple[tuple[str, str, str], ...]:
         if not requests:
             return requests
-        return tuple([(id_, name, self.redact(arguments)) for id_, name, arguments in requests])
+        return tuple([(id_, self.redact(name), self.redact(arguments)) for id_, name, arguments in requests])
 
     # Waiting in line, under the lock
 
@@ -286,7 +305,8 @@ class Gatekeeper(Recorder):
             short.limit,
             action.parent,
         )
-        self._pump()  # it may hold up what others were waiting for
+        if action.parent is not None:
+            self._pump()  # it holds up what others may have been waiting for
         return waiter
 
     def _behind(self, scopes: tuple[str, ...]) -> bool:
@@ -297,21 +317,21 @@ class Gatekeeper(Recorder):
 
     def _pump(self) -> None:
         """Answer everyone in line who can be answered now, first come first served."""
-        blocked: set[tuple[str, str]] = set()
+        blocked: set[str] = set()
         for waiter in tuple(self._waiters.values()):
             if waiter.action_id not in self._waiters:
                 continue  # answered by a refusal further up
             if stop := self._closed(waiter):
                 self._answer(waiter, self._refuse(waiter.action_id, waiter.action, waiter.side, stop, latch=False))
                 continue
-            if (waiter.short.scope, waiter.short.limit) in blocked:
-                continue
+            if waiter.action.parent is None and not blocked.isdisjoint(waiter.scopes):
+                continue  # somebody before it waits for the same
             found = self.state.ask(waiter.action, waiter.scopes, self._terms)
             if isinstance(found, Usage):
                 self._answer(waiter, self._grant(waiter.action_id, waiter.action, waiter.side, found))
             elif self.state.may_come_back(found, waiter.action_id, waiter.action.parent):
                 waiter.short = found
-                blocked.add((found.scope, found.limit))
+                blocked.add(found.scope)
             else:
                 # Out of line before the refusal, whose latch looks at the line again.
                 del self._waiters[waiter.action_id]
@@ -360,6 +380,9 @@ class Gatekeeper(Recorder):
 
     def _check(self, flushed: Future[None]) -> None:
         """Raise, and end the run for good, if what was recorded is known not to be on disk."""
+        if not self._write_ahead:
+            # Nobody waited for this one: the one before tells whether the journal is still written.
+            flushed, self._last_flush = self._last_flush, flushed
         if not flushed.done():
             return
         error = flushed.exception()
@@ -368,6 +391,10 @@ class Gatekeeper(Recorder):
             return
         self.stop("run", Stop("failed", "run", detail=f"the journal can't be written: {error}"))
         raise error
+
+
+def _key(action: Action, side: Side) -> tuple[str, str, str]:
+    return side, action.agent, action.tool if isinstance(action, ToolCall) else ""
 
 
 def _refusal(stop: Stop) -> RefusedError:

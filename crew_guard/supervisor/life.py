@@ -12,10 +12,11 @@ from crew_guard.core.actions import Outcome, Spawn
 from crew_guard.core.decisions import Stop
 from crew_guard.core.events import RunStarted, ScopeOpened, Side, Status, Via
 from crew_guard.core.limits import NO_CAP, Caps
+from crew_guard.core.plain import plain
 from crew_guard.core.policy import Policy
-from crew_guard.core.result import Result, plain
+from crew_guard.core.result import Result
 from crew_guard.core.run import RunState
-from crew_guard.errors import ModelError, RefusedError, StoreError
+from crew_guard.errors import ModelError, RefusedError, RunFailedError, RuntimeFailedError, StoreError
 from crew_guard.ports import Clock, Handle, Observer, Runtime, RuntimeResult, Store, Workflow
 from crew_guard.supervisor.acting import RunGate
 from crew_guard.supervisor.gate import Gatekeeper
@@ -70,7 +71,8 @@ class Life:
     clock: Clock
     gate: Gatekeeper = field(init=False)
     began: float = field(init=False)
-    _halted: asyncio.Future[None] | None = field(init=False, default=None)
+    _news: asyncio.Future[None] | None = field(init=False, default=None)
+    """Done when a scope was latched that may end what runs now."""
     _late: tuple[str, ...] = ()
     _loop: asyncio.AbstractEventLoop | None = None
 
@@ -88,16 +90,19 @@ class Life:
             StoreError: the journal can't be written
         """
         self._loop = asyncio.get_running_loop()
-        self.began = self.clock.monotonic()
-        await self._begin()
+        await _on_disk(self.begin())
         timers = self._set_deadlines()
+        found, via, reason = _Finding(), None, ""
         try:
-            found = await self._crew()
-            via: Via | None = "crew"
-            reason = ""
+            found, via = await self._crew(), "crew"
             if not found.done and self.job.fallback and not self._dead():
-                reason, first = found.reason, found
-                found, via = await self._workflow(self.job.fallback, first), "workflow"
+                reason = self.gate.redact(found.reason)
+                found, via = await self._workflow(self.job.fallback, found), "workflow"
+        except StoreError:
+            raise
+        except Exception as error:  # noqa: BLE001  whatever it is, the run's record ends
+            self._late += self.gate.close_open(late=True)
+            found = _Finding(error=f"{type(error).__name__}: {error}")
         finally:
             for timer in timers:
                 timer.cancel()
@@ -105,13 +110,14 @@ class Life:
 
     # Its parts, in order
 
-    async def _begin(self) -> None:
+    def begin(self) -> ConcurrentFuture[None]:
+        """Write the run's first event, once."""
         job, policy = self.job, self.job.policy
         caps = policy.limits.caps()
         crew_caps = caps.minus(policy.reserve.caps()) if job.fallback else caps
-        flushed = self.gate.begin(
+        return self.gate.begin(
             RunStarted,
-            job.crew,
+            self.gate.redact(job.crew),
             job.runtime.name,
             f"{policy.name} {policy.hash[:12]}",
             self.gate.redact.value(plain(dict(job.inputs))),
@@ -122,7 +128,6 @@ class Life:
             policy.limits.max_idle_seconds,
             tuple(job.runtime.members()),
         )
-        await _on_disk(flushed)
 
     async def _crew(self) -> _Finding:
         gate = RunGate(self.gate, "crew")
@@ -150,17 +155,20 @@ class Life:
         state, result = self.gate.state, found.result
         status = _status(found)
         output = result.output if result and found.done else None
-        stop = None if found.done else found.stop
+        stop = None if found.done or found.stop is None else self.gate.redact.stop(found.stop)
         late = self._late
         shown = self.gate.redact.value(plain(output))
         error = "" if found.done or status != "failed" else self.gate.redact(found.error or found.reason)
         flushed = self.gate.end(status, via, stop, error, shown, late)
         await _on_disk(flushed)
-        partial = None if found.done or result is None else (result.output or dict(result.outputs) or None)
+        partial = None if found.done or result is None else result.output
+        if partial is None and not found.done and result is not None and result.outputs:
+            partial = dict(result.outputs)
         return self._result(state, status, stop, output, via, fell_back, error, partial)
 
     def abandon(self, stop: Stop) -> Result:
         """End the run from another thread because its loop is blocked: the record, and a result, now."""
+        self.begin()
         self.gate.stop("run", stop)
         self._late = self.gate.close_open(late=True)
         late = self._late
@@ -203,26 +211,34 @@ class Life:
     # Watching work, and ending it
 
     async def _watch(self, work: Coroutine[Any, Any, RuntimeResult], side: Side) -> _Finding:
-        task = asyncio.ensure_future(work)
-        self._halted = asyncio.get_running_loop().create_future()
-        if self._dead() or side in self.gate.state.latches:
-            self._halt()  # it was stopped before there was anything to end
+        task = asyncio.ensure_future(_contained(work))
         try:
-            await asyncio.wait({task, self._halted}, return_when=asyncio.FIRST_COMPLETED)
-            if not task.done():
-                await self._end(task, self._stop_of(side))
+            await self._until_over(task, side)
         except asyncio.CancelledError:
             self.gate.stop("run", Stop("cancelled", "run", detail="the run was cancelled"))
-            await self._end(task, None)
-        self._late += self.gate.close_open(late=not task.done())
-        return self._finding(task, side)
-
-    async def _end(self, task: asyncio.Future[RuntimeResult], stop: Stop | None) -> None:
-        if stop is not None and stop.reason == "limit":
-            await asyncio.wait({task}, timeout=_GRACE_AFTER_A_LIMIT)
         if not task.done():
             task.cancel()
             await asyncio.wait({task}, timeout=_GRACE_AFTER_CANCEL)
+        if task.done():
+            work.close()  # it may have been cancelled before it began
+        self._late += self.gate.close_open(late=not task.done())
+        return self._finding(task, side)
+
+    async def _until_over(self, task: asyncio.Future[RuntimeResult], side: Side) -> None:
+        """Until the work ends, or is stopped and has had its time to notice."""
+        loop = asyncio.get_running_loop()
+        patience: float | None = None
+        while not task.done():
+            self._news = loop.create_future()
+            stop = self._stop_of(side, inner=False)
+            if stop is not None and stop.reason != "limit":
+                return
+            if stop is not None and patience is None:
+                patience = loop.time() + _GRACE_AFTER_A_LIMIT
+            left = None if patience is None else patience - loop.time()
+            if left is not None and left <= 0:
+                return
+            await asyncio.wait({task, self._news}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
 
     def _finding(self, task: asyncio.Future[RuntimeResult], side: Side) -> _Finding:
         stop = self._stop_of(side)
@@ -236,29 +252,28 @@ class Life:
             return _Finding(stop=stop or error.stop)
         if stop is not None:
             return _Finding(stop=stop)
-        if isinstance(error, StoreError | ModelError):
+        if isinstance(error, StoreError | ModelError | RunFailedError):
             return _Finding(error=str(error))
         return _Finding(error=f"{type(error).__name__}: {error}")
 
-    def _stop_of(self, side: Side) -> Stop | None:
+    def _stop_of(self, side: Side, *, inner: bool = True) -> Stop | None:
         """The stop that ended this side, wherever it was latched: the outermost first."""
         latches = self.gate.state.latches
+        found = latches.get("run") or latches.get(side)
+        if found is not None or not inner:
+            return found
         kind = "agent:" if side == "crew" else "node:"
-        inner = (stop for scope, stop in latches.items() if scope.startswith(kind))
-        return latches.get("run") or latches.get(side) or next(inner, None)
+        return next((stop for scope, stop in tuple(latches.items()) if scope.startswith(kind)), None)
 
     def _dead(self) -> bool:
-        return "run" in self.gate.state.latches
+        return "run" in self.gate.state.latches or self.gate.state.ended is not None
 
     # Deadlines
 
     def _on_latch(self, scope: str, _stop: Stop) -> None:
-        if scope in ("run", self.gate.state.side) and self._loop is not None:
-            self._loop.call_soon_threadsafe(self._halt)
-
-    def _halt(self) -> None:
-        if self._halted is not None and not self._halted.done():
-            self._halted.set_result(None)
+        news = self._news
+        if self._loop is not None and news is not None and scope in ("run", "crew", "fallback"):
+            self._loop.call_soon_threadsafe(_release, news)
 
     def _set_deadlines(self) -> list[Handle]:
         limits, kept_back = self.job.policy.limits, self.job.policy.reserve.seconds
@@ -276,7 +291,10 @@ class Life:
             elapsed = round(self.clock.monotonic() - self.began, 3)
             self.gate.stop(scope, Stop("deadline", scope, "max_seconds", seconds, elapsed))
 
-        return self.clock.call_later(seconds, over)
+        left = seconds - (self.clock.monotonic() - self.began)
+        if left <= 0:
+            over()
+        return self.clock.call_later(max(0.0, left), over)
 
 
 class _IdleTimer:
@@ -309,12 +327,29 @@ class _IdleTimer:
     def _waits_legitimately(self) -> bool:
         """In line for budget, or in a call that doesn't stream: its own deadline ends it."""
         gate = self._life.gate
-        silent = (held.event for held in gate.state.open.values())
-        return gate.waiting or any(event.kind == "model_call" and not event.streams for event in silent)
+        silent = [held.event for held in tuple(gate.state.open.values())]
+        return (
+            gate.waiting or gate.pauses > 0 or any(event.kind == "model_call" and not event.streams for event in silent)
+        )
 
     def _doing(self) -> str:
-        held = [f"{held.event.agent}/{held.event.target}" for held in self._life.gate.state.open.values()]
+        held = [f"{held.event.agent}/{held.event.target}" for held in tuple(self._life.gate.state.open.values())]
         return f"in flight: {', '.join(held)}" if held else "nothing was in flight"
+
+
+async def _contained(work: Coroutine[Any, Any, RuntimeResult]) -> RuntimeResult:
+    """What asyncio would let end the loop itself, a SystemExit say, ends this work only."""
+    try:
+        return await work
+    except (Exception, asyncio.CancelledError):
+        raise
+    except BaseException as error:
+        raise RuntimeFailedError(f"raised {type(error).__name__}: {error}") from error
+
+
+def _release(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 async def _on_disk(flushed: ConcurrentFuture[None]) -> None:

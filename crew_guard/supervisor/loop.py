@@ -6,6 +6,7 @@ So `run()` works where a loop is running already, and a host's blocking call can
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import time
 from collections.abc import Callable, Coroutine
@@ -33,6 +34,11 @@ class EngineLoop:
         """Start a coroutine on the loop, from any other thread."""
         return asyncio.run_coroutine_threadsafe(work, self.loop)
 
+    @property
+    def alive(self) -> bool:
+        """Whether its thread still turns it."""
+        return self._thread.is_alive()
+
     def owns_this_thread(self) -> bool:
         """Whether the caller is on the loop's own thread, where waiting for it would never end."""
         return threading.current_thread() is self._thread
@@ -46,9 +52,18 @@ def engine_loop() -> EngineLoop:
     """The process's loop, started at first use."""
     global _current  # noqa: PLW0603  one loop a process is the point
     with _lock:
-        if _current is None:
+        if _current is None or not _current.alive:
             _current = EngineLoop()
         return _current
+
+
+def _forget() -> None:
+    global _current, _lock
+    _current, _lock = None, threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)  # a child has none of its parent's threads
 
 
 def abandon(stuck: EngineLoop) -> None:

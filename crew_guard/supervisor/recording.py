@@ -30,6 +30,8 @@ from crew_guard.supervisor.outbox import Outbox
 from crew_guard.supervisor.redaction import Redactor
 
 _AWAITED = (Admitted, RunEnded)
+_DONE: Future[None] = Future()
+_DONE.set_result(None)
 _SOON = 0.02
 """Seconds until what nobody waits for is on disk."""
 
@@ -55,8 +57,10 @@ class Recorder:
         """Stops from before the run began."""
 
     def begin(self, event_type: Callable[..., Event], *values: Any) -> Future[None]:
-        """Create the run's journal with its first event."""
+        """Create the run's journal with its first event, once."""
         with self._lock:
+            if self.state.started is not None:
+                return _DONE
             event = event_type(1, self.clock.now(), *values)
             flushed = self._store.begin(self.run_id, event)
             apply(self.state, event)
@@ -70,16 +74,14 @@ class Recorder:
     def record(self, event_type: Callable[..., Event], *values: Any) -> Future[None]:
         """Append one event of this type; done when it is on disk. After the run's end nothing is appended."""
         with self._lock:
-            over = self.state.ended is not None
-            flushed = self._store.append(self.run_id, ()) if over else self._note(event_type, *values)
+            flushed = _DONE if self.state.ended is not None else self._note(event_type, *values)
         self._outbox.drain()
         return flushed
 
     def end(self, *values: Any) -> Future[None]:
         """Close the run, once: nothing of it is admitted or settled afterwards. See RunEnded."""
         with self._lock:
-            again = self.state.ended is not None
-            flushed = self._store.append(self.run_id, ()) if again else self._note(RunEnded, *values)
+            flushed = _DONE if self.state.ended is not None else self._note(RunEnded, *values)
         self._outbox.drain()
         return flushed
 
@@ -124,6 +126,7 @@ class Recorder:
             return
         if scope in self.state.latches or self.state.ended is not None:
             return
+        stop = self.redact.stop(stop)
         self._note(Latched, scope, stop)
         self._news.append((scope, stop))
 

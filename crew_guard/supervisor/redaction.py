@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
+
+from crew_guard.core.decisions import Stop
 
 _LOOKS_LIKE_A_KEY = re.compile(
     r"\b(?:sk|pk|rk)-[A-Za-z0-9_-]{16,}|\bgh[pousr]_[A-Za-z0-9]{30,}|\bAKIA[0-9A-Z]{16}\b"
-    r"|\bxox[abpr]-[A-Za-z0-9-]{10,}|\bAIza[0-9A-Za-z_-]{35}|-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?-----END"
+    r"|\bxox[abpr]-[A-Za-z0-9-]{10,}|\bAIza[0-9A-Za-z_-]{35}|-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?(?:-----END|\Z)"
 )
 _SHOWN = "[redacted]"
 MAX_TEXT = 200_000
@@ -20,22 +24,37 @@ def _hints_at_a_key(text: str) -> bool:
     return "k-" in text or "gh" in text or "AKIA" in text or "xox" in text or "AIza" in text or "-----BEGIN" in text
 
 
+def _escaped(secret: str) -> tuple[str, str]:
+    """The secret as it stands inside JSON, written with and without Unicode."""
+    return json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]
+
+
 class Redactor:
     """Replaces secrets in texts, and in the texts of JSON values."""
 
     def __init__(self, secrets: Sequence[str]) -> None:
         # The longest first: one secret may hold another.
-        self._secrets = tuple(sorted((secret for secret in set(secrets) if secret), key=len, reverse=True))
+        forms = {form for secret in secrets if secret for form in (secret, *_escaped(secret))}
+        self._secrets = tuple(sorted(forms, key=len, reverse=True))
 
     def __call__(self, text: str) -> str:
         if not text:
             return text
-        if len(text) > MAX_TEXT:
-            text = f"{text[:MAX_TEXT]}\n[cut: {len(text):,} characters in all]"
+        if len(text) <= MAX_TEXT:
+            return self._replaced(text)
+        # A secret across the cut is replaced before it is cut in two.
+        return f"{self._replaced(text[: 2 * MAX_TEXT])[:MAX_TEXT]}\n[cut: {len(text):,} characters in all]"
+
+    def _replaced(self, text: str) -> str:
         for secret in self._secrets:
             if secret in text:
                 text = text.replace(secret, _SHOWN)
         return _LOOKS_LIKE_A_KEY.sub(_SHOWN, text) if _hints_at_a_key(text) else text
+
+    def stop(self, stop: Stop) -> Stop:
+        """A stop with its words redacted."""
+        detail = self(stop.detail)
+        return stop if detail == stop.detail else replace(stop, detail=detail)
 
     def value(self, value: Any) -> Any:
         """A JSON value with every text in it, keys included, redacted."""

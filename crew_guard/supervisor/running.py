@@ -47,18 +47,21 @@ class Running:
 
     @property
     def patience(self) -> float | None:
-        """Seconds until the loop must have answered."""
+        """Seconds from now until the loop must have answered; None where the run has no deadline."""
         seconds = self.life.job.policy.limits.max_seconds
-        return None if seconds is None else seconds + _GRACE
+        if seconds is None:
+            return None
+        return max(_GRACE, self.life.began + seconds + _GRACE - self.life.clock.monotonic())
 
     def overdue(self) -> Result | None:
         """The result, taken from here, where something blocks the engine's loop past the deadline."""
-        patience, clock = self.patience, self.life.clock
-        if patience is None or clock.monotonic() - self.life.began < patience or _answers(self.engine):
-            return None
-        abandon(self.engine)
-        elapsed = round(clock.monotonic() - self.life.began, 3)
         cap = self.life.job.policy.limits.max_seconds
+        elapsed = round(self.life.clock.monotonic() - self.life.began, 3)
+        if cap is None or elapsed < cap + _GRACE or self.engine.owns_this_thread() or _answers(self.engine):
+            return None
+        if self.life.gate.state.ended is not None:
+            return None  # it ended; its result is on the way
+        abandon(self.engine)
         detail = "something blocks the event loop: an async tool or host that calls blocking code"
         return self.life.abandon(Stop("deadline", "run", "max_seconds", cap, elapsed, detail=detail))
 
@@ -81,12 +84,12 @@ class Running:
                 return self.future.result(self.patience)
             except TimeoutError:
                 if self.future.done():
-                    raise
+                    return self.future.result()
                 if (result := self.overdue()) is not None:
                     return result
             except KeyboardInterrupt:
                 self.interrupt()
-                with contextlib.suppress(TimeoutError):
+                with contextlib.suppress(Exception):
                     self.future.result(_TIDY)
                 raise
 
@@ -102,6 +105,7 @@ class Running:
                     return result
         except asyncio.CancelledError:
             self.interrupt()
+            await asyncio.wait({waiting}, timeout=_TIDY)  # so that the record is whole
             raise
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import os
 import queue
 import threading
 from collections.abc import Callable
@@ -18,6 +19,8 @@ T = TypeVar("T")
 _Job = tuple[Callable[[], Any], asyncio.AbstractEventLoop, "asyncio.Future[Any]"]
 _MAX_IDLE = 32
 _idle: list[_Worker] = []
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_idle.clear)  # a child has none of its parent's threads
 
 
 class _Worker(threading.Thread):
@@ -53,7 +56,7 @@ def _deliver(future: asyncio.Future[Any], value: Any, error: BaseException | Non
         future.set_result(value)
 
 
-async def in_thread(function: Callable[..., T], **arguments: Any) -> T:
+async def in_thread(function: Callable[..., T], /, **arguments: Any) -> T:
     """Call a blocking function on a thread. If the caller is cancelled, the thread is left behind."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()

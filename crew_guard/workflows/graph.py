@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import anyio.to_thread
+
 from crew_guard.core.tools import Tool
 from crew_guard.ports import Gate, RuntimeResult, ToolResult
 
@@ -52,7 +54,11 @@ class Node:
             if result.failed:
                 raise NodeFailedError(result.text)
             return result.value
-        made = self.function(value, context) if self.takes_context else self.function(value)
+        given = (value, context) if self.takes_context else (value,)
+        if inspect.iscoroutinefunction(self.function):
+            return await self.function(*given)
+        # Beside the loop: it may block, and other runs go on meanwhile.
+        made = await anyio.to_thread.run_sync(self.function, *given, abandon_on_cancel=True)
         return await made if inspect.isawaitable(made) else made
 
 

@@ -213,3 +213,16 @@ def test_a_slow_disk_is_written_by_the_thread(store, monkeypatch):
     store.write("run", [moved(3)]).result(30)
     assert threads[0] is threading.main_thread()
     assert threads[1] is not threading.main_thread()
+
+
+def test_a_write_does_not_wait_for_another_process_on_its_callers_thread(store):
+    """While somebody else holds the lock it is handed to the writer's thread: the caller goes on at once."""
+    store.begin("run", started()).result(30)
+    other = sqlite3.connect(store.path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    future = store.write("run", [moved(2)])
+    assert not future.done()
+    other.execute("COMMIT")
+    other.close()
+    future.result(30)
+    assert len(list(store.read("run"))) == 2

@@ -1,0 +1,40 @@
+"""Any value as JSON values. What users put into a run can be looked at, and never ends it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, cast
+
+from pydantic_core import to_json, to_jsonable_python
+
+_DEEPEST = 100
+"""Levels of a value that are kept: JSON readers give up at 200."""
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON values: models and dataclasses become objects. Never raises.
+
+    What has no JSON becomes its text, or its type's name where even that fails; cycles and what is too
+    deep are cut.
+    """
+    try:
+        made = to_jsonable_python(value, serialize_unknown=True, bytes_mode="base64", inf_nan_mode="null")
+        to_json(made)
+    except Exception:  # noqa: BLE001  objects of users raise what they like when they are looked at
+        return _part_by_part(value, ())
+    return made
+
+
+def _part_by_part(value: Any, above: tuple[int, ...]) -> Any:
+    if id(value) in above or len(above) > _DEEPEST:
+        return f"<{type(value).__name__}>"
+    below = (*above, id(value))
+    if isinstance(value, Mapping):
+        entries = cast("Mapping[Any, Any]", value).items()
+        return {str(key): _part_by_part(entry, below) for key, entry in entries}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_part_by_part(entry, below) for entry in cast("Iterable[Any]", value)]
+    try:
+        return to_jsonable_python(value, serialize_unknown=True, bytes_mode="base64", inf_nan_mode="null")
+    except Exception:  # noqa: BLE001  see above
+        return f"<{type(cast('object', value)).__name__}>"

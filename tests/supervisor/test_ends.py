@@ -1,0 +1,323 @@
+"""Ends that go wrong on every side at once: what the record, the ledger and the caller see then."""
+
+import asyncio
+import os
+import sys
+import threading
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from crew_guard import Agent, Crew, NodeContext, Policy, Role, Supervisor, Task, chain, tool
+from crew_guard.core.actions import ModelCall, Outcome
+from crew_guard.core.usage import Usage
+from crew_guard.errors import ConfigError, JournalConflictError, MissingDependencyError
+from crew_guard.ports import Gate, RuntimeResult
+from crew_guard.supervisor.redaction import MAX_TEXT, Redactor
+from crew_guard.testing import MemoryStore, Reply, ScriptedModel
+from tests.supervisor.gates import gate_for
+from tests.supervisor.test_life import Host, events, fixed, life_of, run, settled, spend
+
+ROLE = Role(name="worker", goal="work")
+
+
+def crew_of(*tools: Any, fallback: Any = None, task: Task | None = None) -> Crew:
+    return Crew([Agent(ROLE, tools)], [task or Task("x")], fallback=fallback)
+
+
+def leave(inputs: Any) -> str:
+    """A node that ends the process, it thinks."""
+    sys.exit(1)
+
+
+def test_a_system_exit_ends_its_run_only() -> None:
+    """In a node, in a host: the loop that all runs share goes on."""
+
+    async def work(gate: Gate) -> str:
+        raise SystemExit(2)
+
+    result = run(life_of(work, fallback=chain(leave, name="fixed")))
+    assert (result.status, result.output) == ("failed", None)
+    supervisor = Supervisor(model=ScriptedModel([""], repeat=True), store=MemoryStore())
+    assert supervisor.run(crew_of(fallback=chain(leave))).status == "failed"
+    assert Supervisor(model=ScriptedModel(["answer"]), store=MemoryStore()).run(crew_of()).output == "answer"
+
+
+CYCLE: list[Any] = []
+CYCLE.append(CYCLE)
+
+
+class NoTruth:
+    """Like an array: it has no truth value, and no JSON."""
+
+    def __bool__(self) -> bool:
+        raise ValueError("ambiguous")
+
+
+@pytest.mark.parametrize("value", [b"\xff\xfe", CYCLE, {"deep": b"\xff"}, NoTruth(), float("nan")])
+@pytest.mark.parametrize("partial", [True, False])
+def test_whatever_an_output_is_the_run_is_recorded_to_its_end(value: Any, partial: bool) -> None:
+    """No JSON, a cycle, no truth value: handed over as it is, and written as well as it can be."""
+
+    async def work(gate: Gate) -> RuntimeResult:
+        return RuntimeResult(value, partial=partial, reason="half")
+
+    life = life_of(work)
+    result = run(life)
+    assert (result.partial if partial else result.output) is value
+    assert type(events(life)[-1]).__name__ == "RunEnded"
+    assert result.as_dict()["run_id"] == "run1"
+
+
+def test_a_deadline_within_the_grace_of_a_limit_is_heeded() -> None:
+    """The crew was refused and goes on all the same; a kill in the second it has to notice ends it at once."""
+    from crew_guard.core.decisions import Stop
+
+    refused = asyncio.Event()
+
+    async def work(gate: Gate) -> str:
+        try:
+            await spend(gate, 20)
+            await spend(gate, 20)
+        except Exception:
+            refused.set()
+            await asyncio.Event().wait()
+        return "never"
+
+    life = life_of(work, fallback=fixed, limits={"max_steps": 1})
+
+    async def later() -> None:
+        await refused.wait()
+        await settled()
+        life.gate.stop("run", Stop("killed", "run", detail="killed"))
+
+    result = run(life, later())
+    assert (result.status, str(result.stopped)) == ("stopped", "killed")
+
+
+def test_a_limit_of_no_seconds_admits_nothing() -> None:
+    """0 is a limit for time too."""
+
+    async def work(gate: Gate) -> str:
+        await spend(gate, 20)
+        return "answer"
+
+    result = run(life_of(work, limits={"max_seconds": 0}))
+    assert (result.status, result.usage.steps) == ("stopped", 0)
+
+
+def test_usage_by_agent_adds_up_whatever_the_names_and_the_nesting() -> None:
+    """A node named like an agent, an agent called from within another's action: the sums equal the run's."""
+
+    async def work(gate: Gate) -> str:
+        outer = await gate.admit(ModelCall("writer", "m", 10, 90))
+        inner = await gate.admit(ModelCall("helper", "m", 10, 40, parent=outer.action_id))
+        gate.settle(inner, Outcome("ok", Usage(input_tokens=10, output_tokens=40)))
+        gate.settle(outer, Outcome("ok", Usage(input_tokens=10, output_tokens=90)))
+        raise ValueError("broke")
+
+    async def writer(value: Any, context: NodeContext) -> str:
+        await spend(context.gate, 30, context.node)
+        return "fixed"
+
+    result = run(life_of(work, members=(), fallback=chain(writer, name="fixed")))
+    assert result.usage.tokens == 180
+    assert {name: usage.tokens for name, usage in result.agents.items()} == {"writer": 130, "helper": 50}
+
+
+def test_the_line_is_first_come_first_served_whoever_has_caps_of_his_own() -> None:
+    """The head waits for the run's tokens; a smaller call behind it doesn't take them."""
+    gate = gate_for(limits={"max_tokens": 1_000}, agents={"small": {"max_tokens": 500}}, completion_min=1)
+
+    async def scene() -> None:
+        first = await gate.admit(ModelCall("a", "m", 100, 400))
+        small = await gate.admit(ModelCall("small", "m", 100, 350))
+        head = asyncio.create_task(gate.admit(ModelCall("b", "m", 900, 50)))
+        await settled()
+        behind = asyncio.create_task(gate.admit(ModelCall("small", "m", 100, 300)))
+        await settled()
+        gate.settle(small, Outcome("rejected"))
+        await settled()
+        assert not head.done()
+        assert not behind.done()
+        gate.settle(first, Outcome("rejected"))
+        await settled()
+        assert head.done()
+        for task in (head, behind):
+            task.cancel()
+        await asyncio.gather(head, behind, return_exceptions=True)
+
+    asyncio.run(scene())
+
+
+def test_a_thread_that_is_still_stuck_is_named_in_the_result() -> None:
+    """The tool's call was cancelled and settled; its thread is there all the same."""
+    release, entered = threading.Event(), threading.Event()
+
+    @tool
+    def dig() -> str:
+        """Dig."""
+        entered.set()
+        release.wait(30)
+        return "gold"
+
+    model = ScriptedModel([Reply(tools=(("dig", "{}"),)), "answer"])
+    policy = Policy.model_validate({"limits": {"max_seconds": 0.2}})
+    result = Supervisor(policy, model=model, store=MemoryStore()).run(crew_of(dig))
+    release.set()
+    assert entered.is_set()
+    assert (result.status, result.late) == ("stopped", ("worker/dig",))
+
+
+def test_a_tool_may_have_a_parameter_of_any_name() -> None:
+    """`function` is one too."""
+
+    @tool
+    def call(function: str) -> str:
+        """Call it."""
+        return function
+
+    model = ScriptedModel([Reply(tools=(("call", '{"function": "f"}'),)), "answer"])
+    Supervisor(model=model, store=MemoryStore()).run(crew_of(call))
+    assert model.calls[1].messages[-1].text == "f"
+
+
+def test_a_tool_that_cancels_itself_has_failed() -> None:
+    """Nobody ended it: its agent reads so, and goes on."""
+
+    @tool
+    async def gone() -> str:
+        """Go away."""
+        raise asyncio.CancelledError
+
+    model = ScriptedModel([Reply(tools=(("gone", "{}"),)), "answer"])
+    assert Supervisor(model=model, store=MemoryStore()).run(crew_of(gone)).output == "answer"
+
+
+def test_a_fault_of_our_own_is_not_tried_again() -> None:
+    """A missing package in a model's client: one attempt, no tokens, its way out in the error."""
+
+    def missing(request: Any) -> str:
+        raise MissingDependencyError("the model", "embedded")
+
+    result = Supervisor(model=ScriptedModel(missing), store=MemoryStore()).run(crew_of())
+    assert (result.status, result.usage.steps, result.usage.tokens) == ("failed", 1, 0)
+    assert "crew-guard[embedded]" in result.error
+
+
+def test_a_blocking_verifier_holds_up_no_other_run() -> None:
+    """One run's verifier waits for the other run to be done."""
+    done = threading.Event()
+
+    def patient(output: Any, context: Any) -> bool:
+        return done.wait(30)
+
+    def one(task: Task) -> Any:
+        return Supervisor(model=ScriptedModel(["answer"]), store=MemoryStore()).run(crew_of(task=task))
+
+    results: list[Any] = []
+    thread = threading.Thread(target=lambda: results.append(one(Task("x", verify=patient))))
+    thread.start()
+    assert one(Task("x")).output == "answer"
+    done.set()
+    thread.join(30)
+    assert results[0].output == "answer"
+
+
+def test_the_id_of_a_run_under_way_is_taken() -> None:
+    """The second is refused, and the first can still be killed."""
+    begun = threading.Event()
+
+    async def never() -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    supervisor = Supervisor(model=ScriptedModel([Reply("x", wait=never)], repeat=True), store=MemoryStore())
+    results: list[Any] = []
+    thread = threading.Thread(target=lambda: results.append(supervisor.run(crew_of(), run_id="same")))
+    thread.start()
+    assert begun.wait(30)
+    with pytest.raises(JournalConflictError, match="under way"):
+        supervisor.run(crew_of(), run_id="same")
+    assert supervisor.kill("same")
+    thread.join(30)
+    assert results[0].status == "stopped"
+
+
+def test_what_is_no_workflow_is_refused_before_it_is_needed() -> None:
+    """Not when the crew has failed."""
+    with pytest.raises(ConfigError, match="must be a workflow"):
+        Supervisor(model=ScriptedModel(["x"]), store=MemoryStore()).run(crew_of(fallback=lambda inputs: "x"))
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        {"limits": {"max_seconds": float("inf")}},
+        {"limits": {"max_seconds": 1e10}},
+        {"limits": {"max_steps": 5}, "reserve": {"steps": 6}},
+        {"limits": {"max_usd": "1"}, "reserve": {"usd": "1.01"}},
+    ],
+)
+def test_limits_that_can_not_be_meant_are_refused(policy: dict[str, Any]) -> None:
+    """A deadline beyond any timer; a reserve that leaves the crew less than nothing."""
+    with pytest.raises(ValidationError):
+        Policy.model_validate(policy)
+
+
+def test_a_secret_is_found_across_a_cut_in_json_and_in_a_key_without_end() -> None:
+    """However it is written down."""
+    redact = Redactor(['pass"word\\ü12'])
+    assert "pass" not in redact("x" * (MAX_TEXT - 4) + 'pass"word\\ü12')
+    assert redact('{"p": "pass\\"word\\\\\\u00fc12", "q": "pass\\"word\\\\ü12"}').count("[redacted]") == 2
+    assert "MIIE" not in redact("-----BEGIN RSA PRIVATE KEY-----\nMIIE" + "a" * 99)
+
+
+def test_relaxed_notices_a_store_that_fails() -> None:
+    """Not at the end of the run, but with one of the next actions."""
+    from concurrent.futures import Future
+
+    from crew_guard.errors import StoreError
+    from crew_guard.supervisor.life import Job, Life
+    from crew_guard.testing import FakeClock
+
+    class Failing(MemoryStore):
+        failing = False
+
+        def append(self, run_id: str, events: Any, within: float = 0.0) -> Future[None]:
+            if not self.failing:
+                return super().append(run_id, events, within)
+            failed: Future[None] = Future()
+            failed.set_exception(StoreError("the disk is full"))
+            return failed
+
+    calls: list[int] = []
+
+    async def work(gate: Gate) -> str:
+        for number in range(20):
+            store.failing = number >= 2
+            await spend(gate, 20)
+            calls.append(number)
+        return "answer"
+
+    store = Failing()
+    policy = Policy(durability="relaxed")
+    with pytest.raises(StoreError, match="disk is full"):
+        run(Life(Job("run1", "crew", policy, Host(work), {}, None, store), FakeClock()))
+    assert len(calls) <= 3
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_forked_child_has_a_loop_of_its_own() -> None:
+    """As under a pre-forking server: the child's runs end."""
+    model = ScriptedModel(["answer"], repeat=True)
+    Supervisor(model=model, store=MemoryStore()).run(crew_of())
+    child = os.fork()
+    if child == 0:
+        try:
+            output = Supervisor(model=model, store=MemoryStore()).run(crew_of()).output
+            os._exit(0 if output == "answer" else 1)
+        finally:
+            os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
