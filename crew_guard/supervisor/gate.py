@@ -8,34 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import itertools
 import time
-from collections import Counter
 from concurrent.futures import Future
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
 
-from crew_guard.core.actions import Action, Grant, ModelCall, Outcome, ToolCall, charge, excess
+from crew_guard.core.actions import Action, Grant, ModelCall, Outcome, charge, excess
 from crew_guard.core.decisions import Stop
-from crew_guard.core.events import (
-    Admitted,
-    FellBack,
-    Queued,
-    Refused,
-    ScopeOpened,
-    Settled,
-    Side,
-)
-from crew_guard.core.limits import POLICY_NAMES, UNCAPPED, Shortfall
+from crew_guard.core.events import FellBack, Settled, Side
 from crew_guard.core.policy import Policy, judge
-from crew_guard.core.usage import NANO, Usage
-from crew_guard.errors import LimitExceededError, PolicyDeniedError, RefusedError, StoreError
+from crew_guard.core.usage import Usage
+from crew_guard.errors import PolicyDeniedError, RefusedError, StoreError
 from crew_guard.ports import Clock, Store
+from crew_guard.supervisor.answers import Ticket, key_of, refusal, stop_for
+from crew_guard.supervisor.line import Line, Waiter
 from crew_guard.supervisor.outbox import Outbox
-from crew_guard.supervisor.recording import Recorder
-
-_RECORDED_REFUSALS = 10
-"""A host that asks for the same thing in a loop fills no journal: later refusals are only answered."""
 
 inside: contextvars.ContextVar[tuple[Gatekeeper, str] | None] = contextvars.ContextVar(
     "crew_guard_inside", default=None
@@ -43,35 +28,11 @@ inside: contextvars.ContextVar[tuple[Gatekeeper, str] | None] = contextvars.Cont
 """The gate and the action that the current code is a part of: what it does is charged there too."""
 
 
-class _Ticket(NamedTuple):
-    """An admission, and when it is on disk."""
-
-    grant: Grant
-    flushed: Future[None]
-
-
-@dataclass(slots=True)
-class _Waiter:
-    """A model call in line for budget that others may give back."""
-
-    action_id: str
-    action: Action
-    side: Side
-    scopes: tuple[str, ...]
-    short: Shortfall
-    answer: Future[_Ticket] = field(default_factory=Future[Any])
-
-
-class Gatekeeper(Recorder):
+class Gatekeeper(Line):
     """Decides and keeps the ledger of one run. A RunGate is one side's door to it."""
 
     def __init__(self, run_id: str, policy: Policy, store: Store, clock: Clock, outbox: Outbox) -> None:
         super().__init__(run_id, policy, store, clock, outbox)
-        self._ids = itertools.count(1)
-        self._terms = policy.terms
-        self._waiters: dict[str, _Waiter] = {}
-        self._known_scopes: dict[tuple[str, str, str], tuple[str, ...]] = {}
-        self._refusals: Counter[tuple[str, str, str, str]] = Counter()
         self._known_good: Future[None] | None = None
         """A flush that was seen to succeed: the store in memory hands out the same one each time."""
         self._last_flush: Future[None] = Future()
@@ -90,7 +51,7 @@ class Gatekeeper(Recorder):
             # A host that catches this and asks again in a loop must not starve the deadline's timers.
             await asyncio.sleep(0)
             raise
-        if isinstance(ticket, _Waiter):
+        if isinstance(ticket, Waiter):
             ticket = await self._wait(ticket)
         grant, flushed = ticket
         if flushed is not self._known_good:
@@ -106,7 +67,7 @@ class Gatekeeper(Recorder):
         except RefusedError:
             time.sleep(0.0005)  # let other threads run: a host may ask again at once, and for ever
             raise
-        grant, flushed = ticket.answer.result() if isinstance(ticket, _Waiter) else ticket
+        grant, flushed = ticket.answer.result() if isinstance(ticket, Waiter) else ticket
         if self._write_ahead:
             flushed.exception()  # waits, and doesn't raise
         self._check(flushed)
@@ -135,11 +96,6 @@ class Gatekeeper(Recorder):
                 self._pump()
             news = self._take_news()
         self._tell(news)
-
-    @property
-    def waiting(self) -> bool:
-        """Whether somebody is in line for budget: that is wall clock, not idleness."""
-        return bool(self._waiters)
 
     def fall_back(self, reason: str, stop: Stop | None) -> None:
         """Hand the run to the sibling scope of its workflow; who of the crew still waits is refused."""
@@ -186,7 +142,7 @@ class Gatekeeper(Recorder):
 
     # Under the lock
 
-    def _enter(self, action: Action, side: Side) -> _Ticket | _Waiter:
+    def _enter(self, action: Action, side: Side) -> Ticket | Waiter:
         with self._lock:
             answer = self._decide(self._placed(action), side)
             news = self._take_news()
@@ -201,13 +157,13 @@ class Gatekeeper(Recorder):
             return action
         return action._replace(parent=around[1])
 
-    def _decide(self, action: Action, side: Side) -> _Ticket | _Waiter | RefusedError:
+    def _decide(self, action: Action, side: Side) -> Ticket | Waiter | RefusedError:
         # A crew that could not be ended, a thread say, finds its side closed, not the workflow's open.
         if over := self.state.over(side):
-            return _refusal(over)
+            return refusal(over)
         scopes = self._scopes(action, side)
         if latched := self.state.latch(scopes):
-            return _refusal(latched[1])
+            return refusal(latched[1])
         try:
             decision = judge(self.policy, action)
         except Exception as error:  # noqa: BLE001  a policy that can't be evaluated ends the run
@@ -216,7 +172,7 @@ class Gatekeeper(Recorder):
             return PolicyDeniedError(stop)
         action_id = f"a{next(self._ids)}"
         if decision.effect != "allow":
-            own = self._known_scopes[_key(action, side)][-1]
+            own = self._known_scopes[key_of(action, side)][-1]
             stop = Stop("denied", own, decision.rule, detail=decision.reason)
             return self._refuse(action_id, action, side, stop, latch=False)
         answer = self.state.ask(action, scopes, self._terms)
@@ -225,129 +181,10 @@ class Gatekeeper(Recorder):
                 return self._grant(action_id, action, side, answer)
             answer = self._head_of(scopes)
         elif not self.state.may_come_back(answer, action_id, action.parent):
-            return self._refuse(action_id, action, side, _stop_for(answer), latch=True)
-        return self._queue(_Waiter(action_id, action, side, scopes, answer))
-
-    def _scopes(self, action: Action, side: Side) -> tuple[str, ...]:
-        tool = action.tool if isinstance(action, ToolCall) else None
-        key = _key(action, side)
-        known = self._known_scopes.get(key)
-        if known is None:
-            known = self._known_scopes[key] = self.state.scopes(side, action.agent, tool, None)
-            for scope in known[2:]:
-                caps = self.policy.caps_of(scope)
-                if caps != UNCAPPED and scope not in self.state.ledgers:
-                    self._note(ScopeOpened, scope, caps)
-        if action.parent is None:
-            return known
-        return self.state.scopes(side, action.agent, tool, action.parent)
-
-    def _grant(self, action_id: str, action: Action, side: Side, reserved: Usage) -> _Ticket:
-        now = self.clock.monotonic()
-        self.last_progress = now
-        is_model_call = isinstance(action, ModelCall)
-        flushed = self._note(
-            Admitted,
-            action_id,
-            action.kind,
-            action.agent,
-            action.target,
-            side,
-            reserved,
-            self.redact(action.arguments) if isinstance(action, ToolCall) else "",
-            action.parent,
-            action.attempt if is_model_call else 1,
-            is_model_call and action.streams,
-        )
-        return _Ticket(Grant(action_id, action, reserved.output_tokens, reserved, now), flushed)
-
-    def _refuse(self, action_id: str, action: Action, side: Side, stop: Stop, *, latch: bool) -> RefusedError:
-        stop = self.redact.stop(stop)
-        key = (action.agent, action.target, stop.scope, stop.limit)
-        self._refusals[key] += 1
-        if self.state.ended is not None:
-            return _refusal(stop)
-        if self._refusals[key] <= _RECORDED_REFUSALS or action_id in self.state.queued:
-            self._note(
-                Refused,
-                action_id,
-                action.kind,
-                action.agent,
-                action.target,
-                side,
-                stop,
-            )
-        if latch and not stop.scope.startswith("tool:"):
-            # What the whole run has left may still be enough for the other side, which asks for itself.
-            self._latch(side if stop.scope == "run" else stop.scope, stop)
-            self._pump()
-        return _refusal(stop)
-
-    def _clean_requests(self, requests: tuple[tuple[str, str, str], ...]) -> tuple[tuple[str, str, str], ...]:
-        if not requests:
-            return requests
-        return tuple([(id_, self.redact(name), self.redact(arguments)) for id_, name, arguments in requests])
-
-    # Waiting in line, under the lock
-
-    def _queue(self, waiter: _Waiter) -> _Waiter:
-        action, short = waiter.action, waiter.short
-        waiter.answer.set_running_or_notify_cancel()  # from here on only we end it
-        self._waiters[waiter.action_id] = waiter
-        self._note(
-            Queued,
-            waiter.action_id,
-            action.kind,
-            action.agent,
-            action.target,
-            waiter.side,
-            short.scope,
-            short.limit,
-            action.parent,
-        )
-        if action.parent is not None:
-            self._pump()  # it holds up what others may have been waiting for
-        return waiter
-
-    def _behind(self, scopes: tuple[str, ...]) -> bool:
-        return any(waiter.short.scope in scopes for waiter in self._waiters.values())
-
-    def _head_of(self, scopes: tuple[str, ...]) -> Shortfall:
-        return next(waiter.short for waiter in self._waiters.values() if waiter.short.scope in scopes)
-
-    def _pump(self) -> None:
-        """Answer everyone in line who can be answered now, first come first served."""
-        blocked: set[str] = set()
-        for waiter in tuple(self._waiters.values()):
-            if waiter.action_id not in self._waiters:
-                continue  # answered by a refusal further up
-            if stop := self._closed(waiter):
-                self._answer(waiter, self._refuse(waiter.action_id, waiter.action, waiter.side, stop, latch=False))
-                continue
-            if waiter.action.parent is None and not blocked.isdisjoint(waiter.scopes):
-                continue  # somebody before it waits for the same
-            found = self.state.ask(waiter.action, waiter.scopes, self._terms)
-            if isinstance(found, Usage):
-                self._answer(waiter, self._grant(waiter.action_id, waiter.action, waiter.side, found))
-            elif self.state.may_come_back(found, waiter.action_id, waiter.action.parent):
-                waiter.short = found
-                blocked.add(found.scope)
-            else:
-                # Out of line before the refusal, whose latch looks at the line again.
-                del self._waiters[waiter.action_id]
-                refusal = self._refuse(waiter.action_id, waiter.action, waiter.side, _stop_for(found), latch=True)
-                waiter.answer.set_exception(refusal)
-
-    def _closed(self, waiter: _Waiter) -> Stop | None:
-        latched = self.state.latch(waiter.scopes)
-        return self.state.over(waiter.side) or (latched[1] if latched else None)
-
-    def _answer(self, waiter: _Waiter, answer: _Ticket | RefusedError) -> None:
-        del self._waiters[waiter.action_id]
-        if isinstance(answer, _Ticket):
-            waiter.answer.set_result(answer)
-        else:
-            waiter.answer.set_exception(answer)
+            refused = self._refuse(action_id, action, side, stop_for(answer), latch=True)
+            self._pump()  # what was latched is closed to those in line, too
+            return refused
+        return self._queue(Waiter(action_id, action, side, scopes, answer))
 
     # Outside of the lock
 
@@ -360,14 +197,14 @@ class Gatekeeper(Recorder):
         except StoreError:
             pass  # told by _check, as for a flush that failed before we looked
 
-    async def _wait(self, waiter: _Waiter) -> _Ticket:
+    async def _wait(self, waiter: Waiter) -> Ticket:
         try:
             return await asyncio.wrap_future(waiter.answer)
         except asyncio.CancelledError:
             self._leave(waiter)
             raise
 
-    def _leave(self, waiter: _Waiter) -> None:
+    def _leave(self, waiter: Waiter) -> None:
         with self._lock:
             if self._waiters.pop(waiter.action_id, None):
                 stop = Stop("cancelled", waiter.scopes[-1], detail="its caller stopped waiting for budget")
@@ -391,27 +228,3 @@ class Gatekeeper(Recorder):
             return
         self.stop("run", Stop("failed", "run", detail=f"the journal can't be written: {error}"))
         raise error
-
-
-def _key(action: Action, side: Side) -> tuple[str, str, str]:
-    return side, action.agent, action.tool if isinstance(action, ToolCall) else ""
-
-
-def _refusal(stop: Stop) -> RefusedError:
-    return PolicyDeniedError(stop) if stop.reason == "denied" else LimitExceededError(stop)
-
-
-def _stop_for(short: Shortfall) -> Stop:
-    in_dollars = short.limit == "nano_usd"
-
-    def figure(value: int) -> float:
-        return value / NANO if in_dollars else value
-
-    return Stop(
-        "limit",
-        short.scope,
-        POLICY_NAMES[short.limit],
-        figure(short.cap),
-        figure(short.used + short.reserved),
-        figure(short.asked),
-    )

@@ -1,0 +1,123 @@
+"""Yes and no, recorded: what an admission reserves, what a refusal closes. Under the gate's lock."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from concurrent.futures import Future
+from typing import NamedTuple
+
+from crew_guard.core.actions import Action, Grant, ModelCall, ToolCall
+from crew_guard.core.decisions import Stop
+from crew_guard.core.events import Admitted, Refused, ScopeOpened, Side
+from crew_guard.core.limits import POLICY_NAMES, UNCAPPED, Shortfall
+from crew_guard.core.policy import Policy
+from crew_guard.core.usage import NANO, Usage
+from crew_guard.errors import LimitExceededError, PolicyDeniedError, RefusedError
+from crew_guard.ports import Clock, Store
+from crew_guard.supervisor.outbox import Outbox
+from crew_guard.supervisor.recording import Recorder
+
+_RECORDED_REFUSALS = 10
+"""A host that asks for the same thing in a loop fills no journal: later refusals are only answered."""
+
+
+class Ticket(NamedTuple):
+    """An admission, and when it is on disk."""
+
+    grant: Grant
+    flushed: Future[None]
+
+
+class Answerer(Recorder):
+    """Grants and refuses in one run."""
+
+    def __init__(self, run_id: str, policy: Policy, store: Store, clock: Clock, outbox: Outbox) -> None:
+        super().__init__(run_id, policy, store, clock, outbox)
+        self._ids = itertools.count(1)
+        self._terms = policy.terms
+        self._known_scopes: dict[tuple[str, str, str], tuple[str, ...]] = {}
+        self._refusals: Counter[tuple[str, str, str, str]] = Counter()
+
+    def _scopes(self, action: Action, side: Side) -> tuple[str, ...]:
+        tool = action.tool if isinstance(action, ToolCall) else None
+        key = key_of(action, side)
+        known = self._known_scopes.get(key)
+        if known is None:
+            known = self._known_scopes[key] = self.state.scopes(side, action.agent, tool, None)
+            for scope in known[2:]:
+                caps = self.policy.caps_of(scope)
+                if caps != UNCAPPED and scope not in self.state.ledgers:
+                    self._note(ScopeOpened, scope, caps)
+        if action.parent is None:
+            return known
+        return self.state.scopes(side, action.agent, tool, action.parent)
+
+    def _grant(self, action_id: str, action: Action, side: Side, reserved: Usage) -> Ticket:
+        now = self.clock.monotonic()
+        self.last_progress = now
+        is_model_call = isinstance(action, ModelCall)
+        flushed = self._note(
+            Admitted,
+            action_id,
+            action.kind,
+            action.agent,
+            action.target,
+            side,
+            reserved,
+            self.redact(action.arguments) if isinstance(action, ToolCall) else "",
+            action.parent,
+            action.attempt if is_model_call else 1,
+            is_model_call and action.streams,
+        )
+        return Ticket(Grant(action_id, action, reserved.output_tokens, reserved, now), flushed)
+
+    def _refuse(self, action_id: str, action: Action, side: Side, stop: Stop, *, latch: bool) -> RefusedError:
+        stop = self.redact.stop(stop)
+        key = (action.agent, action.target, stop.scope, stop.limit)
+        self._refusals[key] += 1
+        if self.state.ended is not None:
+            return refusal(stop)
+        if self._refusals[key] <= _RECORDED_REFUSALS or action_id in self.state.queued:
+            self._note(
+                Refused,
+                action_id,
+                action.kind,
+                action.agent,
+                action.target,
+                side,
+                stop,
+            )
+        if latch and not stop.scope.startswith("tool:"):
+            # What the whole run has left may still be enough for the other side, which asks for itself.
+            self._latch(side if stop.scope == "run" else stop.scope, stop)
+        return refusal(stop)
+
+    def _clean_requests(self, requests: tuple[tuple[str, str, str], ...]) -> tuple[tuple[str, str, str], ...]:
+        if not requests:
+            return requests
+        return tuple([(id_, self.redact(name), self.redact(arguments)) for id_, name, arguments in requests])
+
+
+def key_of(action: Action, side: Side) -> tuple[str, str, str]:
+    return side, action.agent, action.tool if isinstance(action, ToolCall) else ""
+
+
+def refusal(stop: Stop) -> RefusedError:
+    return PolicyDeniedError(stop) if stop.reason == "denied" else LimitExceededError(stop)
+
+
+def stop_for(short: Shortfall) -> Stop:
+    in_dollars = short.limit == "nano_usd"
+
+    def figure(value: int) -> float:
+        return value / NANO if in_dollars else value
+
+    return Stop(
+        "limit",
+        short.scope,
+        POLICY_NAMES[short.limit],
+        figure(short.cap),
+        figure(short.used + short.reserved),
+        figure(short.asked),
+    )
