@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from crew_guard.api import DEFAULT_POLICY, Guarded, Supervisor, guard, load_policy, load_role
+    from crew_guard.core.limits import Limits, Reserve
     from crew_guard.core.policy import Policy
     from crew_guard.core.result import Result
     from crew_guard.core.roles import Agent, Crew, Role, Task, TaskContext, Verdict
@@ -28,8 +29,10 @@ __all__ = [
     "Crew",
     "CrewGuardError",
     "Guarded",
+    "Limits",
     "NodeContext",
     "Policy",
+    "Reserve",
     "Result",
     "Role",
     "Supervisor",
@@ -48,6 +51,7 @@ __all__ = [
 
 _HOMES = {
     "api": ("DEFAULT_POLICY", "Guarded", "Supervisor", "guard", "load_policy", "load_role"),
+    "core.limits": ("Limits", "Reserve"),
     "core.policy": ("Policy",),
     "core.result": ("Result",),
     "core.roles": ("Agent", "Crew", "Role", "Task", "TaskContext", "Verdict"),

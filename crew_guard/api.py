@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -75,6 +75,8 @@ class Supervisor:
 
     def __post_init__(self) -> None:
         self._secrets = config.secrets()
+        if isinstance(self.policy, Mapping):
+            raise ConfigError("policy must be a Policy, a file or a name; make one with Policy.model_validate({...})")
         if not isinstance(self.policy, Policy):
             self.policy = DEFAULT_POLICY if self.policy is None else config.load_policy(self.policy)
 
@@ -157,6 +159,8 @@ class Supervisor:
 
         if not isinstance(crew, Crew):  # pyright: ignore[reportUnnecessaryIsInstance]  users don't all run pyright
             raise ConfigError(f"run() takes a crew_guard Crew, not a {type(crew).__name__}; guard() takes a host's own")
+        if not isinstance(inputs, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]  see above
+            raise ConfigError(f"inputs must be a mapping of names to values, not {inputs!r}")
         inputs = {**crew.defaults, **inputs}
         check_inputs(crew, inputs)
         chosen = {agent.name: self.model_named(agent.model or agent.role.model) for agent in crew.agents}
@@ -164,7 +168,8 @@ class Supervisor:
         def model_of(agent: Agent) -> Model:
             return chosen[agent.name]
 
-        return self._wire(NativeRuntime(crew, model_of), inputs, crew.name, crew.fallback, run_id)
+        job = self._wire(NativeRuntime(crew, model_of), inputs, crew.name, crew.fallback, run_id)
+        return replace(job, expects=crew.tasks[-1].output)
 
     def _wire(
         self, runtime: Runtime, inputs: Mapping[str, Any], name: str, fallback: Workflow | None, run_id: str | None
@@ -230,6 +235,8 @@ class Guarded:
         return await self._start(inputs, run_id).result()
 
     def _start(self, inputs: Mapping[str, Any] | str | None, run_id: str | None) -> Running:
+        if not isinstance(inputs, str | Mapping | None):  # pyright: ignore[reportUnnecessaryIsInstance]  users' code
+            raise ConfigError(f"inputs must be a task's text or a mapping of names to values, not {inputs!r}")
         given = {"task": inputs} if isinstance(inputs, str) else dict(inputs or {})
         return self.supervisor.run_runtime(self.runtime, given, name=self.name, fallback=self.fallback, run_id=run_id)
 

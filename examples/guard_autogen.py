@@ -1,6 +1,7 @@
 """An AutoGen agent that never has enough, and the one line that bounds it.
 
 Runs offline: the model is AutoGen's own replay client, which asks for the tool again and again.
+Needs pip install 'crew-guard[autogen]' autogen-ext.
 """
 
 import asyncio
@@ -11,7 +12,7 @@ from autogen_core import EVENT_LOGGER_NAME, FunctionCall
 from autogen_core.models import CreateResult, ModelInfo, RequestUsage
 from autogen_ext.models.replay import ReplayChatCompletionClient
 
-from crew_guard import Policy, guard
+from crew_guard import Limits, Policy, guard
 
 logging.getLogger(EVENT_LOGGER_NAME).setLevel(logging.ERROR)  # the replay client warns at each tool call
 SEARCHES: list[str] = []
@@ -49,7 +50,7 @@ def main() -> None:
     print(f"on its own: {len(SEARCHES)} searches")
 
     SEARCHES.clear()
-    guarded = guard(agent_as_you_write_it(), policy=Policy(limits={"max_steps": 6, "max_tool_calls": 4}))
+    guarded = guard(agent_as_you_write_it(), policy=Policy(limits=Limits(max_steps=6, max_tool_calls=4)))
     result = guarded.run("What is gzip?")
     print(f"guarded:    {len(SEARCHES)} searches, {result.usage.steps} model calls")
     print(f"it ended because of {result.stopped}")

@@ -14,7 +14,7 @@ os.environ["CREWAI_DISABLE_TRACKING"] = "true"
 from crewai import Agent, BaseLLM
 from crewai.tools import tool
 
-from crew_guard import Policy, guard
+from crew_guard import Limits, Policy, guard
 
 SEARCHES: list[str] = []
 
@@ -58,7 +58,7 @@ def main() -> None:
     print(f"on its own: {len(SEARCHES)} searches")
 
     SEARCHES.clear()
-    guarded = guard(agent_as_you_write_it(), policy=Policy(limits={"max_steps": 6, "max_tool_calls": 4}))
+    guarded = guard(agent_as_you_write_it(), policy=Policy(limits=Limits(max_steps=6, max_tool_calls=4)))
     result = guarded.run("What is gzip?")
     print(f"guarded:    {len(SEARCHES)} searches, {result.usage.steps} model calls")
     print(f"it ended because of {result.stopped}")

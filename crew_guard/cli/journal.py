@@ -21,6 +21,7 @@ from crew_guard.config import data_dir
 from crew_guard.core.events import Event, RunStarted, encode
 from crew_guard.core.limits import UNCAPPED
 from crew_guard.core.result import Result
+from crew_guard.core.usage import NOTHING
 from crew_guard.errors import StoreError
 from crew_guard.observers.view import STYLES
 from crew_guard.observers.words import Line, Teller, caps_words, clean, seconds, stop_words
@@ -96,7 +97,7 @@ class _Story:
             output=ended.output if ended else None,
             via=state.via,
             stopped=ended.stop if ended else None,
-            usage=state.used("run"),
+            usage=state.used("run") + sum((held.event.reserved for held in state.open.values()), NOTHING),
             agents=state.usage_by_agent(),
             caps=started.caps._replace(agents=started.crew_caps.agents) if started else UNCAPPED,
             fell_back=fell_back.reason if fell_back else "",
@@ -171,6 +172,11 @@ def _tell(story: _Story, stdout: Stdout, *, events: bool) -> None:
         parts.append(
             Text(f"\nUnfinished: the last event is from {silent}. Its process died, or is still at it.", style="yellow")
         )
+        for held in state.open.values():
+            event = held.event
+            parts.append(
+                Text(f"  in flight: {clean(event.agent, 60)} → {clean(event.target, 60)}, charged as reserved")
+            )
     if state.latches:
         parts.append(Text("\nStopped for good", style="bold"))
         parts += [Text(f"  {clean(scope, 60)}: {stop_words(stop)}") for scope, stop in state.latches.items()]

@@ -42,7 +42,11 @@ def build(document: Document, model: type[M], defaults: Mapping[str, Tree]) -> M
         built = model.model_validate(values, strict=True)
     except ValidationError as error:
         for detail in error.errors(include_url=False):
-            if (key := detail["loc"]) not in known:
+            key = detail["loc"]
+            if not key and detail["type"] in tree:
+                # What only shows in several keys together is told of the one that its type names.
+                document.problem((detail["type"],), detail["msg"])
+            elif key not in known:
                 document.problem(key, _words(model, tree, key, cast(Mapping[str, Any], detail)))
         return None
     return None if document.problems else built

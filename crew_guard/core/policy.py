@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from crew_guard.core.actions import Action, ModelCall, ToolCall
 from crew_guard.core.decisions import ALLOWED, Decision
@@ -82,7 +83,14 @@ class Policy(_Section):
         for name in ("steps", "tool_calls", "tokens", "usd", "seconds"):
             cap, part = getattr(limits, f"max_{name}"), getattr(kept_back, name)
             if cap is not None and part > cap:
-                raise ValueError(f"reserve.{name} is {part}, more than limits.max_{name}, {cap}")
+                words = {"name": name, "part": str(part), "cap": str(cap)}
+                raise PydanticCustomError(
+                    "reserve", "reserve.{name} is {part}, more than limits.max_{name}, {cap}", words
+                )
+        if self.completion_min > self.completion_default:
+            words = {"least": self.completion_min, "most": self.completion_default}
+            text = "completion_min is {least}, more than completion_default, {most}"
+            raise PydanticCustomError("completion_min", text, words)
         return self
 
     @cached_property

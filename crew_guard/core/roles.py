@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from crew_guard.core.tools import Tool
+
+T = TypeVar("T")
 
 
 class Role(BaseModel):
@@ -45,9 +47,11 @@ class Agent:
     """Unique in its crew; its role's name by default."""
 
     def __post_init__(self) -> None:
+        _must_be(self.role, Role, "an agent's role", "load_role(name) gives one")
+        tools = _several(self.tools, Tool, "an agent's tools", "make a function one with @tool")
         if not self.name:
             object.__setattr__(self, "name", self.role.name)
-        object.__setattr__(self, "tools", tuple(self.tools))
+        object.__setattr__(self, "tools", tools)
         allowed = self.role.tools
         for given in self.tools:
             if allowed is not None and given.name not in allowed:
@@ -94,6 +98,12 @@ class Task:
     name: str = ""
     """Unique in its crew; task_1, task_2 … by default."""
 
+    def __post_init__(self) -> None:
+        if self.output is not None and not (isinstance(self.output, type) and issubclass(self.output, BaseModel)):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"a task's output must be a class of pydantic's BaseModel, not {self.output!r}")
+        if self.verify is not None and not callable(self.verify):
+            raise TypeError(f"a task's verify must be a function (output, context), not {self.verify!r}")
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Crew:
@@ -109,15 +119,19 @@ class Crew:
     """Inputs used where a run gives none."""
 
     def __post_init__(self) -> None:
-        agents, names = tuple(self.agents), [agent.name for agent in self.agents]
+        agents = _several(self.agents, Agent, "a crew's agents", "Agent(role) makes one")
+        tasks = _several(self.tasks, Task, "a crew's tasks", "Task(description) makes one")
+        names = [agent.name for agent in agents]
+        if self.process != "sequential":
+            raise ValueError(f"crew {self.name!r}: the process {self.process!r} is not known; there is sequential")
         if not agents:
             raise ValueError(f"crew {self.name!r} has no agents")
-        if not self.tasks:
+        if not tasks:
             raise ValueError(f"crew {self.name!r} has no tasks")
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"crew {self.name!r}: two agents are named {twice[0]!r}; give one of them a name=")
         object.__setattr__(self, "agents", agents)
-        object.__setattr__(self, "tasks", tuple(self._named(task, i, names) for i, task in enumerate(self.tasks, 1)))
+        object.__setattr__(self, "tasks", tuple(self._named(task, i, names) for i, task in enumerate(tasks, 1)))
         task_names = [task.name for task in self.tasks]
         if twice := sorted({name for name in task_names if task_names.count(name) > 1}):
             raise ValueError(f"crew {self.name!r}: two tasks are named {twice[0]!r}")
@@ -141,6 +155,20 @@ class Crew:
         texts = [task.description for task in self.tasks]
         texts += [text for agent in self.agents for text in (agent.role.goal, agent.role.instructions)]
         return frozenset(name for text in texts for name in _VARIABLE.findall(text))
+
+
+def _must_be(value: object, kind: type, what: str, hint: str) -> None:
+    if not isinstance(value, kind):
+        raise TypeError(f"{what} must be a {kind.__name__}, not {value!r}: {hint}")
+
+
+def _several(values: Any, kind: type[T], what: str, hint: str) -> tuple[T, ...]:
+    if not isinstance(values, list | tuple):
+        raise TypeError(f"{what} must be a list, not {values!r}")
+    several = tuple(cast("list[T]", values))
+    for value in several:
+        _must_be(value, kind, f"each of {what}", hint)
+    return several
 
 
 _VARIABLE = re.compile(r"(?<!\{)\{([A-Za-z_]\w*)\}(?!\})")

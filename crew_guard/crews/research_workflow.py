@@ -92,8 +92,6 @@ class _Path:
     async def search_corpus(self, inputs: Mapping[str, Any], context: NodeContext) -> Found:
         question = str(inputs["question"]).strip()
         result = await context.call_tool(self.search, {"query": question, "limit": 2 * PICKED})
-        if result.failed:
-            raise NodeFailedError(f"the search failed: {result.text}")
         if not result.value:
             raise NodeFailedError(f"no word of the question stands in {self.corpus.name}: ask with other words")
         return Found(question, result.value)
@@ -102,11 +100,10 @@ class _Path:
         passages: list[Text] = []
         problem = ""
         for hit in _different(self.corpus, found.hits)[:PICKED]:
-            result = await context.call_tool(self.read, {"id": hit["id"]})
-            if result.failed:
-                problem = result.text
-            else:
-                passages.append(result.value)
+            try:
+                passages.append((await context.call_tool(self.read, {"id": hit["id"]})).value)
+            except NodeFailedError as error:
+                problem = str(error)
         if not passages:
             raise NodeFailedError(f"none of the passages found could be read: {problem}")
         return Picked(found.question, passages)

@@ -8,6 +8,8 @@ from concurrent.futures import Future as ConcurrentFuture
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from pydantic import BaseModel
+
 from crew_guard.core.actions import Outcome, Spawn
 from crew_guard.core.decisions import Stop
 from crew_guard.core.events import RunStarted, ScopeOpened, Side, Status, Via
@@ -42,6 +44,8 @@ class Job:
     store: Store
     observers: tuple[Observer, ...] = ()
     secrets: tuple[str, ...] = ()
+    expects: type[BaseModel] | None = None
+    """What the fallback's output must be an instance of: the output model of the crew's last task."""
 
 
 @dataclass(slots=True)
@@ -143,6 +147,9 @@ class Life:
         size = Caps(agents=self.job.policy.limits.caps().agents)
         self.gate.record(ScopeOpened, "fallback", size)
         found = await self._watch(workflow.run(self.job.inputs, RunGate(self.gate, "fallback")), "fallback")
+        expects, made = self.job.expects, found.result.output if found.result else None
+        if found.done and expects is not None and not isinstance(made, expects):
+            found.error = f"it gave a {type(made).__name__}, where the crew's last task gives a {expects.__name__}"
         if not found.done:
             if crew.stop is not None and found.stop is None:
                 found.stop = crew.stop

@@ -15,6 +15,8 @@ from loguru import logger
 from crew_guard.core.events import Event
 from crew_guard.ports import Observer
 
+logger.disable("crew_guard")  # a library is silent until its user says logger.enable("crew_guard")
+
 
 class Outbox:
     """One run's queue of events for its observers."""
@@ -45,4 +47,5 @@ class Outbox:
                 observer(self._run_id, event)
             except Exception as error:  # noqa: BLE001  an observer may not end a run
                 self._observers.remove(observer)
-                logger.opt(exception=error).warning("an observer of run {} raised and is left out", self._run_id)
+                what = f"{type(error).__name__}: {error}"
+                logger.warning("an observer of run {} raised and is left out: {}", self._run_id, what)

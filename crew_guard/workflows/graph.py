@@ -27,12 +27,16 @@ class NodeContext:
     gate: Gate
 
     async def call_tool(self, tool: Tool, arguments: Mapping[str, Any]) -> ToolResult:
-        """Execute a tool through the gate, charged to this node.
+        """Execute a tool through the gate, charged to this node. `value` of what it returns is the result.
 
         Raises:
+            NodeFailedError: the tool failed, or the arguments don't fit it
             RefusedError: the guard said no
         """
-        return await self.gate.call_tool(self.node, tool, arguments)
+        result = await self.gate.call_tool(self.node, tool, arguments)
+        if result.failed:
+            raise NodeFailedError(result.text)
+        return result
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +54,7 @@ class Node:
             NodeFailedError: a tool failed
         """
         if isinstance(self.function, Tool):
-            result = await context.call_tool(self.function, value)
-            if result.failed:
-                raise NodeFailedError(result.text)
-            return result.value
+            return (await context.call_tool(self.function, value)).value
         given = (value, context) if self.takes_context else (value,)
         if inspect.iscoroutinefunction(self.function):
             return await self.function(*given)
@@ -93,8 +94,9 @@ class Chain:
     nodes: tuple[Node, ...] = field(default=())
 
     async def run(self, inputs: Mapping[str, Any], gate: Gate) -> RuntimeResult:
-        """Run each node once; the last one's value is the output."""
+        """Run each node once; the last one's value is the output, and None is none."""
         value: Any = inputs
+        step = self.nodes[-1]
         outputs: dict[str, Any] = {}
         for step in self.nodes:
             gate.node(self.name, step.name)
@@ -105,6 +107,8 @@ class Chain:
                 raise
             gate.node(self.name, step.name, "")
             outputs[step.name] = value
+        if value is None:
+            return RuntimeResult(None, outputs, partial=True, reason=f"its last node, {step.name}, gave nothing")
         return RuntimeResult(value, outputs)
 
 

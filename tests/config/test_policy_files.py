@@ -261,3 +261,11 @@ def test_random_bytes_are_a_policy_or_a_config_error(tmp_path, content: bytes):
     file = tmp_path / "random.yaml"
     file.write_bytes(content)
     only_a_policy_or_a_config_error(file)
+
+
+def test_a_reserve_beyond_its_limit_is_told_at_its_line(tmp_path):
+    """The file, the line of the reserve, both figures."""
+    path = tmp_path / "p.yaml"
+    path.write_text("limits: {max_steps: 3}\nreserve:\n  steps: 5\n")
+    with pytest.raises(ConfigError, match=r"p\.yaml:2: reserve: reserve\.steps is 5, more than limits\.max_steps, 3"):
+        load_policy(path)

@@ -7,7 +7,7 @@ import threading
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from crew_guard import Agent, Crew, NodeContext, Policy, Role, Supervisor, Task, chain, tool
 from crew_guard.core.actions import ModelCall, Outcome
@@ -321,3 +321,61 @@ def test_a_forked_child_has_a_loop_of_its_own() -> None:
         finally:
             os._exit(2)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+class Advice(BaseModel):
+    city: str
+
+
+@tool
+def broken() -> str:
+    """Break."""
+    raise RuntimeError("kaputt")
+
+
+async def uses_a_broken_tool(inputs: Any, context: NodeContext) -> Any:
+    return (await context.call_tool(broken, {})).value
+
+
+@pytest.mark.parametrize(
+    ("fallback", "said"),
+    [
+        (chain(uses_a_broken_tool, name="fixed"), "kaputt"),
+        (chain(lambda inputs: {}, broken, name="fixed"), "kaputt"),
+        (chain(lambda inputs: None, name="fixed"), "gave nothing"),
+        (chain(lambda inputs: "just text", name="fixed"), "gave a str, where the crew's last task gives a Advice"),
+    ],
+)
+def test_a_workflow_without_the_answer_asked_for_has_failed(fallback: Any, said: str) -> None:
+    """Its tool failed, it gave nothing, or something else than the task's model: never done."""
+    model = ScriptedModel(["no json"], repeat=True)
+    crew = crew_of(fallback=fallback, task=Task("x", output=Advice))
+    result = Supervisor(model=model, store=MemoryStore()).run(crew)
+    assert (result.status, result.output) == ("failed", None)
+    assert said in result.error
+
+
+def takes_nothing() -> str:
+    return ""
+
+
+@pytest.mark.parametrize(
+    ("build", "said"),
+    [
+        (lambda: Agent("researcher"), "load_role"),
+        (lambda: Agent(ROLE, [takes_nothing]), "@tool"),
+        (lambda: Agent(ROLE, broken), "must be a list"),
+        (lambda: Crew(Agent(ROLE), [Task("x")]), "must be a list"),
+        (lambda: Crew([ROLE], [Task("x")]), r"Agent\(role\)"),
+        (lambda: Crew([Agent(ROLE)], ["do x"]), r"Task\(description\)"),
+        (lambda: Crew([Agent(ROLE)], [Task("x")], process="hierarchical"), "there is sequential"),
+        (lambda: Task("x", output=dict), "BaseModel"),
+        (lambda: Task("x", verify="yes"), "must be a function"),
+        (lambda: Supervisor({"limits": {}}), "model_validate"),
+        (lambda: Supervisor(store=MemoryStore()).run(crew_of(), "Oslo"), "mapping of names"),
+    ],
+)
+def test_what_is_of_the_wrong_kind_is_named_with_the_right_one(build: Any, said: str) -> None:
+    """Where it is written, and with the way out."""
+    with pytest.raises((TypeError, ValueError, ConfigError), match=said):
+        build()
