@@ -10,9 +10,10 @@ from typer.testing import CliRunner
 
 from crew_guard import Agent, Crew, Role, Supervisor, Task, Verdict, chain, node, tool
 from crew_guard.cli.app import app
-from crew_guard.core.events import RunStarted
+from crew_guard.core.events import Admitted, RunStarted
 from crew_guard.core.limits import UNCAPPED
 from crew_guard.core.policy import Policy
+from crew_guard.core.usage import Usage
 from crew_guard.models.scripted import Reply, ScriptedModel
 from crew_guard.store.sqlite import SqliteStore
 
@@ -138,6 +139,18 @@ def test_a_run_whose_process_died_is_unfinished(store):
     assert "Answer" not in out
     assert json.loads(run("runs", "show", "lost-run", "--json", "--store", store).stdout)["finished"] is False
     assert "unfinished" in run("runs", "list", "--store", store).stdout
+
+
+def test_what_was_in_flight_when_a_process_died_is_named_and_charged(store):
+    """A model call was admitted and never settled: its reservation counts as used."""
+    unfinished(store, "lost-run")
+    with closing(SqliteStore(store)) as journal:
+        reserved = Usage(steps=1, input_tokens=100, output_tokens=40)
+        admitted = Admitted(2, 1_700_000_001.0, "a1", "model_call", "writer", "openai:m", "crew", reserved)
+        journal.append("lost-run", [admitted]).result(10)
+    out = run("runs", "show", "lost-run", "--store", store).stdout
+    assert "in flight: writer → openai:m" in out
+    assert json.loads(run("runs", "show", "lost-run", "--json", "--store", store).stdout)["usage"]["tokens"] == 140
 
 
 def test_runs_are_listed_the_newest_first(store):
