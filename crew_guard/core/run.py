@@ -226,17 +226,28 @@ def _refused(state: RunState, event: Refused) -> None:
 def _settled(state: RunState, event: Settled) -> None:
     opened = state.open.pop(event.action_id)
     reserved, used = opened.event.reserved, event.used
+    if opened.event.kind == "tool_call":
+        _settle_tool_call(state, opened, used.tool_calls)
+        return
     state.actors[opened.event.agent].add(used)
     for scope in opened.scopes:
         ledger = state.ledgers[scope]
         ledger.reserved.take_off(reserved)
         ledger.used.add(used)
-    if opened.event.kind == "tool_call":
-        state.steps_of[opened.event.agent] = "observe"
-    elif not event.reported and opened.event.kind == "model_call" and event.status in _BILLED:
+    if not event.reported and opened.event.kind == "model_call" and event.status in _BILLED:
         state.unreported += 1
     if event.overshoot is not NOTHING and event.overshoot != NOTHING:
         state.overshoot += event.overshoot
+
+
+def _settle_tool_call(state: RunState, opened: OpenAction, started: int) -> None:
+    """A tool call moves one count only: the half of all actions that need not be added up in full."""
+    state.steps_of[opened.event.agent] = "observe"
+    state.actors[opened.event.agent].tool_calls += started
+    for scope in opened.scopes:
+        ledger = state.ledgers[scope]
+        ledger.reserved.tool_calls -= 1
+        ledger.used.tool_calls += started
 
 
 def _latched(state: RunState, event: Latched) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -68,6 +68,7 @@ class JournalFile:
         self._connection: sqlite3.Connection | None = None
         self._inode = 0
         self._look_again = 0.0
+        self._patience = place.busy_seconds
         self._heads: dict[str, int] = {}
         """The last number, written or about to be, of each run that is being written."""
         self._failed: dict[str, StoreError] = {}
@@ -78,38 +79,45 @@ class JournalFile:
         """How many runs are being written."""
         return len(self._heads)
 
-    def claim(self) -> bool:
-        """Begin a transaction if no other process writes at the moment. The next `write` goes into it."""
-        try:
-            self._connected().execute("BEGIN IMMEDIATE")
-        except (sqlite3.Error, OSError, StoreError):
-            return False  # busy, or broken: whoever writes next with patience finds out
-        return True
+    def write(self, group: Sequence[Batch], *, patience: float) -> bool:
+        """Write a group and resolve its futures, whatever happens.
 
-    def release(self) -> None:
-        """Give a claim back."""
-        if self._connection is not None and self._connection.in_transaction:
-            self._connection.rollback()
-
-    def write(self, group: Sequence[Batch]) -> None:
-        """Write a group and resolve its futures, whatever happens."""
+        Args:
+            group: in the order of their calls
+            patience: seconds to wait for another process's lock; with none, False where it is in the way:
+                those batches that are not resolved are as they were
+        """
+        self._patience = patience
+        heads = {batch.run_id: self._heads.get(batch.run_id) for batch in group}
         staged: Sequence[Batch] = group
         try:
             connection = self._connected()
             staged = [batch for batch in group if self._stage(connection, batch)]
             if staged:
                 staged = self._commit(connection, staged)
-            elif connection.in_transaction:
-                connection.rollback()
         except (sqlite3.Error, OSError, StoreError) as error:
+            if not patience and is_busy(error):
+                self._unstage(staged, heads)
+                return False
             self.fail(staged, explain(error, self._place.path, self._place.busy_seconds))
             if not is_busy(error):
                 self.close()
-            return
+            return True
         for batch in staged:
             if batch.ended:
                 self._heads.pop(batch.run_id, None)
             batch.resolve()
+        return True
+
+    def _unstage(self, staged: Iterable[Batch], heads: Mapping[str, int | None]) -> None:
+        for batch in staged:
+            batch.rows.clear()
+            batch.ended = None
+            head = heads[batch.run_id]
+            if head is None:
+                self._heads.pop(batch.run_id, None)
+            else:
+                self._heads[batch.run_id] = head
 
     def fail(self, batches: Iterable[Batch], error: StoreError) -> None:
         """Fail those of these batches that are not resolved yet, and their runs for good."""
@@ -190,12 +198,11 @@ class JournalFile:
     def _commit(self, connection: sqlite3.Connection, batches: Sequence[Batch]) -> Sequence[Batch]:
         """Write batches in one transaction; those that were written, the others have failed."""
         try:
-            if not connection.in_transaction:
-                if statement := _single_statement(batches):
-                    # One statement is a transaction by itself, and a busy interpreter is waited for once.
-                    self._patiently(connection, *statement)
-                    return batches
-                self._patiently(connection, "BEGIN IMMEDIATE")
+            if statement := _single_statement(batches):
+                # One statement is a transaction by itself, and a busy interpreter is waited for once.
+                self._patiently(connection, *statement)
+                return batches
+            self._patiently(connection, "BEGIN IMMEDIATE")
             _insert(connection, batches)
             connection.execute("COMMIT")
         except Exception as error:
@@ -239,7 +246,7 @@ class JournalFile:
 
     def _patiently(self, connection: sqlite3.Connection, statement: str, values: Sequence[Any] = ()) -> None:
         """Execute what takes the write lock, once the processes that have it let go."""
-        patiently(self._place.busy_seconds, lambda: connection.execute(statement, values))
+        patiently(self._patience, lambda: connection.execute(statement, values))
 
     def _fail_run(self, run_id: str, error: StoreError) -> None:
         self._heads.pop(run_id, None)

@@ -33,6 +33,7 @@ class GroupWriter:
     def __init__(self, place: Place) -> None:
         self._path = place.path
         self._file = JournalFile(place)
+        self._patience = place.busy_seconds
         self._lined_up: deque[Batch] = deque()
         self._calls: SimpleQueue[_Call] = SimpleQueue()
         self._lingering = False
@@ -66,17 +67,13 @@ class GroupWriter:
         if self._file.live > 1 or monotonic() < self._slow_until or not self._turn.acquire(blocking=False):
             return self.submit(batch)
         try:
-            if not self._file.claim():
-                return self.submit(batch)
             if self._line_up(batch):
                 began = monotonic()
-                self._write_lined_up()
+                self._write_lined_up(patience=0.0)
                 ended = monotonic()
                 self._slow_ones = self._slow_ones + 1 if ended - began > SLOW else 0
                 if self._slow_ones:
                     self._slow_until = ended + min(1.0, (ended - began) * _REST**self._slow_ones)
-            else:
-                self._file.release()
         finally:
             self._turn.release()
         return batch.future
@@ -104,15 +101,17 @@ class GroupWriter:
         while more:
             more = self._wait()
             with self._turn:
-                self._write_lined_up()
+                self._write_lined_up(self._patience)
         self._file.close()
 
-    def _write_lined_up(self) -> None:
+    def _write_lined_up(self, patience: float) -> None:
         group: list[Batch] = []
         while self._lined_up:
             group.append(self._lined_up.popleft())
-        if group:
-            self._write(group)
+        if group and not self._write(group, patience):
+            # Another process writes: the thread waits for it, this caller doesn't.
+            self._lined_up.extendleft(batch for batch in reversed(group) if not batch.resolved)
+            self._calls.put("now")
 
     def _wait(self) -> bool:
         """Until somebody is in a hurry, or what is lined up has waited long enough. False once it is closed."""
@@ -134,8 +133,9 @@ class GroupWriter:
                 call = self._calls.get_nowait()
         return call != "close"
 
-    def _write(self, group: list[Batch]) -> None:
+    def _write(self, group: list[Batch], patience: float) -> bool:
         try:
-            self._file.write(group)
+            return self._file.write(group, patience=patience)
         except BaseException as error:  # noqa: BLE001 - were this thread to end, every later future would stay open
             self._file.fail(group, StoreError(f"{self._path} could not be written: {type(error).__name__}: {error}"))
+            return True

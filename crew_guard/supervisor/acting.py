@@ -64,7 +64,7 @@ class RunGate:
         wanted = self._completion(model, request, terms)
         last = self.keeper.policy.attempts
         for attempt in range(1, last + 1):
-            grant = await self.admit(
+            grant = await self.keeper.admit(
                 ModelCall(
                     agent,
                     model.name,
@@ -74,7 +74,8 @@ class RunGate:
                     model.rates,
                     streams=model.streams,
                     attempt=attempt,
-                )
+                ),
+                self.side,
             )
             try:
                 return await self._attempt(grant, model, request)
@@ -102,20 +103,20 @@ class RunGate:
             reply = await model.complete(request, grant.max_tokens, self._on_text)
         except ModelError as error:
             status = "failed" if error.charged else "rejected"
-            self.settle(grant, Outcome(status, text=f"{error.text}\n{error}".strip()))
+            self.keeper.settle(grant, Outcome(status, text=f"{error.text}\n{error}".strip()))
             raise
         except asyncio.CancelledError:
-            self.settle(grant, Outcome("cancelled"))
+            self.keeper.settle(grant, Outcome("cancelled"))
             raise
         except CrewGuardError as error:
-            self.settle(grant, Outcome("rejected", text=str(error)))
+            self.keeper.settle(grant, Outcome("rejected", text=str(error)))
             raise
         except Exception as error:
             # A fault of the client's own code: trying again would only pay for it again.
-            self.settle(grant, Outcome("failed", text=f"{type(error).__name__}: {error}"))
+            self.keeper.settle(grant, Outcome("failed", text=f"{type(error).__name__}: {error}"))
             raise RuntimeFailedError(f"{model.name} raised {type(error).__name__}: {error}") from error
         asked = tuple((request.id, request.name, request.arguments) for request in reply.tool_requests)
-        self.settle(grant, Outcome("ok", reply.usage, reply.cache_written, reply.text, asked))
+        self.keeper.settle(grant, Outcome("ok", reply.usage, reply.cache_written, reply.text, asked))
         return reply
 
     def _on_text(self, _text: str) -> None:
@@ -143,21 +144,21 @@ class RunGate:
             values = tool.parse(text)
         except ValueError as error:
             return ToolResult(str(error), failed=True)
-        grant = await self.admit(ToolCall(agent, tool.name, text, tool.irreversible))
+        grant = await self.keeper.admit(ToolCall(agent, tool.name, text, tool.irreversible), self.side)
         token = inside.set((self.keeper, grant.action_id))
         try:
             result = await self._execute(grant.action_id, f"{agent}/{tool.name}", tool, values)
         except RefusedError as error:
-            self.settle(grant, Outcome("failed", text=str(error)))
+            self.keeper.settle(grant, Outcome("failed", text=str(error)))
             raise
         except BaseException as error:
             if isinstance(error, asyncio.CancelledError) and _is_being_cancelled():
-                self.settle(grant, Outcome("cancelled"))
+                self.keeper.settle(grant, Outcome("cancelled"))
                 raise
             result = ToolResult(f"{tool.name} failed: {type(error).__name__}: {error}"[:2000], failed=True)
         finally:
             inside.reset(token)
-        self.settle(grant, Outcome("failed" if result.failed else "ok", text=result.text))
+        self.keeper.settle(grant, Outcome("failed" if result.failed else "ok", text=result.text))
         return result
 
     async def _execute(self, action_id: str, name: str, tool: Tool, values: dict[str, Any]) -> ToolResult:

@@ -23,7 +23,7 @@ from crew_guard.ports import Clock, Handle, Observer, Runtime, RuntimeResult, St
 from crew_guard.supervisor.acting import RunGate
 from crew_guard.supervisor.gate import Gatekeeper
 from crew_guard.supervisor.outbox import Outbox
-from crew_guard.supervisor.redaction import Redactor
+from crew_guard.supervisor.redaction import redactor
 
 _GRACE_AFTER_A_LIMIT = 1.0
 """Seconds that a stopped crew has to notice the refusal and hand over what it has."""
@@ -83,7 +83,7 @@ class Life:
     def __post_init__(self) -> None:
         job = self.job
         self.gate = Gatekeeper(job.run_id, job.policy, job.store, self.clock, Outbox(job.run_id, job.observers))
-        self.gate.redact = Redactor(job.secrets)
+        self.gate.redact = redactor(job.secrets)
         self.gate.on_latch = self._on_latch
         self.began = self.clock.monotonic()
 

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 from crew_guard.core.decisions import Stop
@@ -65,3 +66,9 @@ class Redactor:
         if isinstance(value, list | tuple):
             return [self.value(item) for item in value]  # pyright: ignore[reportUnknownVariableType]
         return value
+
+
+@lru_cache(maxsize=8)
+def redactor(secrets: tuple[str, ...]) -> Redactor:
+    """The redactor of these secrets, made once."""
+    return Redactor(secrets)

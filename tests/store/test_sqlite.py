@@ -139,11 +139,11 @@ def test_one_statement_writes_what_queued_up(store, monkeypatch):
     groups = []
     write, entered, go_on = commits.JournalFile.write, threading.Event(), threading.Event()
 
-    def slow_write(self, group):
+    def slow_write(self, group, *, patience):
         groups.append(len(group))
         entered.set()
         assert go_on.wait(30)
-        write(self, group)
+        return write(self, group, patience=patience)
 
     monkeypatch.setattr(commits.JournalFile, "write", slow_write)
     first = store.begin("run", started())
