@@ -15,7 +15,7 @@ from crew_guard.core.actions import Action, Grant, ModelCall, Outcome, charge, e
 from crew_guard.core.decisions import Stop
 from crew_guard.core.events import FellBack, Settled, Side
 from crew_guard.core.policy import Policy, judge
-from crew_guard.core.usage import Usage
+from crew_guard.core.usage import NOTHING, Usage
 from crew_guard.errors import PolicyDeniedError, RefusedError, StoreError
 from crew_guard.ports import Clock, Store
 from crew_guard.supervisor.answers import Ticket, key_of, refusal, stop_for
@@ -88,7 +88,7 @@ class Gatekeeper(Line):
                 used,
                 round(now - grant.started, 6),
                 outcome.usage is not None or not isinstance(grant.action, ModelCall),
-                excess(used, grant.reserved),
+                NOTHING if used is grant.reserved else excess(used, grant.reserved),
                 self.redact(outcome.text),
                 self._clean_requests(outcome.tool_requests),
             )

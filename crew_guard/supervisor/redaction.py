@@ -15,6 +15,8 @@ _LOOKS_LIKE_A_KEY = re.compile(
     r"\b(?:sk|pk|rk)-[A-Za-z0-9_-]{16,}|\bgh[pousr]_[A-Za-z0-9]{30,}|\bAKIA[0-9A-Z]{16}\b"
     r"|\bxox[abpr]-[A-Za-z0-9-]{10,}|\bAIza[0-9A-Za-z_-]{35}|-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?(?:-----END|\Z)"
 )
+_SHORTEST_KEY = 15
+"""Characters of the shortest text that the pattern fits: a Slack token's."""
 _SHOWN = "[redacted]"
 MAX_TEXT = 200_000
 """Characters of one text that the journal keeps."""
@@ -37,9 +39,11 @@ class Redactor:
         # The longest first: one secret may hold another.
         forms = {form for secret in secrets if secret for form in (secret, *_escaped(secret))}
         self._secrets = tuple(sorted(forms, key=len, reverse=True))
+        self._shortest = min([_SHORTEST_KEY, *map(len, forms)])
+        """Characters; a shorter text holds no secret."""
 
     def __call__(self, text: str) -> str:
-        if not text:
+        if len(text) < self._shortest:
             return text
         if len(text) <= MAX_TEXT:
             return self._replaced(text)

@@ -21,7 +21,7 @@ from crew_guard.store.memory import MemoryStore
 from crew_guard.store.sqlite import SqliteStore
 from tests.benchmarks.autogen_turns import autogen_turn_seconds
 from tests.benchmarks.served import Provider, look
-from tests.benchmarks.store_floor import raw_commits_per_second
+from tests.benchmarks.store_floor import RawCommits
 
 POLICY = Policy.model_validate(
     {
@@ -62,17 +62,27 @@ def in_memory() -> tuple[float, float, float, float]:
     return medians[0], medians[1], medians[2], medians[3]
 
 
+def commit_seconds(path: Path) -> float:
+    """Seconds of a raw commit: the mean, as a turn's is, checkpoints included; after a warm-up."""
+    raw = RawCommits(path, "FULL")
+    try:
+        raw.seconds(100)
+        return statistics.fmean(raw.seconds(LONG))
+    finally:
+        raw.close()
+
+
 def on_disk() -> tuple[float, float, float]:
     """Medians of wall clock: µs of a raw commit, µs of a turn, turns in raw commits."""
     rounds = []
     with tempfile.TemporaryDirectory(dir=Path.cwd(), prefix=".bench_") as folder:
         for number in range(ROUNDS):
-            before = 1 / raw_commits_per_second(Path(folder) / f"before{number}.db", "FULL")
+            before = commit_seconds(Path(folder) / f"before{number}.db")
             store = SqliteStore(Path(folder) / f"turns{number}.db")
-            turn = turn_seconds(200, store, time.perf_counter)
+            turn = turn_seconds(LONG, store, time.perf_counter)
             store.close()
             # Before and after: a disk's speed drifts.
-            commit = (before + 1 / raw_commits_per_second(Path(folder) / f"after{number}.db", "FULL")) / 2
+            commit = (before + commit_seconds(Path(folder) / f"after{number}.db")) / 2
             rounds.append((commit * 1e6, turn * 1e6, turn / commit))
     medians = [statistics.median(column) for column in zip(*rounds, strict=True)]
     return medians[0], medians[1], medians[2]
