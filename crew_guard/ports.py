@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
+
+from msgspec import Struct
 
 from crew_guard.core.actions import Action, Grant, Outcome
 from crew_guard.core.decisions import Stop
@@ -123,7 +125,7 @@ class CallTerms:
     min_tokens: int | None = None
 
 
-class ToolResult(NamedTuple):
+class ToolResult(Struct, frozen=True):
     """What came of one tool execution."""
 
     text: str

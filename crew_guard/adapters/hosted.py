@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias, cast
 
+from msgspec.structs import replace
+
 from crew_guard.core.actions import Ending, Grant, ModelCall, Outcome
 from crew_guard.core.messages import JsonObject, Message, ToolSpec
 from crew_guard.core.usage import Rates, Usage
@@ -109,7 +111,7 @@ class Attempt:
         """The action of a further request in the same host call: its body, and so its length, stands already."""
         action = self.grant.action
         assert isinstance(action, ModelCall)  # noqa: S101  an Attempt is made for nothing else
-        return action._replace(max_tokens=self.grant.max_tokens, clampable=False, attempt=action.attempt + 1)
+        return replace(action, max_tokens=self.grant.max_tokens, clampable=False, attempt=action.attempt + 1)
 
     def follow(self, grant: Grant) -> None:
         """Go on under another grant."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal, TypeAlias
+
+from msgspec import Struct
 
 Effect: TypeAlias = Literal["allow", "deny", "halt"]
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(Struct, frozen=True):
     """One answer of a policy to one action."""
 
     effect: Effect
@@ -25,8 +25,7 @@ ALLOWED = Decision("allow")
 StopReason: TypeAlias = Literal["limit", "denied", "deadline", "idle", "killed", "cancelled", "failed"]
 
 
-@dataclass(frozen=True, slots=True)
-class Stop:
+class Stop(Struct, frozen=True, omit_defaults=True):
     """Why a scope ended before its work was done. Frozen: a latch answers the same for ever."""
 
     reason: StopReason

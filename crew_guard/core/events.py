@@ -7,10 +7,10 @@ action that they let through is carried out, and are never changed afterwards.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
-from pydantic import TypeAdapter
+from msgspec import MsgspecError, Struct, structs, to_builtins
+from msgspec.json import Decoder, Encoder
 
 from crew_guard.core.actions import ActionKind, Ending
 from crew_guard.core.decisions import Stop
@@ -28,13 +28,16 @@ Status: TypeAlias = Literal["running", "done", "stopped", "denied", "failed"]
 AgentStep: TypeAlias = Literal["think", "act", "observe", "finish"]
 
 
-@dataclass(frozen=True, slots=True)
-class RunStarted:
+class _Event(Struct, frozen=True, omit_defaults=True):
+    seq: int
+    """From 1 on, without a gap."""
+    at: float
+    """Unix seconds."""
+
+
+class RunStarted(_Event, frozen=True):
     """A supervisor took on a run."""
 
-    seq: int
-    at: float
-    """Unix seconds, in this and in every event."""
     crew: str
     runtime: str
     policy: str
@@ -49,22 +52,16 @@ class RunStarted:
     format: int = FORMAT
 
 
-@dataclass(frozen=True, slots=True)
-class ScopeOpened:
+class ScopeOpened(_Event, frozen=True):
     """An agent or a tool with caps of its own was used for the first time."""
 
-    seq: int
-    at: float
     scope: str
     caps: Caps
 
 
-@dataclass(frozen=True, slots=True)
-class Queued:
+class Queued(_Event, frozen=True):
     """A model call waits for budget that others hold and may give back."""
 
-    seq: int
-    at: float
     action_id: str
     kind: ActionKind
     agent: str
@@ -75,12 +72,9 @@ class Queued:
     parent: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Admitted:
+class Admitted(_Event, frozen=True):
     """An action was let through, and what it may use was reserved."""
 
-    seq: int
-    at: float
     action_id: str
     kind: ActionKind
     agent: str
@@ -94,12 +88,9 @@ class Admitted:
     streams: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(_Event, frozen=True):
     """An action was refused. Where that ends a scope, a Latched event follows."""
 
-    seq: int
-    at: float
     action_id: str
     kind: ActionKind
     agent: str
@@ -108,12 +99,9 @@ class Refused:
     stop: Stop
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
+class Settled(_Event, frozen=True):
     """An action ended; its reservation was swapped for what it really used."""
 
-    seq: int
-    at: float
     action_id: str
     status: Ending
     used: Usage
@@ -126,54 +114,39 @@ class Settled:
     tool_requests: tuple[tuple[str, str, str], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Latched:
+class Latched(_Event, frozen=True):
     """A scope was stopped for good: it answers every later action with this stop."""
 
-    seq: int
-    at: float
     scope: str
     stop: Stop
 
 
-@dataclass(frozen=True, slots=True)
-class AgentMoved:
+class AgentMoved(_Event, frozen=True):
     """An agent took up a task, or finished it. What lies between is told by its actions."""
 
-    seq: int
-    at: float
     agent: str
     task: str
     step: AgentStep
 
 
-@dataclass(frozen=True, slots=True)
-class NodeStarted:
+class NodeStarted(_Event, frozen=True):
     """A workflow began one of its nodes."""
 
-    seq: int
-    at: float
     workflow: str
     node: str
 
 
-@dataclass(frozen=True, slots=True)
-class NodeFinished:
+class NodeFinished(_Event, frozen=True):
     """A workflow's node ended."""
 
-    seq: int
-    at: float
     workflow: str
     node: str
     error: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Judged:
+class Judged(_Event, frozen=True):
     """A verifier gave its verdict on one trial: a task's output, or a node's."""
 
-    seq: int
-    at: float
     agent: str
     task: str
     passed: bool
@@ -181,28 +154,22 @@ class Judged:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class FellBack:
+class FellBack(_Event, frozen=True):
     """The supervisor handed the job from the crew to the workflow."""
 
-    seq: int
-    at: float
     reason: str
     stop: Stop | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class RunEnded:
+class RunEnded(_Event, frozen=True):
     """The run is over. Nothing of it is admitted afterwards."""
 
-    seq: int
-    at: float
     status: Status
     via: Via | None = None
     stop: Stop | None = None
     error: str = ""
     output: Any = None
-    late: tuple[str, ...] = field(default=())
+    late: tuple[str, ...] = ()
     """Actions that were still in flight and could not be ended, as agent/target."""
 
 
@@ -237,10 +204,9 @@ _CLASSES: tuple[type[Any], ...] = (
     FellBack,
     RunEnded,
 )
-_ADAPTERS: dict[str, TypeAdapter[Any]] = {}
 EVENT_TYPES = {cls.__name__: cls for cls in _CLASSES}
-
-
+_ENCODER = Encoder()
+_DECODERS = {name: Decoder(cls) for name, cls in EVENT_TYPES.items()}
 _OPEN_FIELDS = ("inputs", "output")
 """What users fill with objects of their own."""
 _OPEN_EVENTS = frozenset({"RunStarted", "RunEnded"})
@@ -252,32 +218,29 @@ def encode(event: Event) -> tuple[str, bytes]:
     What has no JSON becomes its text, or its type's name where even that fails; lone surrogates become "?".
     """
     name = type(event).__name__
-    adapter = _adapter(name)
     try:
-        body = adapter.dump_json(event, exclude_defaults=True)
+        body = _ENCODER.encode(event)
         if name in _OPEN_EVENTS:
-            # Some values are written that can't be read: too deep, or integers of thousands of digits.
-            adapter.validate_json(body)
+            _DECODERS[name].decode(body)  # some values are written that can't be read: too deep, say
     except Exception:  # noqa: BLE001  objects of users raise what they like when they are looked at
-        body = _encode_odd(event, adapter)
+        body = _encode_odd(event)
     return name, body
 
 
-def _encode_odd(event: Event, adapter: TypeAdapter[Any]) -> bytes:
-    fields = {name: getattr(event, name) for name in type(event).__slots__}
+def _encode_odd(event: Event) -> bytes:
+    fields = structs.asdict(event)
+    opened = {name: fields[name] for name in _OPEN_FIELDS if name in fields}
     try:
-        body = _json({name: plain(value) for name, value in fields.items()})
-        adapter.validate_json(body)
+        return _readable(event, {name: plain(value) for name, value in opened.items()})
     except Exception:  # noqa: BLE001  see above
-        for name in _OPEN_FIELDS:
-            if name in fields:
-                fields[name] = {"left out": f"<{type(fields[name]).__name__}>"}
-        body = _json({name: plain(value) for name, value in fields.items()})
+        return _readable(event, {name: {"left out": f"<{type(value).__name__}>"} for name, value in opened.items()})
+
+
+def _readable(event: Event, opened: dict[str, Any]) -> bytes:
+    values = to_builtins(structs.replace(event, **opened))
+    body = json.dumps(values, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
+    _DECODERS[type(event).__name__].decode(body)
     return body
-
-
-def _json(value: Any) -> bytes:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
 
 
 def decode(name: str, body: bytes | str) -> Event:
@@ -287,11 +250,7 @@ def decode(name: str, body: bytes | str) -> Event:
         KeyError: an unknown type
         ValueError: the body is not of this type
     """
-    return _adapter(name).validate_json(body)
-
-
-def _adapter(name: str) -> TypeAdapter[Any]:
-    adapter = _ADAPTERS.get(name)
-    if adapter is None:
-        adapter = _ADAPTERS[name] = TypeAdapter(EVENT_TYPES[name])
-    return adapter
+    try:
+        return _DECODERS[name].decode(body)
+    except MsgspecError as error:
+        raise ValueError(f"not a {name}: {error}") from None

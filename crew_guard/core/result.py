@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from msgspec.structs import asdict
+
 from crew_guard.core.decisions import Stop
 from crew_guard.core.events import Judged, Status, Via
 from crew_guard.core.limits import NO_CAP, POLICY_NAMES, UNCAPPED, Caps
@@ -62,14 +64,14 @@ class Result:
             "status": self.status,
             "output": plain(self.output),
             "via": self.via,
-            "stopped": None if stop is None else {**_fields(stop), "text": str(stop)},
+            "stopped": None if stop is None else {**asdict(stop), "text": str(stop)},
             "fell_back": self.fell_back or None,
             "error": self.error or None,
             "partial": plain(self.partial),
             "usage": self.usage.as_dict(),
             "agents": {name: usage.as_dict() for name, usage in self.agents.items()},
             "caps": self.caps_dict(),
-            "verdicts": [_fields(verdict) for verdict in self.verdicts],
+            "verdicts": [asdict(verdict) for verdict in self.verdicts],
             "overshoot": self.overshoot.as_dict(),
             "unreported": self.unreported,
             "late": list(self.late),
@@ -86,7 +88,3 @@ class Result:
         if self.max_seconds is not None:
             found["max_seconds"] = self.max_seconds
         return found
-
-
-def _fields(value: Any) -> dict[str, Any]:
-    return {name: getattr(value, name) for name in value.__slots__}

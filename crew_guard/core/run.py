@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
+
+from msgspec import Struct
 
 from crew_guard.core.actions import Action, ModelCall, ToolCall
 from crew_guard.core.decisions import Stop
@@ -46,7 +48,7 @@ _KINDS: dict[Side, str] = {"crew": "agent", "fallback": "node"}
 """What an actor's scope is called: a workflow's node never meets the latch of an agent of its name."""
 
 
-class OpenAction(NamedTuple):
+class OpenAction(Struct, frozen=True):
     """An action that was admitted and is not settled yet."""
 
     event: Admitted
@@ -79,6 +81,9 @@ class RunState:
     overshoot: Usage = NOTHING
     unreported: int = 0
     """Model calls whose provider named no usage."""
+    _chains: dict[tuple[Side, str, str | None], tuple[str, ...]] = field(default_factory=dict[Any, Any], compare=False)
+    _ledgers_of: dict[tuple[str, ...], tuple[Ledger, ...]] = field(default_factory=dict[Any, Any], compare=False)
+    """What was looked up, no more: the hot path of every step. A new ledger empties the second."""
 
     def used(self, scope: str = "run") -> Usage:
         """What a scope has used so far; nothing for an unknown one."""
@@ -91,13 +96,34 @@ class RunState:
 
     def scopes(self, side: Side, agent: str, tool: str | None, parent: str | None) -> tuple[str, ...]:
         """Every scope that an action is charged to, the outermost first."""
-        chain = ["run", side, f"{_KINDS[side]}:{agent}"]
-        if tool is not None:
-            chain.append(f"tool:{tool}")
+        known = self._chains.get((side, agent, tool))
+        if known is None:
+            own = ("run", side, f"{_KINDS[side]}:{agent}")
+            known = self._chains[side, agent, tool] = own if tool is None else (*own, f"tool:{tool}")
+        if parent is None:
+            return known
+        chain = list(known)
         while parent is not None and (holder := self.open.get(parent)):
             chain += [scope for scope in holder.scopes if scope not in chain]
             parent = holder.event.parent
         return tuple(chain)
+
+    def ledgers_of(self, scopes: tuple[str, ...]) -> tuple[Ledger, ...]:
+        """The ledgers of those of the scopes that were used or capped so far."""
+        known = self._ledgers_of.get(scopes)
+        if known is None:
+            found = [ledger for scope in scopes if (ledger := self.ledgers.get(scope))]
+            known = self._ledgers_of[scopes] = tuple(found)
+        return known
+
+    def open_scope(self, scope: str, caps: Caps = UNCAPPED) -> None:
+        """Keep a ledger of this scope from now on, below these caps."""
+        ledger = self.ledgers.get(scope)
+        if ledger is None:
+            ledger = self.ledgers[scope] = Ledger(scope)
+            self._ledgers_of.clear()
+        if caps != UNCAPPED:
+            ledger.caps = caps
 
     def over(self, side: Side) -> Stop | None:
         """Why nothing of this side is admitted any more, whatever the limits say; None while it may act."""
@@ -123,7 +149,7 @@ class RunState:
             scopes: those it is charged to, as `scopes` names them
             terms: how long a completion may be
         """
-        ledgers = [ledger for scope in scopes if (ledger := self.ledgers.get(scope))]
+        ledgers = self.ledgers_of(scopes)
         newcomer = 0 if (scopes[1], action.agent) in self.members else 1
         if isinstance(action, ModelCall):
             wanted = terms.completion_default if action.max_tokens is None else action.max_tokens
@@ -180,21 +206,12 @@ def replay(events: Iterable[Event]) -> RunState:
 
 def _started(state: RunState, event: RunStarted) -> None:
     state.started = event
-    _open_scope(state, "run", event.caps)
-    _open_scope(state, "crew", event.crew_caps)
-
-
-def _open_scope(state: RunState, scope: str, caps: Caps = UNCAPPED) -> Ledger:
-    ledger = state.ledgers.get(scope)
-    if ledger is None:
-        ledger = state.ledgers[scope] = Ledger(scope)
-    if caps != UNCAPPED:
-        ledger.caps = caps
-    return ledger
+    state.open_scope("run", event.caps)
+    state.open_scope("crew", event.crew_caps)
 
 
 def _scope_opened(state: RunState, event: ScopeOpened) -> None:
-    _open_scope(state, event.scope, event.caps)
+    state.open_scope(event.scope, event.caps)
 
 
 def _queued(state: RunState, event: Queued) -> None:
@@ -209,7 +226,9 @@ def _admitted(state: RunState, event: Admitted) -> None:
         state.members.add((event.side, event.agent))
     reserved = event.reserved
     for scope in scopes:
-        ledger = state.ledgers.get(scope) or _open_scope(state, scope)
+        if scope not in state.ledgers:
+            state.open_scope(scope)
+    for ledger in state.ledgers_of(scopes):
         if tool is None:
             ledger.reserved.add(reserved)
         else:
@@ -230,8 +249,7 @@ def _settled(state: RunState, event: Settled) -> None:
         _settle_tool_call(state, opened, used.tool_calls)
         return
     state.actors[opened.event.agent].add(used)
-    for scope in opened.scopes:
-        ledger = state.ledgers[scope]
+    for ledger in state.ledgers_of(opened.scopes):
         ledger.reserved.take_off(reserved)
         ledger.used.add(used)
     if not event.reported and opened.event.kind == "model_call" and event.status in _BILLED:
@@ -244,8 +262,7 @@ def _settle_tool_call(state: RunState, opened: OpenAction, started: int) -> None
     """A tool call moves one count only: the half of all actions that need not be added up in full."""
     state.steps_of[opened.event.agent] = "observe"
     state.actors[opened.event.agent].tool_calls += started
-    for scope in opened.scopes:
-        ledger = state.ledgers[scope]
+    for ledger in state.ledgers_of(opened.scopes):
         ledger.reserved.tool_calls -= 1
         ledger.used.tool_calls += started
 
@@ -265,7 +282,7 @@ def _judged(state: RunState, event: Judged) -> None:
 def _fell_back(state: RunState, event: FellBack) -> None:
     state.fell_back = event
     state.side = "fallback"
-    _open_scope(state, "fallback")
+    state.open_scope("fallback")
 
 
 def _ended(state: RunState, event: RunEnded) -> None:

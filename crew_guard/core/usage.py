@@ -6,15 +6,16 @@ nano-dollars for a million tokens, so that $0.0375 a million tokens is exact.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from decimal import Decimal
+
+from msgspec import Struct
 
 NANO = 1_000_000_000
 MILLION = 1_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(Struct, frozen=True, omit_defaults=True, gc=False):
     """What one action, one scope or one run has used. All fields are counts ≥ 0."""
 
     steps: int = 0
@@ -51,7 +52,7 @@ class Usage:
         return {**own, "tokens": self.tokens, "usd": float(self.usd)}
 
 
-_FIELDS = tuple(field.name for field in fields(Usage))
+_FIELDS = Usage.__struct_fields__
 NOTHING = Usage()
 ONE_STEP = Usage(steps=1)
 ONE_TOOL_CALL = Usage(tool_calls=1)

@@ -11,6 +11,8 @@ import contextvars
 import time
 from concurrent.futures import Future
 
+from msgspec.structs import replace
+
 from crew_guard.core.actions import Action, Grant, ModelCall, Outcome, charge, excess
 from crew_guard.core.decisions import Stop
 from crew_guard.core.events import FellBack, Settled, Side
@@ -155,7 +157,7 @@ class Gatekeeper(Line):
         around = inside.get()
         if around is None or around[0] is not self or action.parent is not None:
             return action
-        return action._replace(parent=around[1])
+        return replace(action, parent=around[1])
 
     def _decide(self, action: Action, side: Side) -> Ticket | Waiter | RefusedError:
         # A crew that could not be ended, a thread say, finds its side closed, not the workflow's open.

@@ -80,13 +80,10 @@ class LoopClock:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
 
-    def now(self) -> float:
-        """Unix seconds."""
-        return time.time()
-
-    def monotonic(self) -> float:
-        """Seconds that never go back."""
-        return time.monotonic()
+    now = staticmethod(time.time)
+    """Unix seconds."""
+    monotonic = staticmethod(time.monotonic)
+    """Seconds that never go back."""
 
     def call_later(self, seconds: float, callback: Callable[[], None]) -> Handle:
         """Call on the loop's thread; only from there."""

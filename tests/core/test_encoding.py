@@ -88,7 +88,7 @@ def test_odd_values_can_be_written_and_read(kind):
         name, body = encode(event)
         json.loads(body)
         again = decode(name, body)
-        for field in set(event.__slots__) - {"inputs", "output"}:
+        for field in set(event.__struct_fields__) - {"inputs", "output"}:
             assert getattr(again, field) == getattr(event, field)
 
 
