@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Coroutine, Mapping
 from concurrent.futures import Future as ConcurrentFuture
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel
 
@@ -17,10 +17,10 @@ from crew_guard.core.limits import NO_CAP, Caps
 from crew_guard.core.plain import plain
 from crew_guard.core.policy import Policy
 from crew_guard.core.result import Result
-from crew_guard.core.run import RunState
 from crew_guard.errors import ModelError, RefusedError, RunFailedError, RuntimeFailedError, StoreError
-from crew_guard.ports import Clock, Handle, Observer, Runtime, RuntimeResult, Store, Workflow
+from crew_guard.ports import Clock, Observer, Runtime, RuntimeResult, Store, Workflow
 from crew_guard.supervisor.acting import RunGate
+from crew_guard.supervisor.deadlines import set_deadlines
 from crew_guard.supervisor.gate import Gatekeeper
 from crew_guard.supervisor.outbox import Outbox
 from crew_guard.supervisor.redaction import redactor
@@ -78,6 +78,7 @@ class Life:
     _news: asyncio.Future[None] | None = field(init=False, default=None)
     """Done when a scope was latched that may end what runs now."""
     _late: tuple[str, ...] = ()
+    _caps: Caps = field(init=False)
     _loop: asyncio.AbstractEventLoop | None = None
 
     def __post_init__(self) -> None:
@@ -86,6 +87,7 @@ class Life:
         self.gate.redact = redactor(job.secrets)
         self.gate.on_latch = self._on_latch
         self.began = self.clock.monotonic()
+        self._caps = job.policy.limits.caps()
 
     async def live(self) -> Result:
         """Run the crew, and the workflow where the crew did not do the job.
@@ -95,7 +97,7 @@ class Life:
         """
         self._loop = asyncio.get_running_loop()
         await _on_disk(self.begin())
-        timers = self._set_deadlines()
+        timers = set_deadlines(self.gate, self.began, reserve=self.job.fallback is not None)
         found, via, reason = _Finding(), None, ""
         try:
             found, via = await self._crew(), "crew"
@@ -116,8 +118,7 @@ class Life:
 
     def begin(self) -> ConcurrentFuture[None]:
         """Write the run's first event, once."""
-        job, policy = self.job, self.job.policy
-        caps = policy.limits.caps()
+        job, policy, caps = self.job, self.job.policy, self._caps
         crew_caps = caps.minus(policy.reserve.caps()) if job.fallback else caps
         return self.gate.begin(
             RunStarted,
@@ -144,7 +145,7 @@ class Life:
 
     async def _workflow(self, workflow: Workflow, crew: _Finding) -> _Finding:
         self.gate.fall_back(crew.reason, crew.stop)
-        size = Caps(agents=self.job.policy.limits.caps().agents)
+        size = Caps(agents=self._caps.agents)
         self.gate.record(ScopeOpened, "fallback", size)
         found = await self._watch(workflow.run(self.job.inputs, RunGate(self.gate, "fallback")), "fallback")
         expects, made = self.job.expects, found.result.output if found.result else None
@@ -159,7 +160,7 @@ class Life:
         return found
 
     async def _finish(self, found: _Finding, via: Via | None, fell_back: str) -> Result:
-        state, result = self.gate.state, found.result
+        result = found.result
         status = _status(found)
         output = result.output if result and found.done else None
         stop = None if found.done or found.stop is None else self.gate.redact.stop(found.stop)
@@ -171,7 +172,9 @@ class Life:
         partial = None if found.done or result is None else result.output
         if partial is None and not found.done and result is not None and result.outputs:
             partial = dict(result.outputs)
-        return self._result(state, status, stop, output, via, fell_back, error, partial)
+        return self._result(
+            status, stopped=stop, output=output, via=via, fell_back=fell_back, error=error, partial=partial
+        )
 
     def abandon(self, stop: Stop) -> Result:
         """End the run from another thread because its loop is blocked: the record, and a result, now."""
@@ -180,39 +183,24 @@ class Life:
         self._late = self.gate.close_open(late=True)
         late = self._late
         self.gate.end("stopped", None, stop, "", None, late)
-        return self._result(self.gate.state, "stopped", stop, None, None, "", "", None)
+        return self._result("stopped", stopped=stop)
 
-    def _result(  # noqa: PLR0917  it assembles one value object
-        self,
-        state: RunState,
-        status: Status,
-        stop: Stop | None,
-        output: Any,
-        via: Via | None,
-        fell_back: str,
-        error: str,
-        partial: Any,
-    ) -> Result:
-        limits = self.job.policy.limits
+    def _result(self, status: Status, **found: Any) -> Result:
+        state = self.gate.state
         return Result(
             run_id=self.job.run_id,
             status=status,
-            output=output,
-            via=via,
-            stopped=stop,
             usage=state.used("run"),
             agents=state.usage_by_agent(),
-            caps=limits.caps(),
-            fell_back=fell_back,
-            error=error,
-            partial=partial,
+            caps=self._caps,
             verdicts=tuple(state.verdicts),
             overshoot=state.overshoot,
             unreported=state.unreported,
             late=self._late,
             policy=self.job.policy.hash,
             seconds=self.clock.monotonic() - self.began,
-            max_seconds=limits.max_seconds,
+            max_seconds=self.job.policy.limits.max_seconds,
+            **found,
         )
 
     # Watching work, and ending it
@@ -275,73 +263,10 @@ class Life:
     def _dead(self) -> bool:
         return "run" in self.gate.state.latches or self.gate.state.ended is not None
 
-    # Deadlines
-
     def _on_latch(self, scope: str, _stop: Stop) -> None:
         news = self._news
         if self._loop is not None and news is not None and scope in ("run", "crew", "fallback"):
             self._loop.call_soon_threadsafe(_release, news)
-
-    def _set_deadlines(self) -> list[Handle]:
-        limits, kept_back = self.job.policy.limits, self.job.policy.reserve.seconds
-        timers: list[Handle] = []
-        if limits.max_seconds is not None:
-            timers.append(self._deadline("run", limits.max_seconds))
-            if self.job.fallback and kept_back:
-                timers.append(self._deadline("crew", max(0.0, limits.max_seconds - kept_back)))
-        if limits.max_idle_seconds is not None:
-            timers.append(_IdleTimer(self, limits.max_idle_seconds))
-        return timers
-
-    def _deadline(self, scope: Literal["run", "crew"], seconds: float) -> Handle:
-        def over() -> None:
-            elapsed = round(self.clock.monotonic() - self.began, 3)
-            self.gate.stop(scope, Stop("deadline", scope, "max_seconds", seconds, elapsed))
-
-        left = seconds - (self.clock.monotonic() - self.began)
-        if left <= 0:
-            over()
-        return self.clock.call_later(max(0.0, left), over)
-
-
-class _IdleTimer:
-    """Looks whether something happened, as seldom as it can."""
-
-    def __init__(self, life: Life, seconds: float) -> None:
-        self._life = life
-        self._seconds = seconds
-        self._handle = life.clock.call_later(seconds, self._look)
-
-    def cancel(self) -> None:
-        """Stop looking."""
-        self._handle.cancel()
-
-    def _look(self) -> None:
-        life = self._life
-        idle = life.clock.monotonic() - life.gate.last_progress
-        if self._waits_legitimately():
-            idle = 0.0
-        if idle >= self._seconds:
-            side = life.gate.state.side
-            stop = Stop("idle", side, "max_idle_seconds", self._seconds, round(idle, 3), detail=self._doing())
-            life.gate.stop(side, stop)
-            if side == "fallback":
-                return
-            life.gate.progress()
-            idle = 0.0
-        self._handle = life.clock.call_later(self._seconds - idle, self._look)
-
-    def _waits_legitimately(self) -> bool:
-        """In line for budget, or in a call that doesn't stream: its own deadline ends it."""
-        gate = self._life.gate
-        silent = [held.event for held in tuple(gate.state.open.values())]
-        return (
-            gate.waiting or gate.pauses > 0 or any(event.kind == "model_call" and not event.streams for event in silent)
-        )
-
-    def _doing(self) -> str:
-        held = [f"{held.event.agent}/{held.event.target}" for held in tuple(self._life.gate.state.open.values())]
-        return f"in flight: {', '.join(held)}" if held else "nothing was in flight"
 
 
 async def _contained(work: Coroutine[Any, Any, RuntimeResult]) -> RuntimeResult:

@@ -1,0 +1,79 @@
+"""Wall clock and idle time: timers that latch a scope when its time is over."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from crew_guard.core.decisions import Stop
+from crew_guard.ports import Handle
+from crew_guard.supervisor.gate import Gatekeeper
+
+
+def set_deadlines(gate: Gatekeeper, began: float, *, reserve: bool) -> list[Handle]:
+    """Start the timers of the run's policy, on the thread of the clock's loop.
+
+    Args:
+        gate: what they latch
+        began: monotonic seconds, when the run did
+        reserve: whether there is a workflow that the policy's reserve of time is kept for
+    """
+    limits, kept_back = gate.policy.limits, gate.policy.reserve.seconds
+    timers: list[Handle] = []
+    if limits.max_seconds is not None:
+        timers.append(_deadline(gate, began, "run", limits.max_seconds))
+        if reserve and kept_back:
+            timers.append(_deadline(gate, began, "crew", max(0.0, limits.max_seconds - kept_back)))
+    if limits.max_idle_seconds is not None:
+        timers.append(_IdleTimer(gate, limits.max_idle_seconds))
+    return timers
+
+
+def _deadline(gate: Gatekeeper, began: float, scope: Literal["run", "crew"], seconds: float) -> Handle:
+    def over() -> None:
+        elapsed = round(gate.clock.monotonic() - began, 3)
+        gate.stop(scope, Stop("deadline", scope, "max_seconds", seconds, elapsed))
+
+    left = seconds - (gate.clock.monotonic() - began)
+    if left <= 0:
+        over()
+    return gate.clock.call_later(max(0.0, left), over)
+
+
+class _IdleTimer:
+    """Looks whether something happened, as seldom as it can."""
+
+    def __init__(self, gate: Gatekeeper, seconds: float) -> None:
+        self._gate = gate
+        self._seconds = seconds
+        self._handle = gate.clock.call_later(seconds, self._look)
+
+    def cancel(self) -> None:
+        """Stop looking."""
+        self._handle.cancel()
+
+    def _look(self) -> None:
+        gate = self._gate
+        idle = gate.clock.monotonic() - gate.last_progress
+        if self._waits_legitimately():
+            idle = 0.0
+        if idle >= self._seconds:
+            side = gate.state.side
+            stop = Stop("idle", side, "max_idle_seconds", self._seconds, round(idle, 3), detail=self._doing())
+            gate.stop(side, stop)
+            if side == "fallback":
+                return
+            gate.progress()
+            idle = 0.0
+        self._handle = gate.clock.call_later(self._seconds - idle, self._look)
+
+    def _waits_legitimately(self) -> bool:
+        """In line for budget, or in a call that doesn't stream: its own deadline ends it."""
+        gate = self._gate
+        silent = [held.event for held in tuple(gate.state.open.values())]
+        return (
+            gate.waiting or gate.pauses > 0 or any(event.kind == "model_call" and not event.streams for event in silent)
+        )
+
+    def _doing(self) -> str:
+        held = [f"{held.event.agent}/{held.event.target}" for held in tuple(self._gate.state.open.values())]
+        return f"in flight: {', '.join(held)}" if held else "nothing was in flight"
