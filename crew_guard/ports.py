@@ -195,7 +195,7 @@ class RunSummary:
 
 
 class Store(Protocol):
-    """Keeps the journals of runs. Thread-safe; `begin` and `append` never block."""
+    """Keeps the journals of runs. Thread-safe; only `write` and reading may block."""
 
     def begin(self, run_id: str, first: Event) -> Future[None]:
         """Create a run's journal with its first event; done when it is on disk.
@@ -204,15 +204,21 @@ class Store(Protocol):
         """
         ...
 
-    def append(self, run_id: str, events: Sequence[Event], within: float = 0.0) -> Future[None]:
+    def append(self, run_id: str, events: Sequence[Event]) -> Future[None]:
         """Append events in the order of calls; done when they, and all before, are on disk.
 
         Args:
             run_id: a run that was begun
             events: numbered on from the last one
-            within: seconds that they may wait for a commit with others, where nobody waits for them
 
         The future raises JournalConflictError where another writer has used one of their numbers.
+        """
+        ...
+
+    def later(self, run_id: str, events: Sequence[Event]) -> None:
+        """Append events that nobody waits for: on disk soon, or with the next that somebody waits for.
+
+        Where they can't be written, the run's next append says so.
         """
         ...
 

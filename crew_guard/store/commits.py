@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import Future
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
+from functools import cache
 from typing import Any
 
 from crew_guard.core.events import Event, RunEnded, RunStarted, encode
@@ -20,17 +21,12 @@ from crew_guard.store.database import Place, connect, patiently, prepare
 from crew_guard.store.faults import explain, is_busy, is_disk, is_taken
 from crew_guard.store.journals import after_failure, already_begun, never_begun, number_taken, out_of_order, storable
 
-_ROWS = 64
-"""Rows in one statement."""
-_INSERTS = [
-    "INSERT INTO events (run_id, seq, at, type, body) VALUES " + ", ".join(["(?, ?, ?, ?, ?)"] * rows)  # noqa: S608 - made of constants
-    for rows in range(1, _ROWS + 1)
-]
+_SIZES = (1024, 256, 64)
+"""Rows in one statement, where there are that many: a busy interpreter is waited for at each of them."""
+_NOBODYS: Future[None] = Future()
 _LOOK_SECONDS = 1.0
 """How often to look whether the file is still where it was."""
-_BEGIN_RUN = "INSERT INTO runs (run_id, crew, runtime, policy, format, started, status) VALUES (?, ?, ?, ?, ?, ?, ?)"
-_HEAD = "SELECT (SELECT coalesce(max(seq), 0) FROM events WHERE events.run_id = runs.run_id) FROM runs WHERE run_id = ?"
-_END_RUN = "UPDATE runs SET ended = ?, status = ?, via = ? WHERE run_id = ?"
+_HEAD = "SELECT number, (SELECT coalesce(max(seq), 0) FROM events WHERE run = number) FROM runs WHERE run_id = ?"
 
 
 @dataclass(slots=True)
@@ -40,23 +36,29 @@ class Batch:
     run_id: str
     events: Sequence[Event]
     begins: bool = False
-    within: float = 0.0
-    """Seconds that it may wait for others to share a commit with."""
-    future: Future[None] = field(default_factory=Future[None])
+    awaited: InitVar[bool] = True
+    """Whether somebody waits for it; what nobody waits for has no future to make and to resolve."""
+    future: Future[None] = field(init=False)
     rows: list[tuple[Any, ...]] = field(default_factory=list[tuple[Any, ...]])
     """The events as rows of the table, once they are encoded."""
     ended: RunEnded | None = None
+    number: int | None = None
+    """What the file calls its run; unknown until the run's first batch is written."""
     resolved: bool = False
+
+    def __post_init__(self, awaited: bool) -> None:
+        self.future = Future() if awaited else _NOBODYS
 
     def resolve(self, error: StoreError | None = None) -> None:
         """Tell the one who waits, unless they gave up; each gets an exception of their own."""
         self.resolved = True
-        if not self.future.set_running_or_notify_cancel():
+        if self.future is _NOBODYS:
             return
-        if error is None:
-            self.future.set_result(None)
-        else:
-            self.future.set_exception(type(error)(*error.args))
+        with suppress(InvalidStateError):  # given up
+            if error is None:
+                self.future.set_result(None)
+            else:
+                self.future.set_exception(type(error)(*error.args))
 
 
 class JournalFile:
@@ -71,6 +73,8 @@ class JournalFile:
         self._patience = place.busy_seconds
         self._heads: dict[str, int] = {}
         """The last number, written or about to be, of each run that is being written."""
+        self._numbers: dict[str, int] = {}
+        """What the file calls each of them."""
         self._failed: dict[str, StoreError] = {}
         self._connected()
 
@@ -105,7 +109,7 @@ class JournalFile:
             return True
         for batch in staged:
             if batch.ended:
-                self._heads.pop(batch.run_id, None)
+                self._forget(batch.run_id)
             batch.resolve()
         return True
 
@@ -115,7 +119,7 @@ class JournalFile:
             batch.ended = None
             head = heads[batch.run_id]
             if head is None:
-                self._heads.pop(batch.run_id, None)
+                self._forget(batch.run_id)
             else:
                 self._heads[batch.run_id] = head
 
@@ -173,12 +177,13 @@ class JournalFile:
         run_id, last = batch.run_id, self._heads.get(batch.run_id)
         if last is None:
             last = self._first_head(connection, batch)
+        batch.number = self._numbers.get(run_id)
         for event in batch.events:
             if event.seq <= last:
                 raise out_of_order(run_id, event.seq, last, self._name)
             last = event.seq
             name, body = encode(event)
-            batch.rows.append((run_id, last, event.at, name, body.decode()))
+            batch.rows.append((last, event.at, name, body.decode()))
             if isinstance(event, RunEnded):
                 batch.ended = event
         return last
@@ -193,17 +198,18 @@ class JournalFile:
         row = patiently(self._place.busy_seconds, lambda: connection.execute(_HEAD, (run_id,))).fetchone()
         if row is None:
             raise never_begun(run_id, self._name)
-        return row[0]
+        self._numbers[run_id], last = row
+        return last
 
     def _commit(self, connection: sqlite3.Connection, batches: Sequence[Batch]) -> Sequence[Batch]:
         """Write batches in one transaction; those that were written, the others have failed."""
         try:
-            if statement := _single_statement(batches):
+            if statement := self._single_statement(batches):
                 # One statement is a transaction by itself, and a busy interpreter is waited for once.
                 self._patiently(connection, *statement)
                 return batches
             self._patiently(connection, "BEGIN IMMEDIATE")
-            _insert(connection, batches)
+            self._insert(connection, batches)
             connection.execute("COMMIT")
         except Exception as error:
             connection.rollback()
@@ -226,7 +232,7 @@ class JournalFile:
             return False
         connection.execute("SAVEPOINT batch")
         try:
-            _insert(connection, [batch])
+            self._insert(connection, [batch])
         except Exception as error:
             if is_disk(error):
                 raise
@@ -249,34 +255,71 @@ class JournalFile:
         patiently(self._patience, lambda: connection.execute(statement, values))
 
     def _fail_run(self, run_id: str, error: StoreError) -> None:
-        self._heads.pop(run_id, None)
+        self._forget(run_id)
         self._failed.setdefault(run_id, error)
 
+    def _forget(self, run_id: str) -> None:
+        self._heads.pop(run_id, None)
+        self._numbers.pop(run_id, None)
 
-def _insert(connection: sqlite3.Connection, batches: Sequence[Batch]) -> None:
-    for batch in batches:
-        if batch.begins:
-            connection.execute(_BEGIN_RUN, _run_row(batch.run_id, batch.events[0]))
-    rows = [row for batch in batches for row in batch.rows]
-    for start in range(0, len(rows), _ROWS):
-        connection.execute(*_insertion(rows[start : start + _ROWS]))
-    for batch in batches:
-        if end := batch.ended:
-            connection.execute(_END_RUN, (end.at, end.status, end.via, batch.run_id))
+    def _insert(self, connection: sqlite3.Connection, batches: Sequence[Batch]) -> None:
+        for part in _parts([_run_row(batch.run_id, batch.events[0]) for batch in batches if batch.begins]):
+            self._numbers.update(connection.execute(_begin_runs(len(part)), _flat(part)))
+        for part in _parts(self._rows(batches)):
+            connection.execute(_insert_events(len(part)), _flat(part))
+        ends = [(self._number(batch), batch.ended) for batch in batches if batch.ended]
+        for part in _parts([(number, end.at, end.status, end.via) for number, end in ends]):
+            connection.execute(_end_runs(len(part)), _flat(part))
 
+    def _rows(self, batches: Sequence[Batch]) -> list[tuple[Any, ...]]:
+        numbered = [(self._number(batch), batch.rows) for batch in batches]
+        return [(number, *row) for number, rows in numbered for row in rows]
 
-def _single_statement(batches: Sequence[Batch]) -> tuple[str, Sequence[Any]] | None:
-    """The one statement that writes these batches, where one is enough."""
-    rows: list[tuple[Any, ...]] = []
-    for batch in batches:
-        if batch.begins or batch.ended:
+    def _number(self, batch: Batch) -> int:
+        return self._numbers[batch.run_id] if batch.number is None else batch.number
+
+    def _single_statement(self, batches: Sequence[Batch]) -> tuple[str, Sequence[Any]] | None:
+        """The one statement that writes these batches, where one is enough."""
+        if any(batch.begins or batch.ended for batch in batches):
             return None
-        rows += batch.rows
-    return _insertion(rows) if 0 < len(rows) <= _ROWS else None
+        rows = self._rows(batches)
+        return (_insert_events(len(rows)), _flat(rows)) if 0 < len(rows) <= _SIZES[-1] else None
 
 
-def _insertion(rows: Sequence[tuple[Any, ...]]) -> tuple[str, Sequence[Any]]:
-    return _INSERTS[len(rows) - 1], rows[0] if len(rows) == 1 else [value for row in rows for value in row]
+@cache
+def _begin_runs(rows: int) -> str:
+    columns = "run_id, crew, runtime, policy, format, started, status"
+    return f"INSERT INTO runs ({columns}) VALUES {_places(7, rows)} RETURNING run_id, number"  # noqa: S608 - made of constants
+
+
+@cache
+def _insert_events(rows: int) -> str:
+    return f"INSERT INTO events (run, seq, at, type, body) VALUES {_places(5, rows)}"  # noqa: S608 - see above
+
+
+@cache
+def _end_runs(rows: int) -> str:
+    return (
+        f"WITH ends (id, at, state, way) AS (VALUES {_places(4, rows)}) "  # noqa: S608 - see above
+        "UPDATE runs SET ended = at, status = state, via = way FROM ends WHERE number = id"
+    )
+
+
+def _places(columns: int, rows: int) -> str:
+    return ", ".join([f"({', '.join('?' * columns)})"] * rows)
+
+
+def _parts(rows: Sequence[tuple[Any, ...]]) -> Iterator[Sequence[tuple[Any, ...]]]:
+    """The rows in as few parts as there can be of a few sizes, so that their statements stay prepared."""
+    start = 0
+    while left := len(rows) - start:
+        size = next((size for size in _SIZES if size <= left), left)
+        yield rows[start : start + size]
+        start += size
+
+
+def _flat(rows: Sequence[tuple[Any, ...]]) -> Sequence[Any]:
+    return rows[0] if len(rows) == 1 else [value for row in rows for value in row]
 
 
 def _run_row(run_id: str, first: Event) -> tuple[Any, ...]:

@@ -42,7 +42,7 @@ class MemoryStore:
             self._journals[run_id] = self._open[run_id] = [first]
         return _DONE
 
-    def append(self, run_id: str, events: Sequence[Event], within: float = 0.0) -> Future[None]:  # noqa: ARG002 - nothing to wait for in memory
+    def append(self, run_id: str, events: Sequence[Event]) -> Future[None]:
         """Append events in the order of calls.
 
         The future raises JournalConflictError where an event's number is not above the last one's, and
@@ -62,6 +62,10 @@ class MemoryStore:
                 last = event.seq
             journal.extend(events)
         return _DONE
+
+    def later(self, run_id: str, events: Sequence[Event]) -> None:
+        """The same; where it fails, the run's next append says so."""
+        self.append(run_id, events)
 
     def write(self, run_id: str, events: Sequence[Event]) -> Future[None]:
         """The same as `append`."""

@@ -26,10 +26,8 @@ _CHUNK = 256
 """Rows of a journal read at a time: a reader that dawdles must not hold up the log's reuse."""
 _HIGHEST = "\U0010ffff"
 # As bytes: a damaged text is then the decoder's to report, with its event.
-_READ = (
-    "SELECT seq, CAST(type AS BLOB), CAST(body AS BLOB) FROM events WHERE run_id = ? AND seq > ? ORDER BY seq LIMIT ?"
-)
-_RUNS = "SELECT run_id, crew, started, ended, status FROM runs ORDER BY started DESC, rowid DESC LIMIT ?"
+_READ = "SELECT seq, CAST(type AS BLOB), CAST(body AS BLOB) FROM events WHERE run = ? AND seq > ? ORDER BY seq LIMIT ?"
+_RUNS = "SELECT run_id, crew, started, ended, status FROM runs ORDER BY started DESC, number DESC LIMIT ?"
 _FIND = "SELECT run_id FROM runs WHERE run_id BETWEEN ? AND ? ORDER BY run_id LIMIT 5"
 
 
@@ -71,13 +69,17 @@ class SqliteStore:
         """
         return self._writer.submit(Batch(run_id, (first,), begins=True))
 
-    def append(self, run_id: str, events: Sequence[Event], within: float = 0.0) -> Future[None]:
+    def append(self, run_id: str, events: Sequence[Event]) -> Future[None]:
         """Append events in the order of calls; done when they, and all before, are on disk.
 
         The future raises JournalConflictError where an event's number is taken or not above the last one's,
         StoreError where it can't be written. After that every later append of this run fails too.
         """
-        return self._writer.submit(Batch(run_id, tuple(events), within=within))
+        return self._writer.submit(Batch(run_id, tuple(events)))
+
+    def later(self, run_id: str, events: Sequence[Event]) -> None:
+        """Append events that nobody waits for; where they can't be written, the run's next append says so."""
+        self._writer.line_up_quietly(Batch(run_id, tuple(events), awaited=False))
 
     def write(self, run_id: str, events: Sequence[Event]) -> Future[None]:
         """The same as `append`, on the caller's own thread where that is quick and nobody else is in line."""
@@ -90,10 +92,10 @@ class SqliteStore:
             StoreError: there is no such run, at once; or, after all that could be read, an event is damaged
         """
         with self._reader() as connection:
-            known = connection.execute("SELECT 1 FROM runs WHERE run_id = ?", (storable(run_id),)).fetchone()
-        if not known:
+            known = connection.execute("SELECT number FROM runs WHERE run_id = ?", (storable(run_id),)).fetchone()
+        if known is None:
             raise StoreError(f"no run {run_id!r} in {self.path}; `crew-guard runs list` shows those there are")
-        return self._events(run_id)
+        return self._events(run_id, known[0])
 
     def runs(self, limit: int = 50) -> Sequence[RunSummary]:
         """The latest runs, the newest first."""
@@ -125,11 +127,11 @@ class SqliteStore:
         except sqlite3.Error as error:
             raise explain(error, self.path, self._place.busy_seconds) from error
 
-    def _events(self, run_id: str) -> Iterator[Event]:
+    def _events(self, run_id: str, number: int) -> Iterator[Event]:
         last, more = -1, True
         with self._reader() as connection:
             while more:
-                rows, failure = _fetch(connection, run_id, last)
+                rows, failure = _fetch(connection, number, last)
                 for seq, name, body in rows:
                     yield self._decoded(run_id, seq, name, body)
                     last = seq
@@ -148,12 +150,12 @@ class SqliteStore:
 
 
 def _fetch(
-    connection: sqlite3.Connection, run_id: str, after: int
+    connection: sqlite3.Connection, run: int, after: int
 ) -> tuple[list[tuple[int, bytes, bytes]], sqlite3.Error | None]:
     """The next rows of a journal, and what went wrong after them."""
     rows: list[tuple[int, bytes, bytes]] = []
     try:
-        rows.extend(connection.execute(_READ, (run_id, after, _CHUNK)))
+        rows.extend(connection.execute(_READ, (run, after, _CHUNK)))
     except sqlite3.Error as error:
         return rows, error
     return rows, None

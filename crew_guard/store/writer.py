@@ -50,13 +50,14 @@ class GroupWriter:
 
     def submit(self, batch: Batch) -> Future[None]:
         """Line a batch up. Never blocks."""
-        if not self._line_up(batch):
-            return batch.future
-        if batch.within < LINGER:
+        if self._line_up(batch):
             self._calls.put("now")
-        elif not self._lingering:
-            self._calls.put("soon")
         return batch.future
+
+    def line_up_quietly(self, batch: Batch) -> None:
+        """The same for one that can wait: it goes with the next that can't, or soon."""
+        if self._line_up(batch) and not self._lingering:
+            self._calls.put("soon")
 
     def write_here(self, batch: Batch) -> Future[None]:
         """Write it on the caller's own thread, where that is quick and no other run could share the commit.
@@ -84,7 +85,7 @@ class GroupWriter:
                 self._lined_up.append(batch)
                 return True
         why = "is closed" if self._closed else "was opened before this process was forked, open it again"
-        batch.future.set_exception(StoreError(f"{self._path} {why}: nothing more can be written to it"))
+        batch.resolve(StoreError(f"{self._path} {why}: nothing more can be written to it"))
         return False
 
     def close(self, seconds: float | None = None) -> None:

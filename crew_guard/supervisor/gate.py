@@ -18,11 +18,12 @@ from crew_guard.core.decisions import Stop
 from crew_guard.core.events import FellBack, Settled, Side
 from crew_guard.core.policy import Policy, judge
 from crew_guard.core.usage import NOTHING, Usage
-from crew_guard.errors import PolicyDeniedError, RefusedError, StoreError
+from crew_guard.errors import PolicyDeniedError, RefusedError
 from crew_guard.ports import Clock, Store
 from crew_guard.supervisor.answers import Ticket, key_of, refusal, stop_for
 from crew_guard.supervisor.line import Line, Waiter
 from crew_guard.supervisor.outbox import Outbox
+from crew_guard.supervisor.wakeups import done
 
 inside: contextvars.ContextVar[tuple[Gatekeeper, str] | None] = contextvars.ContextVar(
     "crew_guard_inside", default=None
@@ -192,12 +193,10 @@ class Gatekeeper(Line):
 
     async def _flush(self, grant: Grant, flushed: Future[None]) -> None:
         try:
-            await asyncio.wrap_future(flushed)
+            await done(flushed)
         except asyncio.CancelledError:
             self.settle(grant, Outcome("withdrawn"))
             raise
-        except StoreError:
-            pass  # told by _check, as for a flush that failed before we looked
 
     async def _wait(self, waiter: Waiter) -> Ticket:
         try:

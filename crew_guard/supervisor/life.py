@@ -24,6 +24,7 @@ from crew_guard.supervisor.deadlines import set_deadlines
 from crew_guard.supervisor.gate import Gatekeeper
 from crew_guard.supervisor.outbox import Outbox
 from crew_guard.supervisor.redaction import redactor
+from crew_guard.supervisor.wakeups import done
 
 _GRACE_AFTER_A_LIMIT = 1.0
 """Seconds that a stopped crew has to notice the refusal and hand over what it has."""
@@ -285,10 +286,8 @@ def _release(future: asyncio.Future[None]) -> None:
 
 
 async def _on_disk(flushed: ConcurrentFuture[None]) -> None:
-    if flushed.done():
-        flushed.result()
-    else:
-        await asyncio.wrap_future(flushed)
+    await done(flushed)
+    flushed.result()
 
 
 def _status(found: _Finding) -> Status:

@@ -32,8 +32,6 @@ from crew_guard.supervisor.redaction import Redactor
 _AWAITED = (Admitted, RunEnded)
 _DONE: Future[None] = Future()
 _DONE.set_result(None)
-_SOON = 0.02
-"""Seconds until what nobody waits for is on disk."""
 
 
 class Recorder:
@@ -71,12 +69,12 @@ class Recorder:
         self._tell(news)
         return flushed
 
-    def record(self, event_type: Callable[..., Event], *values: Any) -> Future[None]:
-        """Append one event of this type; done when it is on disk. After the run's end nothing is appended."""
+    def record(self, event_type: Callable[..., Event], *values: Any) -> None:
+        """Append one event of this type, that nobody waits for. After the run's end nothing is appended."""
         with self._lock:
-            flushed = _DONE if self.state.ended is not None else self._note(event_type, *values)
+            if self.state.ended is None:
+                self._note(event_type, *values)
         self._outbox.drain()
-        return flushed
 
     def end(self, *values: Any) -> Future[None]:
         """Close the run, once: nothing of it is admitted or settled afterwards. See RunEnded."""
@@ -111,8 +109,9 @@ class Recorder:
         alone = not self.state.open
         apply(self.state, event)
         # Only an admission is waited for: what else happened goes to disk with the next one, or soon.
+        flushed = _DONE
         if event_type not in _AWAITED:
-            flushed = self._store.append(self.run_id, (event,), _SOON)
+            self._store.later(self.run_id, (event,))
         elif alone and self._write_ahead:
             flushed = self._store.write(self.run_id, (event,))
         else:

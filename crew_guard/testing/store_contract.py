@@ -61,17 +61,24 @@ class StoreContract(ABC):
     def test_what_may_wait_is_written_before_what_may_not(self, store: Store) -> None:
         """Events that were in no hurry, then one that is written at once: all are there, in order."""
         store.begin("run", started()).result(SECONDS)
-        patient = [store.append("run", [moved(i)], within=1.0) for i in range(2, 10)]
+        for number in range(2, 10):
+            store.later("run", [moved(number)])
         store.write("run", [moved(10)]).result(SECONDS)
-        assert all(future.done() for future in patient)
         assert [event.seq for event in store.read("run")] == list(range(1, 11))
 
-    def test_what_may_wait_does_not_wait_for_ever(self, store: Store) -> None:
-        """Nobody hurries, and it is written all the same; again after a pause."""
+    def test_what_may_wait_is_written_before_the_store_is_closed(self, store: Store) -> None:
+        """Nobody hurries, and it is written all the same."""
         store.begin("run", started()).result(SECONDS)
-        store.append("run", [moved(2)], within=0.05).result(SECONDS)
-        store.append("run", [moved(3)], within=0.05).result(SECONDS)
-        assert len(list(store.read("run"))) == 3
+        store.later("run", [moved(2)])
+        store.close()
+        assert len(list(store.read("run"))) == 2
+
+    def test_what_may_wait_and_fails_is_told_by_the_next_append(self, store: Store) -> None:
+        """A number that is used: the run's journal takes no more events."""
+        store.begin("run", started()).result(SECONDS)
+        store.later("run", [moved(1)])
+        with pytest.raises(StoreError):
+            store.append("run", [moved(2)]).result(SECONDS)
 
     def test_a_failed_write_is_told_like_a_failed_append(self, store: Store) -> None:
         """A number that is used, a run that was never begun."""

@@ -82,7 +82,7 @@ def test_a_journal_outlives_its_store(tmp_path):
 def test_the_table_of_runs_changes_with_the_events(store):
     """One row a run, written in the transaction of its first and of its last event."""
     store.begin("run", started(crew="c", at=4.0)).result(30)
-    assert sql(store, "SELECT * FROM runs") == [("run", "c", "native", "policy", 1, 4.0, None, "running", None)]
+    assert sql(store, "SELECT * FROM runs") == [(1, "run", "c", "native", "policy", 1, 4.0, None, "running", None)]
     store.append("run", [ended(2, at=9.0)]).result(30)
     assert sql(store, "SELECT ended, status, via FROM runs") == [(9.0, "done", "crew")]
 
@@ -226,3 +226,22 @@ def test_a_write_does_not_wait_for_another_process_on_its_callers_thread(store):
     other.close()
     future.result(30)
     assert len(list(store.read("run"))) == 2
+
+
+def test_what_nobody_waits_for_is_written_soon(store, monkeypatch):
+    """No later call hurries it; again after a pause in which the writer fell asleep."""
+    written = threading.Event()
+    original = commits.JournalFile.write
+
+    def tell(self, group, *, patience):
+        done = original(self, group, patience=patience)
+        written.set()
+        return done
+
+    store.begin("run", started()).result(30)
+    monkeypatch.setattr(commits.JournalFile, "write", tell)
+    for seq in (2, 3):
+        written.clear()
+        store.later("run", [moved(seq)])
+        assert written.wait(30)
+        assert len(list(store.read("run"))) == seq

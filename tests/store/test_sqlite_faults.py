@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from crew_guard.core.events import encode
 from crew_guard.errors import StoreError
 from crew_guard.store import commits, database
 from crew_guard.store.sqlite import SqliteStore
@@ -189,3 +190,30 @@ def test_a_reader_without_a_file_makes_none(journal):
     with pytest.raises(StoreError, match=r"journal\.db"):
         store.runs()
     assert not journal.exists()
+
+
+def test_a_journal_of_the_first_schema_keeps_its_events_and_takes_more(tmp_path, monkeypatch):
+    """Runs were rows of a clustered table; each keeps its events, and one that was under way goes on."""
+    journal, first = tmp_path / "old.db", database.migrations()[:1]
+    with monkeypatch.context() as patch:
+        patch.setattr(database, "migrations", lambda: first)
+        database.prepare(database.Place(journal, "FULL", 1.0))
+    connection = sqlite3.connect(journal)
+    for run, crew in (("b-done", "one"), ("a-open", "two")):
+        row = (run, crew, "native", "policy", 1, 4.0, "running")
+        connection.execute(
+            "INSERT INTO runs (run_id, crew, runtime, policy, format, started, status) VALUES (?,?,?,?,?,?,?)", row
+        )
+        for event in (started(crew=crew), moved(2), moved(3)):
+            name, body = encode(event)
+            connection.execute(
+                "INSERT INTO events VALUES (?, ?, ?, ?, ?)", (run, event.seq, event.at, name, body.decode())
+            )
+    connection.commit()
+    connection.close()
+    store = SqliteStore(journal)
+    store.append("a-open", [moved(4)]).result(30)
+    assert [event.seq for event in store.read("a-open")] == [1, 2, 3, 4]
+    assert list(store.read("b-done")) == [started(crew="one"), moved(2), moved(3)]
+    assert [run.run_id for run in store.runs()] == ["a-open", "b-done"]
+    store.close()

@@ -285,9 +285,9 @@ def test_relaxed_notices_a_store_that_fails() -> None:
     class Failing(MemoryStore):
         failing = False
 
-        def append(self, run_id: str, events: Any, within: float = 0.0) -> Future[None]:
+        def append(self, run_id: str, events: Any) -> Future[None]:
             if not self.failing:
-                return super().append(run_id, events, within)
+                return super().append(run_id, events)
             failed: Future[None] = Future()
             failed.set_exception(StoreError("the disk is full"))
             return failed

@@ -546,9 +546,9 @@ def test_a_store_that_fails_ends_the_run() -> None:
     class Full(MemoryStore):
         full = False
 
-        def append(self, run_id: str, events: Any, within: float = 0.0) -> Future[None]:
+        def append(self, run_id: str, events: Any) -> Future[None]:
             if not self.full:
-                return super().append(run_id, events, within)
+                return super().append(run_id, events)
             failed: Future[None] = Future()
             failed.set_exception(StoreError("the disk is full"))
             return failed

@@ -1,0 +1,52 @@
+"""Waiting on a loop for what another thread finishes, many at a time.
+
+Each wake-up of a loop lets go of the interpreter, and a busy loop keeps it for milliseconds: so what is
+finished together wakes a loop once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from concurrent.futures import Future
+from contextlib import suppress
+from functools import partial
+from typing import Any
+from weakref import WeakKeyDictionary
+
+_by_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, _Bell] = WeakKeyDictionary()
+
+
+class _Bell:
+    """One loop's: who is to be woken, and whether that is on its way."""
+
+    def __init__(self) -> None:
+        self._ready: deque[asyncio.Future[None]] = deque()
+        self._rung = False
+
+    def ring(self, waiter: asyncio.Future[None], _done: Future[Any]) -> None:
+        self._ready.append(waiter)
+        if not self._rung:
+            self._rung = True
+            with suppress(RuntimeError):  # the loop is closed: nobody waits
+                waiter.get_loop().call_soon_threadsafe(self._wake)
+
+    def _wake(self) -> None:
+        self._rung = False  # before looking: what comes from here on rings again
+        while self._ready:
+            waiter = self._ready.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+
+
+async def done(future: Future[Any]) -> None:
+    """Wait until a future of another thread is done, however it ended. Cancelling leaves it as it is."""
+    if future.done():
+        return
+    loop = asyncio.get_running_loop()
+    bell = _by_loop.get(loop)
+    if bell is None:
+        bell = _by_loop[loop] = _Bell()
+    waiter = loop.create_future()
+    future.add_done_callback(partial(bell.ring, waiter))
+    await waiter
