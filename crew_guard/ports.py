@@ -7,7 +7,6 @@ one request; a Workflow is the fixed path. A Store keeps the journal. An Observe
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -194,17 +193,35 @@ class RunSummary:
     """running, done, stopped, denied, failed; a run whose process died stays running."""
 
 
+class Flushed(Protocol):
+    """When something is on disk; a concurrent.futures.Future is one. Done at most once, from any thread."""
+
+    def done(self) -> bool: ...
+
+    def result(self, timeout: float | None = None) -> None:
+        """Wait for it; raises what was wrong."""
+        ...
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Wait for it; what was wrong, or None."""
+        ...
+
+    def add_done_callback(self, fn: Callable[[Any], object], /) -> None:
+        """Call this when it is done: on any thread, quick and without blocking."""
+        ...
+
+
 class Store(Protocol):
     """Keeps the journals of runs. Thread-safe; only `write` and reading may block."""
 
-    def begin(self, run_id: str, first: Event) -> Future[None]:
+    def begin(self, run_id: str, first: Event) -> Flushed:
         """Create a run's journal with its first event; done when it is on disk.
 
         The future raises JournalConflictError where the run exists, StoreError where it can't be written.
         """
         ...
 
-    def append(self, run_id: str, events: Sequence[Event]) -> Future[None]:
+    def append(self, run_id: str, events: Sequence[Event]) -> Flushed:
         """Append events in the order of calls; done when they, and all before, are on disk.
 
         Args:
@@ -222,7 +239,7 @@ class Store(Protocol):
         """
         ...
 
-    def write(self, run_id: str, events: Sequence[Event]) -> Future[None]:
+    def write(self, run_id: str, events: Sequence[Event]) -> Flushed:
         """The same for a caller that waits for it, and is alone: may block for one commit on its thread."""
         ...
 

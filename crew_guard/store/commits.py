@@ -9,7 +9,6 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from dataclasses import InitVar, dataclass, field
 from functools import cache
@@ -19,11 +18,12 @@ from crew_guard.core.events import Event, RunEnded, RunStarted, encode
 from crew_guard.errors import StoreError
 from crew_guard.store.database import Place, connect, patiently, prepare
 from crew_guard.store.faults import explain, is_busy, is_disk, is_taken
+from crew_guard.store.flush import Flush
 from crew_guard.store.journals import after_failure, already_begun, never_begun, number_taken, out_of_order, storable
 
 _SIZES = (1024, 256, 64)
 """Rows in one statement, where there are that many: a busy interpreter is waited for at each of them."""
-_NOBODYS: Future[None] = Future()
+_NOBODYS = Flush()
 _LOOK_SECONDS = 1.0
 """How often to look whether the file is still where it was."""
 _HEAD = "SELECT number, (SELECT coalesce(max(seq), 0) FROM events WHERE run = number) FROM runs WHERE run_id = ?"
@@ -38,7 +38,7 @@ class Batch:
     begins: bool = False
     awaited: InitVar[bool] = True
     """Whether somebody waits for it; what nobody waits for has no future to make and to resolve."""
-    future: Future[None] = field(init=False)
+    future: Flush = field(init=False)
     rows: list[tuple[Any, ...]] = field(default_factory=list[tuple[Any, ...]])
     """The events as rows of the table, once they are encoded."""
     ended: RunEnded | None = None
@@ -47,18 +47,13 @@ class Batch:
     resolved: bool = False
 
     def __post_init__(self, awaited: bool) -> None:
-        self.future = Future() if awaited else _NOBODYS
+        self.future = Flush() if awaited else _NOBODYS
 
     def resolve(self, error: StoreError | None = None) -> None:
-        """Tell the one who waits, unless they gave up; each gets an exception of their own."""
+        """Tell the one who waits; each gets an exception of their own."""
         self.resolved = True
-        if self.future is _NOBODYS:
-            return
-        with suppress(InvalidStateError):  # given up
-            if error is None:
-                self.future.set_result(None)
-            else:
-                self.future.set_exception(type(error)(*error.args))
+        if self.future is not _NOBODYS:
+            self.future.finish(None if error is None else type(error)(*error.args))
 
 
 class JournalFile:

@@ -1,21 +1,18 @@
-"""The cheapest store: events stay the objects they are, and every future is done before it is returned.
+"""The cheapest store: events stay the objects they are, and every flush is done before it is returned.
 
-Nothing outlives the process. All done futures are one shared object.
+Nothing outlives the process. All that went well are one shared object.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
 from threading import Lock
 
 from crew_guard.core.events import Event, RunEnded, RunStarted
 from crew_guard.errors import StoreError
 from crew_guard.ports import RunSummary
+from crew_guard.store.flush import ON_DISK, Flush, failed
 from crew_guard.store.journals import after_failure, already_begun, never_begun, one_of, out_of_order
-
-_DONE: Future[None] = Future()
-_DONE.set_result(None)
 
 
 class MemoryStore:
@@ -29,20 +26,20 @@ class MemoryStore:
         self._failed: dict[str, StoreError] = {}
         self._closed = False
 
-    def begin(self, run_id: str, first: Event) -> Future[None]:
+    def begin(self, run_id: str, first: Event) -> Flush:
         """Create a run's journal with its first event.
 
         The future raises JournalConflictError where the run exists.
         """
         with self._lock:
             if self._closed:
-                return _failed(StoreError("the journal in memory is closed: nothing more can be written to it"))
+                return failed(StoreError("the journal in memory is closed: nothing more can be written to it"))
             if run_id in self._journals:
-                return _failed(already_begun(run_id, "memory"))
+                return failed(already_begun(run_id, "memory"))
             self._journals[run_id] = self._open[run_id] = [first]
-        return _DONE
+        return ON_DISK
 
-    def append(self, run_id: str, events: Sequence[Event]) -> Future[None]:
+    def append(self, run_id: str, events: Sequence[Event]) -> Flush:
         """Append events in the order of calls.
 
         The future raises JournalConflictError where an event's number is not above the last one's, and
@@ -51,23 +48,23 @@ class MemoryStore:
         with self._lock:
             journal = self._open.get(run_id)
             if journal is None or self._closed:
-                return _failed(self._refusal(run_id))
+                return failed(self._refusal(run_id))
             last = journal[-1].seq
             for event in events:
                 if event.seq <= last:
                     error = out_of_order(run_id, event.seq, last, "memory")
                     del self._open[run_id]
                     self._failed[run_id] = error
-                    return _failed(error)
+                    return failed(error)
                 last = event.seq
             journal.extend(events)
-        return _DONE
+        return ON_DISK
 
     def later(self, run_id: str, events: Sequence[Event]) -> None:
         """The same; where it fails, the run's next append says so."""
         self.append(run_id, events)
 
-    def write(self, run_id: str, events: Sequence[Event]) -> Future[None]:
+    def write(self, run_id: str, events: Sequence[Event]) -> Flush:
         """The same as `append`."""
         return self.append(run_id, events)
 
@@ -111,12 +108,6 @@ class MemoryStore:
         if cause := self._failed.get(run_id):
             return after_failure(run_id, cause)
         return never_begun(run_id, "memory")
-
-
-def _failed(error: StoreError) -> Future[None]:
-    future: Future[None] = Future()
-    future.set_exception(error)
-    return future
 
 
 def _summary(run_id: str, journal: list[Event]) -> RunSummary:

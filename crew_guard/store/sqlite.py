@@ -9,7 +9,6 @@ from __future__ import annotations
 import sqlite3
 import weakref
 from collections.abc import Generator, Iterator, Sequence
-from concurrent.futures import Future
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from crew_guard.ports import RunSummary
 from crew_guard.store.commits import Batch
 from crew_guard.store.database import Place, Synchronous, connect
 from crew_guard.store.faults import explain
+from crew_guard.store.flush import Flush
 from crew_guard.store.journals import one_of, storable
 from crew_guard.store.writer import GroupWriter
 
@@ -62,14 +62,14 @@ class SqliteStore:
         """The journal's file."""
         return self._place.path
 
-    def begin(self, run_id: str, first: Event) -> Future[None]:
+    def begin(self, run_id: str, first: Event) -> Flush:
         """Create a run's journal with its first event; done when it is on disk.
 
         The future raises JournalConflictError where the run exists, StoreError where it can't be written.
         """
         return self._writer.submit(Batch(run_id, (first,), begins=True))
 
-    def append(self, run_id: str, events: Sequence[Event]) -> Future[None]:
+    def append(self, run_id: str, events: Sequence[Event]) -> Flush:
         """Append events in the order of calls; done when they, and all before, are on disk.
 
         The future raises JournalConflictError where an event's number is taken or not above the last one's,
@@ -81,7 +81,7 @@ class SqliteStore:
         """Append events that nobody waits for; where they can't be written, the run's next append says so."""
         self._writer.line_up_quietly(Batch(run_id, tuple(events), awaited=False))
 
-    def write(self, run_id: str, events: Sequence[Event]) -> Future[None]:
+    def write(self, run_id: str, events: Sequence[Event]) -> Flush:
         """The same as `append`, on the caller's own thread where that is quick and nobody else is in line."""
         return self._writer.write_here(Batch(run_id, tuple(events)))
 

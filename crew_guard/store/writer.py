@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from concurrent.futures import Future
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from time import monotonic
@@ -17,6 +16,7 @@ from typing import Literal
 from crew_guard.errors import StoreError
 from crew_guard.store.commits import Batch, JournalFile
 from crew_guard.store.database import Place
+from crew_guard.store.flush import Flush
 
 LINGER = 0.02
 """Seconds that batches which can wait are kept for company."""
@@ -36,6 +36,8 @@ class GroupWriter:
         self._patience = place.busy_seconds
         self._lined_up: deque[Batch] = deque()
         self._calls: SimpleQueue[_Call] = SimpleQueue()
+        self._called = False
+        """Whether the thread was told to hurry and has not begun: one word is enough for all who wait."""
         self._lingering = False
         """Whether the thread looks again by itself: then a batch that can wait doesn't wake it."""
         self._door = threading.RLock()
@@ -48,9 +50,10 @@ class GroupWriter:
         self._thread = threading.Thread(target=self._work, name=f"journal {place.path.name}", daemon=True)
         self._thread.start()
 
-    def submit(self, batch: Batch) -> Future[None]:
+    def submit(self, batch: Batch) -> Flush:
         """Line a batch up. Never blocks."""
-        if self._line_up(batch):
+        if self._line_up(batch) and not self._called:
+            self._called = True
             self._calls.put("now")
         return batch.future
 
@@ -59,7 +62,7 @@ class GroupWriter:
         if self._line_up(batch) and not self._lingering:
             self._calls.put("soon")
 
-    def write_here(self, batch: Batch) -> Future[None]:
+    def write_here(self, batch: Batch) -> Flush:
         """Write it on the caller's own thread, where that is quick and no other run could share the commit.
 
         Handing a commit to the thread and hearing of it costs more than a quick disk's flush. After one
@@ -106,6 +109,7 @@ class GroupWriter:
         self._file.close()
 
     def _write_lined_up(self, patience: float) -> None:
+        self._called = False  # before looking: who lines up from here on calls again
         group: list[Batch] = []
         while self._lined_up:
             group.append(self._lined_up.popleft())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from concurrent.futures import Future
 from typing import NamedTuple
 
 from crew_guard.core.actions import Action, Grant, ModelCall, ToolCall
@@ -14,7 +13,7 @@ from crew_guard.core.limits import POLICY_NAMES, UNCAPPED, Shortfall
 from crew_guard.core.policy import Policy
 from crew_guard.core.usage import NANO, Usage
 from crew_guard.errors import LimitExceededError, PolicyDeniedError, RefusedError
-from crew_guard.ports import Clock, Store
+from crew_guard.ports import Clock, Flushed, Store
 from crew_guard.supervisor.outbox import Outbox
 from crew_guard.supervisor.recording import Recorder
 
@@ -26,7 +25,7 @@ class Ticket(NamedTuple):
     """An admission, and when it is on disk."""
 
     grant: Grant
-    flushed: Future[None]
+    flushed: Flushed
 
 
 class Answerer(Recorder):

@@ -19,7 +19,7 @@ from crew_guard.core.events import FellBack, Settled, Side
 from crew_guard.core.policy import Policy, judge
 from crew_guard.core.usage import NOTHING, Usage
 from crew_guard.errors import PolicyDeniedError, RefusedError
-from crew_guard.ports import Clock, Store
+from crew_guard.ports import Clock, Flushed, Store
 from crew_guard.supervisor.answers import Ticket, key_of, refusal, stop_for
 from crew_guard.supervisor.line import Line, Waiter
 from crew_guard.supervisor.outbox import Outbox
@@ -36,9 +36,9 @@ class Gatekeeper(Line):
 
     def __init__(self, run_id: str, policy: Policy, store: Store, clock: Clock, outbox: Outbox) -> None:
         super().__init__(run_id, policy, store, clock, outbox)
-        self._known_good: Future[None] | None = None
+        self._known_good: Flushed | None = None
         """A flush that was seen to succeed: the store in memory hands out the same one each time."""
-        self._last_flush: Future[None] = Future()
+        self._last_flush: Flushed = Future()
         self.pauses = 0
         """Model calls that wait to be tried again."""
         self.threads: dict[str, str] = {}
@@ -191,7 +191,7 @@ class Gatekeeper(Line):
 
     # Outside of the lock
 
-    async def _flush(self, grant: Grant, flushed: Future[None]) -> None:
+    async def _flush(self, grant: Grant, flushed: Flushed) -> None:
         try:
             await done(flushed)
         except asyncio.CancelledError:
@@ -216,7 +216,7 @@ class Gatekeeper(Line):
         if waiter.answer.done() and waiter.answer.exception() is None:
             self.settle(waiter.answer.result().grant, Outcome("withdrawn"))
 
-    def _check(self, flushed: Future[None]) -> None:
+    def _check(self, flushed: Flushed) -> None:
         """Raise, and end the run for good, if what was recorded is known not to be on disk."""
         if not self._write_ahead:
             # Nobody waited for this one: the one before tells whether the journal is still written.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Mapping
-from concurrent.futures import Future as ConcurrentFuture
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +17,7 @@ from crew_guard.core.plain import plain
 from crew_guard.core.policy import Policy
 from crew_guard.core.result import Result
 from crew_guard.errors import ModelError, RefusedError, RunFailedError, RuntimeFailedError, StoreError
-from crew_guard.ports import Clock, Observer, Runtime, RuntimeResult, Store, Workflow
+from crew_guard.ports import Clock, Flushed, Observer, Runtime, RuntimeResult, Store, Workflow
 from crew_guard.supervisor.acting import RunGate
 from crew_guard.supervisor.deadlines import set_deadlines
 from crew_guard.supervisor.gate import Gatekeeper
@@ -117,7 +116,7 @@ class Life:
 
     # Its parts, in order
 
-    def begin(self) -> ConcurrentFuture[None]:
+    def begin(self) -> Flushed:
         """Write the run's first event, once."""
         job, policy, caps = self.job, self.job.policy, self._caps
         crew_caps = caps.minus(policy.reserve.caps()) if job.fallback else caps
@@ -285,7 +284,7 @@ def _release(future: asyncio.Future[None]) -> None:
         future.set_result(None)
 
 
-async def _on_disk(flushed: ConcurrentFuture[None]) -> None:
+async def _on_disk(flushed: Flushed) -> None:
     await done(flushed)
     flushed.result()
 

@@ -25,13 +25,14 @@ from crew_guard.core.events import (
 from crew_guard.core.policy import Policy
 from crew_guard.core.roles import Verdict
 from crew_guard.core.run import RunState, apply
-from crew_guard.ports import Clock, Store
+from crew_guard.ports import Clock, Flushed, Store
 from crew_guard.supervisor.outbox import Outbox
 from crew_guard.supervisor.redaction import Redactor
 
 _AWAITED = (Admitted, RunEnded)
-_DONE: Future[None] = Future()
-_DONE.set_result(None)
+_NOTHING: Future[None] = Future()
+"""To wait for: what nobody waits for, or what was refused."""
+_NOTHING.set_result(None)
 
 
 class Recorder:
@@ -54,11 +55,11 @@ class Recorder:
         self._early: list[tuple[str, Stop]] = []
         """Stops from before the run began."""
 
-    def begin(self, event_type: Callable[..., Event], *values: Any) -> Future[None]:
+    def begin(self, event_type: Callable[..., Event], *values: Any) -> Flushed:
         """Create the run's journal with its first event, once."""
         with self._lock:
             if self.state.started is not None:
-                return _DONE
+                return _NOTHING
             event = event_type(1, self.clock.now(), *values)
             flushed = self._store.begin(self.run_id, event)
             apply(self.state, event)
@@ -76,10 +77,10 @@ class Recorder:
                 self._note(event_type, *values)
         self._outbox.drain()
 
-    def end(self, *values: Any) -> Future[None]:
+    def end(self, *values: Any) -> Flushed:
         """Close the run, once: nothing of it is admitted or settled afterwards. See RunEnded."""
         with self._lock:
-            flushed = _DONE if self.state.ended is not None else self._note(RunEnded, *values)
+            flushed: Flushed = _NOTHING if self.state.ended is not None else self._note(RunEnded, *values)
         self._outbox.drain()
         return flushed
 
@@ -104,12 +105,12 @@ class Recorder:
 
     # Under the lock
 
-    def _note(self, event_type: Callable[..., Event], *values: Any) -> Future[None]:
+    def _note(self, event_type: Callable[..., Event], *values: Any) -> Flushed:
         event = event_type(self.state.seq + 1, self.clock.now(), *values)
         alone = not self.state.open
         apply(self.state, event)
         # Only an admission is waited for: what else happened goes to disk with the next one, or soon.
-        flushed = _DONE
+        flushed: Flushed = _NOTHING
         if event_type not in _AWAITED:
             self._store.later(self.run_id, (event,))
         elif alone and self._write_ahead:

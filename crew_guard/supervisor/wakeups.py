@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
+
+from crew_guard.ports import Flushed
 
 _by_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, _Bell] = WeakKeyDictionary()
 
@@ -24,7 +25,7 @@ class _Bell:
         self._ready: deque[asyncio.Future[None]] = deque()
         self._rung = False
 
-    def ring(self, waiter: asyncio.Future[None], _done: Future[Any]) -> None:
+    def ring(self, waiter: asyncio.Future[None], _done: Any) -> None:
         self._ready.append(waiter)
         if not self._rung:
             self._rung = True
@@ -39,7 +40,7 @@ class _Bell:
                 waiter.set_result(None)
 
 
-async def done(future: Future[Any]) -> None:
+async def done(future: Flushed) -> None:
     """Wait until a future of another thread is done, however it ended. Cancelling leaves it as it is."""
     if future.done():
         return

@@ -117,9 +117,7 @@ def beside_autogen() -> tuple[float, float, float]:
     """Medians: (our steps a second of CPU, AutoGen's, ours ÷ AutoGen's)."""
     seconds(ours(MemoryStore(), 50, Stateless()))
     seconds(autogens(50))
-    rounds: list[tuple[float, float]] = []
-    for _ in range(ROUNDS):
-        rounds.append((seconds(ours(MemoryStore(), RUNS, Stateless())), seconds(autogens(RUNS))))
+    rounds = [(seconds(ours(MemoryStore(), RUNS, Stateless())), seconds(autogens(RUNS))) for _ in range(ROUNDS)]
     steps = RUNS * STEPS
     mine, theirs = (statistics.median(column) for column in zip(*rounds, strict=True))
     return steps / mine, steps / theirs, statistics.median(b / a for a, b in rounds)
@@ -155,7 +153,9 @@ def raw_group_commits(path: Path, clients: int) -> float:
     connection = sqlite3.connect(path, isolation_level=None)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
-    connection.execute("CREATE TABLE events (run INTEGER, seq INTEGER, at REAL, type TEXT, body TEXT, UNIQUE (run, seq))")
+    connection.execute(
+        "CREATE TABLE events (run INTEGER, seq INTEGER, at REAL, type TEXT, body TEXT, UNIQUE (run, seq))"
+    )
     name, body = encode(event(1))
     waiting: list[tuple[tuple[Any, ...], asyncio.Future[None]]] = []
 

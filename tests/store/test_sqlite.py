@@ -8,7 +8,6 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from concurrent.futures import wait
 from pathlib import Path
 
 import pytest
@@ -106,7 +105,8 @@ def test_two_stores_of_one_run_conflict_and_other_runs_do_not_notice(tmp_path):
     three = SqliteStore(path)
     three.append("shared", [moved(2)]).result(30)
     futures = [one.append(run, [moved(seq)]) for seq in (2, 3) for run in ("mine", "shared")]
-    wait(futures, 30)
+    for future in futures:
+        future.exception(30)
     kinds = [type(future.exception()) for future in futures]
     assert kinds == [type(None), JournalConflictError, type(None), JournalConflictError]
     assert list(one.read("shared")) == [started(), moved(2)]
@@ -151,7 +151,8 @@ def test_one_statement_writes_what_queued_up(store, monkeypatch):
     rest = [store.append("run", [moved(seq)]) for seq in range(2, 40)]
     assert not first.done()
     go_on.set()
-    wait([first, *rest], 30)
+    for future in (first, *rest):
+        future.exception(30)
     assert groups == [1, 38]
     assert len(list(store.read("run"))) == 39
 
