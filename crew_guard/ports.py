@@ -212,7 +212,7 @@ class Flushed(Protocol):
 
 
 class Store(Protocol):
-    """Keeps the journals of runs. Thread-safe; only `write` and reading may block."""
+    """Keeps the journals of runs. Thread-safe; only `push` and reading may block."""
 
     def begin(self, run_id: str, first: Event) -> Flushed:
         """Create a run's journal with its first event; done when it is on disk.
@@ -240,7 +240,16 @@ class Store(Protocol):
         ...
 
     def write(self, run_id: str, events: Sequence[Event]) -> Flushed:
-        """The same for a caller that waits for it, and is alone: may block for one commit on its thread."""
+        """The same for a caller that calls `push` before it waits: until then they keep for company, not for long."""
+        ...
+
+    def push(self) -> None:
+        """Have everything on disk now. May block for one commit, where this thread is quicker than the store's own."""
+        ...
+
+    @property
+    def crowded(self) -> bool:
+        """Whether several runs are being written, so that a moment's wait shares a commit."""
         ...
 
     def read(self, run_id: str) -> Iterable[Event]:

@@ -68,6 +68,14 @@ class MemoryStore:
         """The same as `append`."""
         return self.append(run_id, events)
 
+    def push(self) -> None:
+        """Nothing is left to do."""
+
+    @property
+    def crowded(self) -> bool:
+        """No: nobody ever waits here."""
+        return False
+
     def read(self, run_id: str) -> Iterator[Event]:
         """A run's events in order, as far as they were written when this was called.
 

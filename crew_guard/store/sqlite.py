@@ -82,8 +82,17 @@ class SqliteStore:
         self._writer.line_up_quietly(Batch(run_id, tuple(events), awaited=False))
 
     def write(self, run_id: str, events: Sequence[Event]) -> Flush:
-        """The same as `append`, on the caller's own thread where that is quick and nobody else is in line."""
-        return self._writer.write_here(Batch(run_id, tuple(events)))
+        """The same as `append`, except that it keeps for company until somebody calls `push`, or not for long."""
+        return self._writer.line_up_quietly(Batch(run_id, tuple(events)))
+
+    def push(self) -> None:
+        """Write everything now: on this thread where that is quick, else on the writer's."""
+        self._writer.push()
+
+    @property
+    def crowded(self) -> bool:
+        """Whether several runs are being written."""
+        return self._writer.crowded
 
     def read(self, run_id: str) -> Iterator[Event]:
         """A run's events in order, read in chunks as they are asked for.

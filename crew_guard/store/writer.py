@@ -1,7 +1,7 @@
 """One writer at a time: what queued up while the last commit ran goes into the next one.
 
 Callers line a batch up and get a future at once; a thread encodes, commits and resolves. A caller that
-is alone, and waits anyway, may do so itself.
+waits anyway may do so itself, for all who are in line.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ LINGER = 0.02
 """Seconds that batches which can wait are kept for company."""
 SLOW = 0.002
 """Seconds; after a commit that took longer none is made on a caller's thread for a while."""
+SLOW_ROW = 0.00005
+"""Seconds more for each batch of it."""
 _REST = 4
 """Times as long as it took, squared after the second in a row: a checkpoint is slow once, a bad disk often."""
 _Call = Literal["now", "soon", "close"]
@@ -52,35 +54,45 @@ class GroupWriter:
 
     def submit(self, batch: Batch) -> Flush:
         """Line a batch up. Never blocks."""
-        if self._line_up(batch) and not self._called:
-            self._called = True
-            self._calls.put("now")
+        if self._line_up(batch):
+            self._hurry()
         return batch.future
 
-    def line_up_quietly(self, batch: Batch) -> None:
+    def line_up_quietly(self, batch: Batch) -> Flush:
         """The same for one that can wait: it goes with the next that can't, or soon."""
         if self._line_up(batch) and not self._lingering:
             self._calls.put("soon")
+        return batch.future
 
-    def write_here(self, batch: Batch) -> Flush:
-        """Write it on the caller's own thread, where that is quick and no other run could share the commit.
+    def push(self) -> None:
+        """Write what is lined up on the caller's own thread, where that is quick.
 
         Handing a commit to the thread and hearing of it costs more than a quick disk's flush. After one
         that was slow the thread takes over for a while, so that a slow disk holds up nobody's event loop.
         """
-        if self._file.live > 1 or monotonic() < self._slow_until or not self._turn.acquire(blocking=False):
-            return self.submit(batch)
+        if monotonic() < self._slow_until or not self._turn.acquire(blocking=False):
+            self._hurry()
+            return
         try:
-            if self._line_up(batch):
-                began = monotonic()
-                self._write_lined_up(patience=0.0)
-                ended = monotonic()
-                self._slow_ones = self._slow_ones + 1 if ended - began > SLOW else 0
-                if self._slow_ones:
-                    self._slow_until = ended + min(1.0, (ended - began) * _REST**self._slow_ones)
+            began = monotonic()
+            rows = self._write_lined_up(patience=0.0)
+            ended = monotonic()
+            slow = ended - began > SLOW + rows * SLOW_ROW
+            self._slow_ones = self._slow_ones + 1 if slow else 0
+            if slow:
+                self._slow_until = ended + min(1.0, (ended - began) * _REST**self._slow_ones)
         finally:
             self._turn.release()
-        return batch.future
+
+    @property
+    def crowded(self) -> bool:
+        """Whether several runs are being written."""
+        return self._file.live > 1
+
+    def _hurry(self) -> None:
+        if not self._called:
+            self._called = True
+            self._calls.put("now")
 
     def _line_up(self, batch: Batch) -> bool:
         with self._door:
@@ -108,7 +120,8 @@ class GroupWriter:
                 self._write_lined_up(self._patience)
         self._file.close()
 
-    def _write_lined_up(self, patience: float) -> None:
+    def _write_lined_up(self, patience: float) -> int:
+        """Write what is lined up by now; how many batches that was."""
         self._called = False  # before looking: who lines up from here on calls again
         group: list[Batch] = []
         while self._lined_up:
@@ -116,7 +129,8 @@ class GroupWriter:
         if group and not self._write(group, patience):
             # Another process writes: the thread waits for it, this caller doesn't.
             self._lined_up.extendleft(batch for batch in reversed(group) if not batch.resolved)
-            self._calls.put("now")
+            self._hurry()
+        return len(group)
 
     def _wait(self) -> bool:
         """Until somebody is in a hurry, or what is lined up has waited long enough. False once it is closed."""

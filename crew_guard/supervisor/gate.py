@@ -23,7 +23,7 @@ from crew_guard.ports import Clock, Flushed, Store
 from crew_guard.supervisor.answers import Ticket, key_of, refusal, stop_for
 from crew_guard.supervisor.line import Line, Waiter
 from crew_guard.supervisor.outbox import Outbox
-from crew_guard.supervisor.wakeups import done
+from crew_guard.supervisor.wakeups import written
 
 inside: contextvars.ContextVar[tuple[Gatekeeper, str] | None] = contextvars.ContextVar(
     "crew_guard_inside", default=None
@@ -71,7 +71,8 @@ class Gatekeeper(Line):
             time.sleep(0.0005)  # let other threads run: a host may ask again at once, and for ever
             raise
         grant, flushed = ticket.answer.result() if isinstance(ticket, Waiter) else ticket
-        if self._write_ahead:
+        if self._write_ahead and not flushed.done():
+            self.store.push()
             flushed.exception()  # waits, and doesn't raise
         self._check(flushed)
         return grant
@@ -193,7 +194,7 @@ class Gatekeeper(Line):
 
     async def _flush(self, grant: Grant, flushed: Flushed) -> None:
         try:
-            await done(flushed)
+            await written(self.store, flushed)
         except asyncio.CancelledError:
             self.settle(grant, Outcome("withdrawn"))
             raise

@@ -23,7 +23,7 @@ from crew_guard.supervisor.deadlines import set_deadlines
 from crew_guard.supervisor.gate import Gatekeeper
 from crew_guard.supervisor.outbox import Outbox
 from crew_guard.supervisor.redaction import redactor
-from crew_guard.supervisor.wakeups import done
+from crew_guard.supervisor.wakeups import written
 
 _GRACE_AFTER_A_LIMIT = 1.0
 """Seconds that a stopped crew has to notice the refusal and hand over what it has."""
@@ -96,7 +96,7 @@ class Life:
             StoreError: the journal can't be written
         """
         self._loop = asyncio.get_running_loop()
-        await _on_disk(self.begin())
+        await _on_disk(self.job.store, self.begin())
         timers = set_deadlines(self.gate, self.began, reserve=self.job.fallback is not None)
         found, via, reason = _Finding(), None, ""
         try:
@@ -168,7 +168,7 @@ class Life:
         shown = self.gate.redact.value(plain(output))
         error = "" if found.done or status != "failed" else self.gate.redact(found.error or found.reason)
         flushed = self.gate.end(status, via, stop, error, shown, late)
-        await _on_disk(flushed)
+        await _on_disk(self.job.store, flushed)
         partial = None if found.done or result is None else result.output
         if partial is None and not found.done and result is not None and result.outputs:
             partial = dict(result.outputs)
@@ -284,8 +284,8 @@ def _release(future: asyncio.Future[None]) -> None:
         future.set_result(None)
 
 
-async def _on_disk(flushed: Flushed) -> None:
-    await done(flushed)
+async def _on_disk(store: Store, flushed: Flushed) -> None:
+    await written(store, flushed)
     flushed.result()
 
 

@@ -47,7 +47,7 @@ class Recorder:
         self.last_progress = clock.monotonic()
         self.on_latch: Callable[[str, Stop], None] = _nobody_listens
         """Called without the lock, on the thread that ran into the stop."""
-        self._store = store
+        self.store = store
         self._outbox = outbox
         self._lock = threading.RLock()
         self._write_ahead = policy.durability == "write_ahead"
@@ -61,7 +61,7 @@ class Recorder:
             if self.state.started is not None:
                 return _NOTHING
             event = event_type(1, self.clock.now(), *values)
-            flushed = self._store.begin(self.run_id, event)
+            flushed = self.store.begin(self.run_id, event)
             apply(self.state, event)
             self._outbox.put(event)
             for scope, stop in self._early:
@@ -107,16 +107,13 @@ class Recorder:
 
     def _note(self, event_type: Callable[..., Event], *values: Any) -> Flushed:
         event = event_type(self.state.seq + 1, self.clock.now(), *values)
-        alone = not self.state.open
         apply(self.state, event)
         # Only an admission is waited for: what else happened goes to disk with the next one, or soon.
         flushed: Flushed = _NOTHING
-        if event_type not in _AWAITED:
-            self._store.later(self.run_id, (event,))
-        elif alone and self._write_ahead:
-            flushed = self._store.write(self.run_id, (event,))
+        if event_type in _AWAITED:
+            flushed = self.store.write(self.run_id, (event,))
         else:
-            flushed = self._store.append(self.run_id, (event,))
+            self.store.later(self.run_id, (event,))
         self._outbox.put(event)
         return flushed
 

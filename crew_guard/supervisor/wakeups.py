@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from crew_guard.ports import Flushed
+from crew_guard.ports import Flushed, Store
 
 _by_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, _Bell] = WeakKeyDictionary()
 
@@ -38,6 +38,15 @@ class _Bell:
             waiter = self._ready.popleft()
             if not waiter.done():
                 waiter.set_result(None)
+
+
+async def written(store: Store, flushed: Flushed) -> None:
+    """Wait until something is on disk, or known not to be: in one commit with what others are about to write."""
+    if not flushed.done() and store.crowded:
+        await asyncio.sleep(0)
+    if not flushed.done():
+        store.push()
+        await done(flushed)
 
 
 async def done(future: Flushed) -> None:

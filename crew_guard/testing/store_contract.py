@@ -62,7 +62,9 @@ class StoreContract(ABC):
         store.begin("run", started()).result(SECONDS)
         for number in range(2, 10):
             store.later("run", [moved(number)])
-        store.write("run", [moved(10)]).result(SECONDS)
+        last = store.write("run", [moved(10)])
+        store.push()
+        last.result(SECONDS)
         assert [event.seq for event in store.read("run")] == list(range(1, 11))
 
     def test_what_may_wait_is_written_before_the_store_is_closed(self, store: Store) -> None:

@@ -185,14 +185,14 @@ def raw_group_commits(path: Path, clients: int) -> float:
 
 def our_group_commits(path: Path, clients: int) -> float:
     """The same through the store: events are encoded, checked and awaited one by one."""
-    from crew_guard.supervisor.wakeups import done
+    from crew_guard.supervisor.wakeups import written
 
     store = SqliteStore(path)
 
     async def client(number: int) -> None:
         for seq in range(2, 2 + EVENTS_A_CLIENT):
-            future = store.append(f"run-{number}", (event(seq),))
-            await done(future)
+            future = store.write(f"run-{number}", (event(seq),))
+            await written(store, future)
             future.result()
 
     async def main() -> None:

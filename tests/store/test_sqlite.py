@@ -210,8 +210,10 @@ def test_a_slow_disk_is_written_by_the_thread(store, monkeypatch):
         "resolve",
         lambda batch, *error: (threads.append(threading.current_thread()), heard(batch, *error)),
     )
-    store.write("run", [moved(2)]).result(30)
-    store.write("run", [moved(3)]).result(30)
+    for seq in (2, 3):
+        future = store.write("run", [moved(seq)])
+        store.push()
+        future.result(30)
     assert threads[0] is threading.main_thread()
     assert threads[1] is not threading.main_thread()
 
@@ -222,6 +224,7 @@ def test_a_write_does_not_wait_for_another_process_on_its_callers_thread(store):
     other = sqlite3.connect(store.path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     future = store.write("run", [moved(2)])
+    store.push()
     assert not future.done()
     other.execute("COMMIT")
     other.close()

@@ -97,7 +97,7 @@ class GateMachine(RuleBasedStateMachine):
 
     @invariant()
     def every_prefix_is_a_valid_state(self) -> None:
-        events = list(self.gate.keeper._store.read("run1"))
+        events = list(self.gate.keeper.store.read("run1"))
         assert [event.seq for event in events] == list(range(1, len(events) + 1))
         folded = RunState()
         for end in (len(events) // 2, len(events)):
