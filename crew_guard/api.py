@@ -19,6 +19,7 @@ from crew_guard.core.result import Result
 from crew_guard.core.roles import Agent, Crew, Role
 from crew_guard.errors import ConfigError, JournalConflictError
 from crew_guard.ports import Model, Observer, Runtime, Store, Workflow
+from crew_guard.supervisor.estimating import Estimator
 from crew_guard.supervisor.life import Job, Life
 from crew_guard.supervisor.running import Running, start
 
@@ -72,6 +73,7 @@ class Supervisor:
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
     _secrets: tuple[str, ...] = field(default=(), init=False, repr=False)
     _resolved: dict[str, Model] = field(default_factory=dict[str, Model], init=False, repr=False)
+    _estimator: Estimator = field(default_factory=Estimator, init=False, repr=False)
 
     def __post_init__(self) -> None:
         self._secrets = config.secrets()
@@ -188,6 +190,7 @@ class Supervisor:
             store=self._store(),
             observers=tuple(self.observers),
             secrets=self._secrets,
+            estimator=self._estimator,
         )
 
     def _store(self) -> Store:

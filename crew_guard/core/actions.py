@@ -36,6 +36,8 @@ class ModelCall(Struct, frozen=True):
     parent: str | None = None
     """The action that this one is a part of."""
     attempt: int = 1
+    counted: int = 0
+    """The prompt's tokens before the estimator raised them; 0 where it didn't."""
 
     @property
     def kind(self) -> ActionKind:

@@ -21,6 +21,7 @@ from crew_guard.core.usage import NOTHING, Usage
 from crew_guard.errors import PolicyDeniedError, RefusedError
 from crew_guard.ports import Clock, Flushed, Store
 from crew_guard.supervisor.answers import Ticket, key_of, refusal, stop_for
+from crew_guard.supervisor.estimating import Estimator
 from crew_guard.supervisor.line import Line, Waiter
 from crew_guard.supervisor.outbox import Outbox
 from crew_guard.supervisor.wakeups import written
@@ -39,6 +40,7 @@ class Gatekeeper(Line):
         self._known_good: Flushed | None = None
         """A flush that was seen to succeed: the store in memory hands out the same one each time."""
         self._last_flush: Flushed = Future()
+        self.estimator = Estimator()
         self.pauses = 0
         """Model calls that wait to be tried again."""
         self.threads: dict[str, str] = {}
@@ -96,6 +98,8 @@ class Gatekeeper(Line):
                 self.redact(outcome.text),
                 self._clean_requests(outcome.tool_requests),
             )
+            if outcome.usage is not None and isinstance(grant.action, ModelCall):
+                self._learn(grant.action, outcome.usage)
             if self._waiters:
                 self._pump()
             news = self._take_news()
@@ -148,7 +152,7 @@ class Gatekeeper(Line):
 
     def _enter(self, action: Action, side: Side) -> Ticket | Waiter:
         with self._lock:
-            answer = self._decide(self._placed(action), side)
+            answer = self._decide(self._bounded(self._placed(action)), side)
             news = self._take_news()
         self._tell(news)
         if isinstance(answer, RefusedError):
@@ -160,6 +164,17 @@ class Gatekeeper(Line):
         if around is None or around[0] is not self or action.parent is not None:
             return action
         return replace(action, parent=around[1])
+
+    def _bounded(self, action: Action) -> Action:
+        """The action with its prompt as long as this model's provider has been seen to count it."""
+        if not isinstance(action, ModelCall):
+            return action
+        counted = action.counted or action.prompt_tokens
+        bound = self.estimator.bound(action.model, counted)
+        return action if bound == counted else replace(action, prompt_tokens=bound, counted=counted)
+
+    def _learn(self, call: ModelCall, used: Usage) -> None:
+        self.estimator.observe(call.model, call.counted or call.prompt_tokens, used.input_tokens)
 
     def _decide(self, action: Action, side: Side) -> Ticket | Waiter | RefusedError:
         # A crew that could not be ended, a thread say, finds its side closed, not the workflow's open.

@@ -20,6 +20,7 @@ from crew_guard.errors import ModelError, RefusedError, RunFailedError, RuntimeF
 from crew_guard.ports import Clock, Flushed, Observer, Runtime, RuntimeResult, Store, Workflow
 from crew_guard.supervisor.acting import RunGate
 from crew_guard.supervisor.deadlines import set_deadlines
+from crew_guard.supervisor.estimating import Estimator
 from crew_guard.supervisor.gate import Gatekeeper
 from crew_guard.supervisor.outbox import Outbox
 from crew_guard.supervisor.redaction import redactor
@@ -44,6 +45,8 @@ class Job:
     store: Store
     observers: tuple[Observer, ...] = ()
     secrets: tuple[str, ...] = ()
+    estimator: Estimator = field(default_factory=Estimator)
+    """What runs before this one taught about providers' counts."""
     expects: type[BaseModel] | None = None
     """What the fallback's output must be an instance of: the output model of the crew's last task."""
 
@@ -86,6 +89,7 @@ class Life:
         self.gate = Gatekeeper(job.run_id, job.policy, job.store, self.clock, Outbox(job.run_id, job.observers))
         self.gate.redact = redactor(job.secrets)
         self.gate.on_latch = self._on_latch
+        self.gate.estimator = job.estimator
         self.began = self.clock.monotonic()
         self._caps = job.policy.limits.caps()
 
