@@ -18,7 +18,6 @@ from crew_guard.core.addresses import directory_problem, host_problem, is_inside
 from crew_guard.core.decisions import ALLOWED, Decision
 from crew_guard.core.known import Known, Origin
 
-
 _CONDITIONS = ("equals", "prefix", "pattern", "one_of", "least", "most", "within", "host_in", "seen_in")
 _ORIGINS: dict[Origin, str] = {"user": "the user gave", "trusted": "a trusted tool's result showed"}
 _MOST_NAMED = 20
