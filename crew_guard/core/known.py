@@ -86,14 +86,14 @@ def _parsed(text: str) -> Any:
 
 
 def _leaves(value: Any) -> Iterator[str | int | float | Decimal]:
-    """Every text and number in a JSON value; keys are not values."""
+    """Every text and number in a JSON value, in its order; keys are not values."""
     left = [value]
     while left:
         part = left.pop()
         if isinstance(part, Mapping):
-            left += cast("Mapping[str, Any]", part).values()
+            left += reversed(cast("Mapping[str, Any]", part).values())
         elif isinstance(part, list | tuple):
-            left += cast("list[Any]", part)
+            left += reversed(cast("list[Any]", part))
         elif isinstance(part, str | int | float | Decimal) and not isinstance(part, bool):
             yield part
 

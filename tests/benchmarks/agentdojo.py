@@ -4,7 +4,8 @@ python -m tests.benchmarks.agentdojo [--seen]
 
 A task is seen where SHA-256 of "suite/task id" is even, and held out where it is odd. The policies beside
 this file were written while looking at seen user and injection tasks only; a rule that breaks seen honest
-tasks stands in them where it stops a larger share of seen attacks. AgentDojo is public, so whoever writes
+tasks stands in them where it stops a larger share of seen attacks. They were committed before the other half
+was scored for the first time, and are as they were then. AgentDojo is public, so whoever writes
 such policies may have met the other half elsewhere.
 
 Each task's calls pass the real gate. An attack runs after all of a user task's calls, which gives it all that
@@ -44,7 +45,8 @@ from crew_guard.supervisor.gate import Gatekeeper
 from crew_guard.supervisor.outbox import Outbox
 from crew_guard.testing.clock import FakeClock
 
-DATA = Path(os.environ.get("CREW_GUARD_DATA", "../shared/data")) / "agentdojo_ground_truth" / "v1.1.1.json"
+_SHARED = Path(os.environ.get("CREW_GUARD_DATA", Path(__file__).parents[2] / "../shared/data"))
+DATA = _SHARED / "agentdojo_ground_truth" / "v1.1.1.json"
 POLICIES = Path(__file__).parent / "agentdojo_policies"
 _READS = ("get_", "read_", "search_", "list_", "check_")
 _NO_MERE_READ = {"get_webpage"}
