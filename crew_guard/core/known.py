@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
 from fnmatch import fnmatchcase
-from typing import Any, Literal, TypeAlias, cast
+from typing import Any, Literal, NamedTuple, TypeAlias, cast
 
 Origin: TypeAlias = Literal["user", "trusted"]
 
@@ -23,6 +23,7 @@ _SHORTEST_PART = 6
 """Characters from which a piece of an argument that comes back in a result is an echo, not chance."""
 _EMAIL = re.compile(r"[A-Za-z0-9_.+-]+@[A-Za-z0-9.-]+")
 _NUMBER = re.compile(r"[+-]?[$€£¥₹]?((?:[1-9]\d{0,2}(?:,\d{3})+|0|[1-9]\d{0,30})(?:\.\d{1,30})?)[$€£¥₹]?", re.ASCII)
+_LONGEST_NUMBER = 80
 _LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 _GONE = "\0"
 """Stands in a text where an echo was: no value holds it and is seen."""
@@ -91,11 +92,19 @@ def _leaves(value: Any) -> Iterator[str | int | float | Decimal]:
     while left:
         part = left.pop()
         if isinstance(part, Mapping):
-            left += reversed(cast("Mapping[str, Any]", part).values())
+            left += reversed(list(cast("Mapping[str, Any]", part).values()))
         elif isinstance(part, list | tuple):
             left += reversed(cast("list[Any]", part))
         elif isinstance(part, str | int | float | Decimal) and not isinstance(part, bool):
             yield part
+
+
+class _Chunk(NamedTuple):
+    """What stands between white space, read: with and without the punctuation around it."""
+
+    forms: tuple[str, ...]
+    folded: tuple[str, ...]
+    numbers: tuple[Decimal, ...]
 
 
 class _Texts:
@@ -103,6 +112,8 @@ class _Texts:
 
     def __init__(self) -> None:
         self._wholes: set[str] = set()
+        self._chunks: dict[str, _Chunk] = {}
+        """What was read once: texts repeat themselves."""
         self._atoms: set[str] = set()
         self._folded: set[str] = set()
         self._numbers: set[Decimal] = set()
@@ -115,22 +126,23 @@ class _Texts:
             if number not in echo.numbers:
                 self._numbers.add(number)
             return
-        kept = [_GONE if echo.repeats(forms) else chunk for chunk, forms in map(_chunk, leaf.split())]
-        for chunk in kept:
-            if chunk != _GONE:
-                self._add_atoms(_forms(chunk))
+        kept = [chunk if self._add_chunk(chunk, echo) else _GONE for chunk in leaf.split()]
         if _GONE not in kept:
             self._wholes.add(leaf)
         text = f" {' '.join(kept)} "
         self._texts[text] = _fold(text)
 
-    def _add_atoms(self, forms: tuple[str, ...]) -> None:
-        for form in forms:
-            self._atoms.add(form)
-            self._folded.add(_fold(form))
-            number = _number(form)
-            if number is not None:
-                self._numbers.add(number)
+    def _add_chunk(self, chunk: str, echo: _Echo) -> bool:
+        known = self._chunks.get(chunk)
+        read = known or _read_chunk(chunk)
+        if echo.repeats(read):
+            return False
+        if known is None:
+            self._chunks[chunk] = read
+            self._atoms.update(read.forms)
+            self._folded.update(read.folded)
+            self._numbers.update(read.numbers)
+        return True
 
     def hold(self, value: Any) -> bool:
         if not isinstance(value, str):
@@ -165,39 +177,31 @@ class _Echo:
         for leaf in _leaves(arguments):
             if isinstance(leaf, str):
                 parts.append(_fold("".join(leaf.split())))
-                for chunk in leaf.split():
-                    self._note(_forms(chunk))
+                for chunk in map(_read_chunk, leaf.split()):
+                    self._atoms.update(chunk.folded)
+                    self.numbers.update(chunk.numbers)
             else:
                 self.numbers.add(_decimal(leaf))
         self._squeezed = "\n".join(parts) + "\n" + "".join(parts)
 
-    def _note(self, forms: tuple[str, ...]) -> None:
-        for form in forms:
-            self._atoms.add(_fold(form))
-            number = _number(form)
-            if number is not None:
-                self.numbers.add(number)
-
-    def repeats(self, forms: tuple[str, ...]) -> bool:
-        for form in forms:
-            folded = _fold(form)
-            if folded in self._atoms or (len(form) >= _SHORTEST_PART and folded in self._squeezed):
-                return True
-            if self.numbers and _number(form) in self.numbers:
-                return True
-        return False
+    def repeats(self, chunk: _Chunk) -> bool:
+        if not (self._atoms.isdisjoint(chunk.folded) and self.numbers.isdisjoint(chunk.numbers)):
+            return True
+        return any(len(form) >= _SHORTEST_PART and form in self._squeezed for form in chunk.folded)
 
 
 _NO_ECHO = _Echo({})
 
 
-def _chunk(chunk: str) -> tuple[str, tuple[str, ...]]:
-    return chunk, _forms(chunk)
+def _read_chunk(chunk: str) -> _Chunk:
+    forms = _forms(chunk)
+    numbers = tuple(number for form in forms if (number := _number(form)) is not None)
+    return _Chunk(forms, tuple(map(_fold, forms)), numbers)
 
 
 def _forms(chunk: str) -> tuple[str, ...]:
     """A chunk with and without the punctuation around it."""
-    if chunk.isalnum():
+    if chunk[0] not in _OPENERS and chunk[-1] not in _CLOSERS and not chunk.endswith(_POSSESSIVE):
         return (chunk,)
     lefts, rights = [chunk], list[str]()
     while len(lefts) <= _MOST_TRIMMED and lefts[-1][:1] in _OPENERS and len(lefts[-1]) > 1:
@@ -235,7 +239,7 @@ def _decimal(number: float | Decimal) -> Decimal:
 
 
 def _number(atom: str) -> Decimal | None:
-    found = _NUMBER.fullmatch(atom)
+    found = _NUMBER.fullmatch(atom) if len(atom) <= _LONGEST_NUMBER else None
     if found is None:
         return None
     size = Decimal(found[1].replace(",", ""))
