@@ -169,6 +169,15 @@ class Runtime(Protocol):
         ...
 
 
+@runtime_checkable
+class Tasked(Protocol):
+    """A Runtime whose tasks have texts of their own, besides the run's inputs."""
+
+    def task_texts(self, inputs: Mapping[str, Any]) -> Sequence[str]:
+        """What the tasks say, as far as the crew's author wrote it and the inputs fill it in."""
+        ...
+
+
 class Workflow(Protocol):
     """A fixed path that does a crew's job without agents that decide."""
 

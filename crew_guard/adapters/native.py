@@ -53,6 +53,10 @@ class NativeRuntime:
         """The crew's agents."""
         return [agent.name for agent in self.crew.agents]
 
+    def task_texts(self, inputs: Mapping[str, Any]) -> Sequence[str]:
+        """The tasks' descriptions; see Tasked."""
+        return [fill(task.description, inputs) for task in self.crew.tasks]
+
     async def run(self, inputs: Mapping[str, Any], gate: Gate) -> RuntimeResult:
         """Do the tasks in order; the last one's output is the crew's.
 

@@ -29,7 +29,11 @@ def load_policy(ref: str | Path) -> Policy:
         ConfigError: there is none, or it is wrong: one line for each thing that is
     """
     file = _locate("policy", ref)
-    return _load(file, Policy, "a policy", name=file.stem)
+    document, policy = _load(file, Policy, "a policy", name=file.stem)
+    for tool, rules in policy.tools.rules.items():
+        for place, rule in enumerate(rules):
+            rule.placed(f"{file}:{document.line(('tools', 'rules', tool, place))}")
+    return policy
 
 
 def load_role(ref: str | Path) -> Role:
@@ -41,7 +45,7 @@ def load_role(ref: str | Path) -> Role:
     Raises:
         ConfigError: there is none, or it is wrong: one line for each thing that is
     """
-    return _load(_locate("role", ref), Role, "a role")
+    return _load(_locate("role", ref), Role, "a role")[1]
 
 
 def read_input(file: str | Path) -> str:
@@ -67,7 +71,7 @@ def _locate(kind: Kind, ref: str | Path) -> Path:
     raise ConfigError(f"there is no {kind} named {name!r}.{near} There are: {known}. Looked in {looked}")
 
 
-def _load(file: Path, model: type[M], what: str, **defaults: str) -> M:
+def _load(file: Path, model: type[M], what: str, **defaults: str) -> tuple[Document, M]:
     text = _read(file, what)
     try:
         document = parse(text)
@@ -78,7 +82,7 @@ def _load(file: Path, model: type[M], what: str, **defaults: str) -> M:
     built = build(document, model, {name: Scalar(value, "text") for name, value in defaults.items()})
     if built is None:
         raise _as_error(file, document)
-    return built
+    return document, built
 
 
 def _read(file: Path, what: str, most: int = MAX_BYTES) -> str:

@@ -162,6 +162,8 @@ def _words(model: type[BaseModel], tree: Tree, key: Key, detail: Mapping[str, An
         return "expected some text, got none"
     if kind == "string_pattern_mismatch":
         return f"expected text that matches {context['pattern']}, got {_shown(given)}"
+    if kind == "argument_rule":
+        return detail["msg"]
     hint = ""
     if isinstance(given, Scalar) and given.kind == "text" and given.quoted and annotation in (int, float, Decimal):
         hint = ": take the quotes away"

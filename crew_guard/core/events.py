@@ -50,6 +50,8 @@ class RunStarted(_Event, frozen=True):
     max_idle_seconds: float | None = None
     members: tuple[str, ...] = ()
     format: int = FORMAT
+    given: tuple[str, ...] = ()
+    """The texts of the tasks, kept where a rule of the policy asks what the user gave."""
 
 
 class ScopeOpened(_Event, frozen=True):

@@ -12,7 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from crew_guard.core.actions import Action, ModelCall, ToolCall
+from crew_guard.core.argument_rules import ArgumentRule, Rules, judge_arguments, rules_of
 from crew_guard.core.decisions import ALLOWED, Decision
+from crew_guard.core.known import Known
 from crew_guard.core.limits import UNCAPPED, AgentLimits, Caps, Limits, Reserve, Terms, ToolLimits
 from crew_guard.core.usage import NANO, Rate, Rates
 
@@ -30,6 +32,25 @@ class ToolRules(_Section):
     """Names or patterns; a tool that is denied stays denied, whatever is allowed."""
     limits: dict[str, ToolLimits] = Field(default_factory=dict)
     """By tool name."""
+    rules: Rules = Field(default_factory=dict)
+    """Conditions on arguments, by tool name or pattern: every rule of every entry that fits must hold."""
+    trusted: tuple[str, ...] = ()
+    """Names or patterns of tools whose results count for `seen_in: [trusted]`; all others can't vouch."""
+
+    @cached_property
+    def weighs_origins(self) -> bool:
+        """Whether a rule asks where a value comes from, so that a run has to remember what it was told."""
+        return any(rule.seen_in is not None for rules in self.rules.values() for rule in rules)
+
+    def rules_for(self, tool: str) -> tuple[tuple[str, ArgumentRule], ...]:
+        """The rules of one tool, each with its name, looked up once."""
+        if tool not in self._rules_by_tool:
+            self._rules_by_tool[tool] = rules_of(self.rules, tool)
+        return self._rules_by_tool[tool]
+
+    @cached_property
+    def _rules_by_tool(self) -> dict[str, tuple[tuple[str, ArgumentRule], ...]]:
+        return {}
 
 
 class ModelRules(_Section):
@@ -112,10 +133,17 @@ class Policy(_Section):
         return limits.caps() if kind == "tool" and limits else UNCAPPED
 
 
-def judge(policy: Policy, action: Action) -> Decision:
-    """Whether the policy lets this action through, before any limit is looked at."""
+def judge(policy: Policy, action: Action, known: Known | None = None) -> Decision:
+    """Whether the policy lets this action through, before any limit is looked at.
+
+    Args:
+        known: what the run was told by its user and by trusted tools
+    """
     if isinstance(action, ToolCall):
-        return _listed("tools", action.tool, policy.tools.allow, policy.tools.deny)
+        decision = _listed("tools", action.tool, policy.tools.allow, policy.tools.deny)
+        if decision.effect != "allow" or not policy.tools.rules or not (rules := policy.tools.rules_for(action.tool)):
+            return decision
+        return judge_arguments(rules, action.tool, action.arguments, known)
     if not isinstance(action, ModelCall):
         return ALLOWED
     decision = _listed("models", action.model, policy.models.allow, policy.models.deny)

@@ -30,6 +30,7 @@ from crew_guard.core.events import (
     Status,
     Via,
 )
+from crew_guard.core.known import Known
 from crew_guard.core.limits import (
     UNCAPPED,
     Caps,
@@ -81,6 +82,8 @@ class RunState:
     overshoot: Usage = NOTHING
     unreported: int = 0
     """Model calls whose provider named no usage."""
+    known: Known | None = field(default=None, compare=False)
+    """What the run was told by those it may trust; kept where a rule of the policy asks for it."""
     _chains: dict[tuple[Side, str, str | None], tuple[str, ...]] = field(default_factory=dict[Any, Any], compare=False)
     _ledgers_of: dict[tuple[str, ...], tuple[Ledger, ...]] = field(default_factory=dict[Any, Any], compare=False)
     """What was looked up, no more: the hot path of every step. A new ledger empties the second."""
@@ -208,6 +211,8 @@ def _started(state: RunState, event: RunStarted) -> None:
     state.started = event
     state.open_scope("run", event.caps)
     state.open_scope("crew", event.crew_caps)
+    if state.known is not None:
+        state.known.give((event.inputs, event.given))
 
 
 def _scope_opened(state: RunState, event: ScopeOpened) -> None:
@@ -247,6 +252,8 @@ def _settled(state: RunState, event: Settled) -> None:
     reserved, used = opened.event.reserved, event.used
     if opened.event.kind == "tool_call":
         _settle_tool_call(state, opened, used.tool_calls)
+        if state.known is not None and event.status == "ok":
+            state.known.learn(opened.event.target, opened.event.arguments, event.text)
         return
     state.actors[opened.event.agent].add(used)
     for ledger in state.ledgers_of(opened.scopes):

@@ -184,7 +184,7 @@ class Gatekeeper(Line):
         if latched := self.state.latch(scopes):
             return refusal(latched[1])
         try:
-            decision = judge(self.policy, action)
+            decision = judge(self.policy, action, self.state.known)
         except Exception as error:  # noqa: BLE001  a policy that can't be evaluated ends the run
             stop = Stop("failed", "run", detail=f"the policy could not be evaluated: {error}")
             self._latch("run", stop)
@@ -192,7 +192,7 @@ class Gatekeeper(Line):
         action_id = f"a{next(self._ids)}"
         if decision.effect != "allow":
             own = self._known_scopes[key_of(action, side)][-1]
-            stop = Stop("denied", own, decision.rule, detail=decision.reason)
+            stop = Stop("denied", own, decision.rule, detail=self.redact.short(decision.reason))
             return self._refuse(action_id, action, side, stop, latch=False)
         answer = self.state.ask(action, scopes, self._terms)
         if isinstance(answer, Usage):

@@ -11,13 +11,13 @@ from pydantic import BaseModel
 
 from crew_guard.core.actions import Outcome, Spawn
 from crew_guard.core.decisions import Stop
-from crew_guard.core.events import RunStarted, ScopeOpened, Side, Status, Via
+from crew_guard.core.events import FORMAT, RunStarted, ScopeOpened, Side, Status, Via
 from crew_guard.core.limits import NO_CAP, Caps
 from crew_guard.core.plain import plain
 from crew_guard.core.policy import Policy
 from crew_guard.core.result import Result
 from crew_guard.errors import ModelError, RefusedError, RunFailedError, RuntimeFailedError, StoreError
-from crew_guard.ports import Clock, Flushed, Observer, Runtime, RuntimeResult, Store, Workflow
+from crew_guard.ports import Clock, Flushed, Observer, Runtime, RuntimeResult, Store, Tasked, Workflow
 from crew_guard.supervisor.acting import RunGate
 from crew_guard.supervisor.deadlines import set_deadlines
 from crew_guard.supervisor.estimating import Estimator
@@ -136,7 +136,15 @@ class Life:
             policy.limits.max_seconds,
             policy.limits.max_idle_seconds,
             tuple(job.runtime.members()),
+            FORMAT,
+            self._given(),
         )
+
+    def _given(self) -> tuple[str, ...]:
+        """The tasks' texts, where the policy asks whether a value stands in them."""
+        if not self.job.policy.tools.weighs_origins or not isinstance(self.job.runtime, Tasked):
+            return ()
+        return tuple(map(self.gate.redact, self.job.runtime.task_texts(self.job.inputs)))
 
     async def _crew(self) -> _Finding:
         gate = RunGate(self.gate, "crew")

@@ -22,6 +22,7 @@ from crew_guard.core.events import (
     NodeStarted,
     RunEnded,
 )
+from crew_guard.core.known import Known
 from crew_guard.core.policy import Policy
 from crew_guard.core.roles import Verdict
 from crew_guard.core.run import RunState, apply
@@ -41,7 +42,7 @@ class Recorder:
     def __init__(self, run_id: str, policy: Policy, store: Store, clock: Clock, outbox: Outbox) -> None:
         self.run_id = run_id
         self.policy = policy
-        self.state = RunState()
+        self.state = RunState(known=Known(policy.tools.trusted) if policy.tools.weighs_origins else None)
         self.clock = clock
         self.redact = Redactor(())
         self.last_progress = clock.monotonic()

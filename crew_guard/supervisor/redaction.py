@@ -21,6 +21,8 @@ _SHORTEST_KEY = 15
 _SHOWN = "[redacted]"
 MAX_TEXT = 200_000
 """Characters of one text that the journal keeps."""
+_LONGEST_REASON = 600
+"""Characters of a denial's reason, which may end in an argument of any length."""
 
 
 def _hints_at_a_key(text: str) -> bool:
@@ -56,6 +58,11 @@ class Redactor:
             if secret in text:
                 text = text.replace(secret, _SHOWN)
         return _LOOKS_LIKE_A_KEY.sub(_SHOWN, text) if _hints_at_a_key(text) else text
+
+    def short(self, text: str) -> str:
+        """A text redacted, then cut to a length for a person: cut first, half of a secret would be left."""
+        text = self(text)
+        return text if len(text) <= _LONGEST_REASON else f"{text[:_LONGEST_REASON]}… ({len(text):,} characters in all)"
 
     def stop(self, stop: Stop) -> Stop:
         """A stop with its words redacted."""

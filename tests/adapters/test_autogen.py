@@ -96,6 +96,16 @@ def test_a_denied_tool_is_told_to_the_agent_and_the_agent_goes_on():
     assert len(guard.events("Refused")) == 2
 
 
+def test_a_rule_on_an_argument_refuses_what_the_user_did_not_give():
+    """Of two calls the one whose argument stands in the task is carried out; the agent goes on after the other."""
+    agent = hungry_agent(HungryClient(answer_after=2))
+    rules = {"look": [{"argument": "query", "seen_in": ("user",)}]}
+    guard = Guard(autogen, agent, Policy.model_validate({"tools": {"rules": rules}}))
+    result = guard.run("Find 'q2.0'.")
+    assert (result.status, result.output, agent.executions) == ("done", "done", ["q2.0"])
+    assert [event.stop.limit for event in guard.events("Refused")] == ["tools.rules.look.0"]
+
+
 def test_an_agent_that_finishes_gives_its_answer():
     """Below its caps a guarded agent does what it did before."""
     client = HungryClient(answer_after=2)

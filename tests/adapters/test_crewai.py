@@ -15,12 +15,15 @@ from pydantic import BaseModel
 
 from crew_guard.adapters import crewai as adapter
 from crew_guard.adapters.crewai.model import model_name
+from crew_guard.adapters.crewai.tools import gated_tool
+from crew_guard.adapters.hosted import RunNotes
 from crew_guard.core.decisions import Stop
 from crew_guard.core.policy import Policy
-from crew_guard.errors import ConfigError, LimitExceededError
+from crew_guard.errors import ConfigError, LimitExceededError, PolicyDeniedError
 from tests.adapters.crewai_doubles import HeedlessLLM, HungryLLM, Look, hungry_agent, hungry_crew
 from tests.adapters.guarding import ByteFacts, Guard, policy
 from tests.adapters.loopback import HungryServer
+from tests.supervisor.gates import gate_for
 
 
 @pytest.fixture(autouse=True)
@@ -100,6 +103,42 @@ def test_a_denied_tool_is_told_to_the_agent_and_the_agent_goes_on(native):
     result = guard.run()
     assert (result.status, result.output, look.executions) == ("done", "done", [])
     assert guard.events("Refused")
+
+
+SEEN = Policy.model_validate({"tools": {"rules": {"look": [{"argument": "query", "seen_in": ("user",)}]}}})
+
+
+@pytest.mark.parametrize(("native", "asked"), [(True, "q2.0"), (False, "q2")])
+def test_a_rule_on_an_argument_refuses_what_the_user_did_not_give(native, asked):
+    """Of two calls the one whose argument stands in the task is carried out; the agent goes on after the other."""
+    agent = hungry_agent(HungryLLM(native=native, answer_after=2))
+    guard = Guard(adapter, agent, SEEN)
+    result = guard.run(f"Find '{asked}'.")
+    assert (result.status, result.output, agent.tools[0].executions) == ("done", "done", [asked])
+    assert {event.stop.limit for event in guard.events("Refused")} == {"tools.rules.look.0"}
+
+
+def test_a_crews_task_texts_count_as_given_by_the_user():
+    """As they were declared: what another run filled in was given to that run."""
+    agent = hungry_agent(HungryLLM(answer_after=2))
+    crew = hungry_crew(agent)
+    crew.tasks[0].description = "Find q2.0 for {who}"
+    guard = Guard(adapter, crew, SEEN)
+    assert guard.run(who="q1.0").done
+    assert agent.tools[0].executions == ["q1.0", "q2.0"]
+    agent.tools[0].executions.clear()
+    other = Guard(adapter, crew, SEEN)
+    other.run(who="me")
+    assert other.events("RunStarted")[0].given == ("Find q2.0 for {who}",)
+
+
+def test_an_argument_given_by_position_is_judged_by_its_name():
+    """Rules know names; how a caller passes the value makes no difference."""
+    gate = gate_for(tools={"rules": {"look": [{"argument": "query", "equals": "good", "optional": True}]}})
+    look = gated_tool(Look(), "ann", gate, RunNotes())
+    assert look.run("good") == "found good"
+    with pytest.raises(PolicyDeniedError, match=r'must be "good"; got "bad"'):
+        look.run("bad")
 
 
 def test_an_agent_that_finishes_gives_its_answer():

@@ -40,6 +40,13 @@ class CrewAIRuntime:
         """The agents' roles, as they were declared."""
         return list(dict.fromkeys(_name(agent) for agent in _agents(self.host)))
 
+    def task_texts(self, inputs: Mapping[str, Any]) -> Sequence[str]:  # noqa: ARG002  CrewAI fills them in itself
+        """The tasks' descriptions as they were declared; see Tasked. An agent's task is among the inputs."""
+        if isinstance(self.host, Agent):
+            return []
+        # An earlier run filled in its own inputs: those were given to that run.
+        return [task._original_description or task.description for task in self.host.tasks]  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+
     async def run(self, inputs: Mapping[str, Any], gate: Gate) -> RuntimeResult:
         """Kick off on a thread; the answer, as a pydantic object where it is one, is the output.
 

@@ -31,7 +31,7 @@ T = TypeVar("T", bound=BaseTool)
 
 def gated_tool(tool: T, agent: str, gate: Gate, notes: RunNotes) -> T:
     """A tool that CrewAI takes for the user's own."""
-    return stand_in(tool, _ToolSeam(agent, gate, notes, tool.name), _methods)
+    return stand_in(tool, _ToolSeam(agent, gate, notes, tool.name, _positions(tool)), _methods)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +40,16 @@ class _ToolSeam:
     gate: Gate
     notes: RunNotes
     tool: str
+    positions: tuple[str, ...]
+    """Names of the arguments that may be given by position: rules know them by name."""
 
     def action(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> ToolCall:
         self.notes.unanswered = False
-        given = {"args": args, **kwargs} if args else dict(kwargs)
+        given = dict(kwargs)
+        if args:
+            given |= zip(self.positions, args, strict=False)
+        if len(args) > len(self.positions):
+            given["args"] = args[len(self.positions) :]
         return ToolCall(self.agent, self.tool, json.dumps(given, default=str))
 
     def settle(self, grant: Grant, result: object) -> None:
@@ -52,6 +58,12 @@ class _ToolSeam:
     def fail(self, grant: Grant, error: BaseException) -> None:
         status = "cancelled" if ending(error) == "cancelled" else "failed"
         self.gate.settle(grant, Outcome(status, text=f"{type(error).__name__}: {error}"))
+
+
+def _positions(tool: BaseTool) -> tuple[str, ...]:
+    work: Callable[..., Any] = tool.func if isinstance(tool, Tool) else tool._run  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    parameters = inspect.signature(work).parameters.values()
+    return tuple(each.name for each in parameters if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD))
 
 
 def _methods(kind: Any) -> dict[str, Any]:
