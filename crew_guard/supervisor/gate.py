@@ -21,6 +21,7 @@ from crew_guard.core.usage import NOTHING, Usage
 from crew_guard.errors import PolicyDeniedError, RefusedError, StoreError
 from crew_guard.ports import Clock, Store
 from crew_guard.supervisor.answers import Ticket, key_of, refusal, stop_for
+from crew_guard.supervisor.guarding import Guarding
 from crew_guard.supervisor.line import Line, Waiter
 from crew_guard.supervisor.outbox import Outbox
 
@@ -38,6 +39,8 @@ class Gatekeeper(Line):
         self._known_good: Future[None] | None = None
         """A flush that was seen to succeed: the store in memory hands out the same one each time."""
         self._last_flush: Future[None] = Future()
+        self.guarding: Guarding | None = None
+        """The run's guardrails; None where it has none."""
         self.pauses = 0
         """Model calls that wait to be tried again."""
         self.threads: dict[str, str] = {}
