@@ -191,12 +191,12 @@ class ContentRules(_Section):
     max_seconds: float = Field(default=10.0, gt=0, le=600, allow_inf_nan=False)
     """Wall clock of one check; one that isn't done by then rejects. A judge's call is bounded by the run's limits."""
 
-    @model_validator(mode="after")
-    def _citations_are_of_answers(self) -> ContentRules:
-        for place in ("inputs", "tool_results"):
-            if any(check.citations for check in getattr(self, place)):
-                raise PydanticCustomError(place, "citations can be checked in outputs only")
-        return self
+    @field_validator("inputs", "tool_results")
+    @classmethod
+    def _citations_are_of_answers(cls, checks: tuple[ContentCheck, ...]) -> tuple[ContentCheck, ...]:
+        if any(check.citations for check in checks):
+            raise PydanticCustomError("citations", "citations can be checked in outputs only")
+        return checks
 
     def __bool__(self) -> bool:
         return bool(self.inputs or self.outputs or self.tool_results)

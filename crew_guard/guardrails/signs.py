@@ -19,12 +19,16 @@ _A_MODEL = r"(?:ai|llm|gpt|chatgpt|claude|gemini|language model|ai assistant|ass
 
 _OVERRIDES = (
     (
-        r"\b(?:ignore|disregard|forget|override|bypass|overrule|do not follow|don't follow|stop following)[ ,]+"
+        r"\b(?:ignore|disregard|forget|do not follow|don't follow|stop following)[ ,]+"
         rf"{_OF_BEFORE}{_ORDERS}"
     ),
     (
         r"\b(?:ignore|disregard|forget) (?:everything|all|anything|what) (?:that )?(?:is |was |has been |you were |i )?"
         r"(?:we )?(?:said |told |written )?(?:above|before|prior|previous)"
+    ),
+    (
+        rf"\b(?:override|bypass|overrule) (?:all )?(?:of )?(?:your|my|previous|prior|earlier|existing|system|safety) "
+        rf"(?:\w+ )?{_ORDERS}"
     ),
     r"\bthe (?:above|previous) (?:instructions?|prompts?) (?:are|is|were) (?:void|null|obsolete|cancel)",
     r"\b(?:ignoriere|vergiss|missachte)\b.{0,30}\b(?:anweisungen|instruktionen|vorgaben)",
@@ -78,7 +82,7 @@ _TOOL_CALLS = (
     ),
     r'"(?:tool_calls|function_call|tool_use)" ?: ?[\[{]',
     r"</?(?:tool_call|function_calls?|invoke|tool_use)(?: name=[^>]{1,80})?>",
-    r"(?:^|\n)Action: ?\w[\w .-]{0,60}\nAction Input:",
+    r"(?:^|\n)action: ?\w[\w .-]{0,60}\naction input:",
 )
 
 

@@ -24,6 +24,8 @@ class LengthGuardrail(Shipped):
     def __init__(self, rule: LengthRule, count: Callable[[str], int]) -> None:
         self._rule = rule
         self._count = count
+        if rule.max_tokens is not None:
+            count("")  # it loads its vocabulary at the first count
 
     def check(self, content: Content) -> Check:
         """Too short is rejected; too long is cut, or rejected."""
