@@ -18,7 +18,7 @@ from crew_guard.core.policy import Policy
 from crew_guard.core.result import Result
 from crew_guard.core.roles import Agent, Crew, Role
 from crew_guard.errors import ConfigError, JournalConflictError
-from crew_guard.ports import Model, Observer, Runtime, Store, Workflow
+from crew_guard.ports import Guards, Model, Observer, Runtime, Store, Workflow
 from crew_guard.supervisor.estimating import Estimator
 from crew_guard.supervisor.life import Job, Life
 from crew_guard.supervisor.running import Running, start
@@ -170,11 +170,19 @@ class Supervisor:
         def model_of(agent: Agent) -> Model:
             return chosen[agent.name]
 
-        job = self._wire(NativeRuntime(crew, model_of), inputs, crew.name, crew.fallback, run_id)
+        own = {task.name: task.guardrails for task in crew.tasks if task.guardrails}
+        job = self._wire(NativeRuntime(crew, model_of), inputs, crew.name, crew.fallback, run_id, tasks=own)
         return replace(job, expects=crew.tasks[-1].output)
 
     def _wire(
-        self, runtime: Runtime, inputs: Mapping[str, Any], name: str, fallback: Workflow | None, run_id: str | None
+        self,
+        runtime: Runtime,
+        inputs: Mapping[str, Any],
+        name: str,
+        fallback: Workflow | None,
+        run_id: str | None,
+        *,
+        tasks: Mapping[str, Sequence[Any]] | None = None,
     ) -> Job:
         if fallback is not None and not callable(getattr(fallback, "run", None)):
             raise ConfigError(
@@ -191,7 +199,17 @@ class Supervisor:
             observers=tuple(self.observers),
             secrets=self._secrets,
             estimator=self._estimator,
+            guards=self._guards(tasks or {}),
         )
+
+    def _guards(self, tasks: Mapping[str, Sequence[Any]]) -> Guards | None:
+        rules = self.effective_policy.content
+        if not rules and not tasks:
+            return None
+        from crew_guard.guardrails.build import guards_for
+        from crew_guard.models.counting import counter_for_encoding
+
+        return guards_for(rules, tasks, self.model_named, counter_for_encoding("o200k_base"))
 
     def _store(self) -> Store:
         if self.store is None:

@@ -123,7 +123,9 @@ class AgentLoop:
                 self._say(Message("assistant", reply.text, reply.tool_requests))
                 if reply.tool_requests:
                     state = "act"
-                elif (output := self._finish(reply)) is not None:
+                elif (output := self._finish(reply)) is not None and (
+                    output := await self._guarded(output)
+                ) is not None:
                     state = "finish"
             elif state == "act":
                 results = await self._act(reply.tool_requests, tools)
@@ -193,10 +195,24 @@ class AgentLoop:
                 return output.model_validate_json(_json_of(reply.text))
             except ValidationError as error:
                 problem = explain_validation(error, "the answer")
+        self._mend(problem, reply.text)
+        return None
+
+    def _mend(self, problem: str, partial: Any = None) -> None:
         self.repairs += 1
         if self.repairs > _REPAIRS:
-            raise UnfinishedError(problem, reply.text)
+            raise UnfinishedError(problem, partial)
         self._say(Message("user", f"{problem}\nAnswer again, mended."))
+
+    async def _guarded(self, output: Any) -> Any:
+        """The answer as guardrails let it go on; None where the agent is to mend it first."""
+        check = await self.gate.check("outputs", self.agent.name, self.task.name, output)
+        if check.outcome != "reject":
+            return check.value if check.outcome == "fix" else output
+        if not check.mendable or self.repairs >= _REPAIRS:
+            self.gate.judged(self.agent.name, self.task.name, Verdict(passed=False, reason=check.reason))
+            raise UnfinishedError(f"the answer to {self.task.name} was turned down by {check.reason}")
+        self._mend(f"Your answer was turned down by {check.reason}")
         return None
 
 

@@ -13,6 +13,7 @@ from difflib import get_close_matches
 from typing import Any, TypeVar, Union, cast, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core.core_schema import ErrorType
 
 from crew_guard.config.document import Document, Key, Scalar, Tree
 
@@ -22,6 +23,8 @@ LARGEST_USD = 10**9
 _LONGEST_NUMBER = 40
 
 M = TypeVar("M", bound=BaseModel)
+_PYDANTICS_OWN = frozenset(get_args(ErrorType))
+"""Kinds of problems that are put into words here; a validator of ours brings its own words."""
 
 
 def build(document: Document, model: type[M], defaults: Mapping[str, Tree]) -> M | None:
@@ -151,6 +154,8 @@ def _words(model: type[BaseModel], tree: Tree, key: Key, detail: Mapping[str, An
         "less_than_equal": ("at most", "le"),
         "less_than": ("less than", "lt"),
     }
+    if kind not in _PYDANTICS_OWN:
+        return detail["msg"]
     if kind in bounds:
         words, limit = bounds[kind]
         return f"expected {_expected(annotation)} of {words} {context[limit]:g}, got {_shown(given)}"
@@ -162,8 +167,6 @@ def _words(model: type[BaseModel], tree: Tree, key: Key, detail: Mapping[str, An
         return "expected some text, got none"
     if kind == "string_pattern_mismatch":
         return f"expected text that matches {context['pattern']}, got {_shown(given)}"
-    if kind == "argument_rule":
-        return detail["msg"]
     hint = ""
     if isinstance(given, Scalar) and given.kind == "text" and given.quoted and annotation in (int, float, Decimal):
         hint = ": take the quotes away"

@@ -13,6 +13,7 @@ from msgspec import MsgspecError, Struct, structs, to_builtins
 from msgspec.json import Decoder, Encoder
 
 from crew_guard.core.actions import ActionKind, Ending
+from crew_guard.core.content import CheckOutcome, Place
 from crew_guard.core.decisions import Stop
 from crew_guard.core.limits import Caps
 from crew_guard.core.messages import JsonObject
@@ -156,6 +157,18 @@ class Judged(_Event, frozen=True):
     reason: str = ""
 
 
+class Guarded(_Event, frozen=True):
+    """A guardrail fixed or rejected content. What it was is not kept, only why."""
+
+    place: Place
+    guardrail: str
+    outcome: CheckOutcome
+    agent: str
+    target: str
+    """The input, the task or the tool whose content it was."""
+    reason: str = ""
+
+
 class FellBack(_Event, frozen=True):
     """The supervisor handed the job from the crew to the workflow."""
 
@@ -187,6 +200,7 @@ Event: TypeAlias = (
     | NodeStarted
     | NodeFinished
     | Judged
+    | Guarded
     | FellBack
     | RunEnded
 )
@@ -203,6 +217,7 @@ _CLASSES: tuple[type[Any], ...] = (
     NodeStarted,
     NodeFinished,
     Judged,
+    Guarded,
     FellBack,
     RunEnded,
 )

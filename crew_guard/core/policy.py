@@ -13,6 +13,7 @@ from pydantic_core import PydanticCustomError
 
 from crew_guard.core.actions import Action, ModelCall, ToolCall
 from crew_guard.core.argument_rules import ArgumentRule, Rules, judge_arguments, rules_of
+from crew_guard.core.content import ContentRules
 from crew_guard.core.decisions import ALLOWED, Decision
 from crew_guard.core.known import Known
 from crew_guard.core.limits import UNCAPPED, AgentLimits, Caps, Limits, Reserve, Terms, ToolLimits
@@ -87,6 +88,8 @@ class Policy(_Section):
     models: ModelRules = ModelRules()
     prices: dict[str, Price] = Field(default_factory=dict)
     """By model name, e.g. openai:my-model; they come before the price table."""
+    content: ContentRules = ContentRules()
+    """Guardrails on inputs, outputs and tool results."""
     reserve: Reserve = Reserve()
     """Kept back from the crew so that its fallback can always run."""
     completion_default: int = Field(default=4096, ge=1)

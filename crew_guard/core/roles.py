@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -97,12 +97,16 @@ class Task:
     """Whether the output is right: without it no verdict is given, not a good one."""
     name: str = ""
     """Unique in its crew; task_1, task_2 … by default."""
+    guardrails: Sequence[Any] = ()
+    """Checks of the answer, in order, before it counts: docs/guardrails.md says what may stand here."""
 
     def __post_init__(self) -> None:
         if self.output is not None and not (isinstance(self.output, type) and issubclass(self.output, BaseModel)):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"a task's output must be a class of pydantic's BaseModel, not {self.output!r}")
         if self.verify is not None and not callable(self.verify):
             raise TypeError(f"a task's verify must be a function (output, context), not {self.verify!r}")
+        if isinstance(self.guardrails, str) or not isinstance(self.guardrails, Sequence):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"a task's guardrails must be a list, not {self.guardrails!r}")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -144,7 +148,7 @@ class Crew:
             raise ValueError(
                 f"crew {self.name!r}: task {ordinal} names the agent {agent!r}; its agents are {', '.join(agents)}"
             )
-        return Task(task.description, agent, task.output, task.verify, task.name or f"task_{ordinal}")
+        return replace(task, agent=agent, name=task.name or f"task_{ordinal}")
 
     def agent(self, name: str) -> Agent:
         """The member of this name."""

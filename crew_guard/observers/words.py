@@ -17,6 +17,7 @@ from crew_guard.core.events import (
     Admitted,
     Event,
     FellBack,
+    Guarded,
     Judged,
     Latched,
     NodeFinished,
@@ -218,6 +219,14 @@ def _judged(_state: RunState, event: Judged) -> _Said:
     return event.agent, f"verdict on {clean(event.task, 40)}: {word}{reason}", cast(Tone, tone)
 
 
+def _guarded(_state: RunState, event: Guarded) -> _Said:
+    what = {"inputs": "the input", "outputs": "the answer to", "tool_results": "the result of"}[event.place]
+    did, tone = ("fixed", "warn") if event.outcome == "fix" else ("turned down", "bad")
+    reason = f": {clean(event.reason, 300)}" if event.reason else ""
+    who = event.agent or "guardrail"
+    return who, f"{clean(event.guardrail, 40)} {did} {what} {clean(event.target, 40)}{reason}", cast(Tone, tone)
+
+
 def _fell_back(state: RunState, event: FellBack) -> _Said:
     crew = state.started.crew if state.started else "run"
     return crew, f"falls back to its workflow: {clean(event.reason, 300)}", "warn"
@@ -240,6 +249,7 @@ _WORDS: dict[type[Any], Callable[[RunState, Any], _Said]] = {
     Latched: _latched,
     NodeFinished: _node,
     Judged: _judged,
+    Guarded: _guarded,
     FellBack: _fell_back,
     RunEnded: _ended,
 }

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from crew_guard.core.actions import Action, Grant, ModelCall, Outcome, ToolCall
+from crew_guard.core.content import PASSED, Check, Place
 from crew_guard.core.events import AgentStep, Side
 from crew_guard.core.messages import ModelReply, ModelRequest
 from crew_guard.core.roles import Verdict
@@ -58,6 +59,16 @@ class RunGate:
     def judged(self, agent: str, task: str, verdict: Verdict) -> None:
         """See Gate.judged."""
         self.keeper.judged(agent, task, verdict)
+
+    async def check(self, place: Place, agent: str, target: str, value: Any) -> Check:
+        """See Gate.check."""
+        guarding = self.keeper.guarding
+        return PASSED if guarding is None else await guarding.check(self, place, agent, target, value)
+
+    def check_blocking(self, place: Place, agent: str, target: str, value: Any) -> Check:
+        """See Gate.check_blocking."""
+        guarding = self.keeper.guarding
+        return PASSED if guarding is None else guarding.check_blocking(self, place, agent, target, value)
 
     async def call_model(self, agent: str, model: Model, request: ModelRequest, terms: CallTerms) -> ModelReply:
         """See Gate.call_model."""
@@ -158,6 +169,12 @@ class RunGate:
             result = ToolResult(f"{tool.name} failed: {type(error).__name__}: {error}"[:2000], failed=True)
         finally:
             inside.reset(token)
+        if self.keeper.guarding is not None:
+            try:
+                result = await self.keeper.guarding.tool_result(self, agent, tool, result)
+            except asyncio.CancelledError:
+                self.keeper.settle(grant, Outcome("cancelled"))
+                raise
         self.keeper.settle(grant, Outcome("failed" if result.failed else "ok", text=result.text))
         return result
 

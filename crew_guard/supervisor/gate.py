@@ -22,6 +22,7 @@ from crew_guard.errors import PolicyDeniedError, RefusedError
 from crew_guard.ports import Clock, Flushed, Store
 from crew_guard.supervisor.answers import Ticket, key_of, refusal, stop_for
 from crew_guard.supervisor.estimating import Estimator
+from crew_guard.supervisor.guarding import Guarding
 from crew_guard.supervisor.line import Line, Waiter
 from crew_guard.supervisor.outbox import Outbox
 from crew_guard.supervisor.wakeups import written
@@ -41,6 +42,8 @@ class Gatekeeper(Line):
         """A flush that was seen to succeed: the store in memory hands out the same one each time."""
         self._last_flush: Flushed = Future()
         self.estimator = Estimator()
+        self.guarding: Guarding | None = None
+        """The run's guardrails; None where it has none."""
         self.pauses = 0
         """Model calls that wait to be tried again."""
         self.threads: dict[str, str] = {}

@@ -17,11 +17,12 @@ from crew_guard.core.plain import plain
 from crew_guard.core.policy import Policy
 from crew_guard.core.result import Result
 from crew_guard.errors import ModelError, RefusedError, RunFailedError, RuntimeFailedError, StoreError
-from crew_guard.ports import Clock, Flushed, Observer, Runtime, RuntimeResult, Store, Tasked, Workflow
+from crew_guard.ports import Clock, Flushed, Guards, Observer, Runtime, RuntimeResult, Store, Tasked, Workflow
 from crew_guard.supervisor.acting import RunGate
 from crew_guard.supervisor.deadlines import set_deadlines
 from crew_guard.supervisor.estimating import Estimator
 from crew_guard.supervisor.gate import Gatekeeper
+from crew_guard.supervisor.guarding import Guarding
 from crew_guard.supervisor.outbox import Outbox
 from crew_guard.supervisor.redaction import redactor
 from crew_guard.supervisor.wakeups import written
@@ -49,6 +50,8 @@ class Job:
     """What runs before this one taught about providers' counts."""
     expects: type[BaseModel] | None = None
     """What the fallback's output must be an instance of: the output model of the crew's last task."""
+    guards: Guards | None = None
+    """Guardrails on content; None where there are none."""
 
 
 @dataclass(slots=True)
@@ -92,6 +95,8 @@ class Life:
         self.gate.estimator = job.estimator
         self.began = self.clock.monotonic()
         self._caps = job.policy.limits.caps()
+        if job.guards is not None:
+            self.gate.guarding = Guarding(job.guards, self.gate, job.inputs, self.gate.stop)
 
     async def live(self) -> Result:
         """Run the crew, and the workflow where the crew did not do the job.
@@ -100,7 +105,13 @@ class Life:
             StoreError: the journal can't be written
         """
         self._loop = asyncio.get_running_loop()
+        guarding = self.gate.guarding
+        unfit = None if guarding is None else await guarding.look_at_inputs(RunGate(self.gate, "crew"))
         await _on_disk(self.job.store, self.begin())
+        if guarding is not None:
+            guarding.tell()
+        if unfit is not None:
+            self.gate.stop("run", unfit)
         timers = set_deadlines(self.gate, self.began, reserve=self.job.fallback is not None)
         found, via, reason = _Finding(), None, ""
         try:
@@ -122,14 +133,14 @@ class Life:
 
     def begin(self) -> Flushed:
         """Write the run's first event, once."""
-        job, policy, caps = self.job, self.job.policy, self._caps
+        job, policy, caps, guarding = self.job, self.job.policy, self._caps, self.gate.guarding
         crew_caps = caps.minus(policy.reserve.caps()) if job.fallback else caps
         return self.gate.begin(
             RunStarted,
             self.gate.redact(job.crew),
             job.runtime.name,
             f"{policy.name} {policy.hash[:12]}",
-            self.gate.redact.value(plain(dict(job.inputs))),
+            self.gate.redact.value(plain(dict(job.inputs if guarding is None else guarding.shown))),
             # Crew and workflow are each capped in size: the size of both together means nothing.
             caps._replace(agents=NO_CAP),
             crew_caps,
@@ -153,13 +164,13 @@ class Life:
                 gate.settle(await gate.admit(Spawn(member)), Outcome("ok"))
         except RefusedError as error:
             return _Finding(stop=error.stop)
-        return await self._watch(self.job.runtime.run(self.job.inputs, gate), "crew")
+        return await self._watch(self._run(self.job.runtime, gate), "crew")
 
     async def _workflow(self, workflow: Workflow, crew: _Finding) -> _Finding:
         self.gate.fall_back(crew.reason, crew.stop)
         size = Caps(agents=self._caps.agents)
         self.gate.record(ScopeOpened, "fallback", size)
-        found = await self._watch(workflow.run(self.job.inputs, RunGate(self.gate, "fallback")), "fallback")
+        found = await self._watch(self._run(workflow, RunGate(self.gate, "fallback")), "fallback")
         expects, made = self.job.expects, found.result.output if found.result else None
         if found.done and expects is not None and not isinstance(made, expects):
             found.error = f"it gave a {type(made).__name__}, where the crew's last task gives a {expects.__name__}"
@@ -181,6 +192,8 @@ class Life:
         error = "" if found.done or status != "failed" else self.gate.redact(found.error or found.reason)
         flushed = self.gate.end(status, via, stop, error, shown, late)
         await _on_disk(self.job.store, flushed)
+        if result is not None and self.gate.guarding is not None:
+            result = self.gate.guarding.without_unchecked(result)
         partial = None if found.done or result is None else result.output
         if partial is None and not found.done and result is not None and result.outputs:
             partial = dict(result.outputs)
@@ -216,6 +229,14 @@ class Life:
         )
 
     # Watching work, and ending it
+
+    def _run(self, worker: Runtime | Workflow, gate: RunGate) -> Coroutine[Any, Any, RuntimeResult]:
+        guarding = self.gate.guarding
+        if guarding is None:
+            return worker.run(self.job.inputs, gate)
+        members = self.job.runtime.members()
+        crew = members[0] if len(members) == 1 else self.job.crew
+        return guarding.run(worker, gate, gate.side, crew if gate.side == "crew" else worker.name)
 
     async def _watch(self, work: Coroutine[Any, Any, RuntimeResult], side: Side) -> _Finding:
         task = asyncio.ensure_future(_contained(work))

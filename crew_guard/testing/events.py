@@ -11,6 +11,7 @@ from crew_guard.core.events import (
     AgentMoved,
     Event,
     FellBack,
+    Guarded,
     Judged,
     Latched,
     NodeFinished,
@@ -66,7 +67,8 @@ def one_of_each() -> list[Event]:
         NodeFinished(10, 1.0, "w", "n", AWKWARD),
         Judged(11, 1.0, "a", "t", passed=False, grade=1 / 3, reason=AWKWARD),
         FellBack(12, 1.0, AWKWARD, _STOP),
-        RunEnded(13, -1.5, "stopped", "workflow", _STOP, AWKWARD, NESTED, (AWKWARD, "")),
+        Guarded(13, 1.0, "tool_results", AWKWARD, "reject", "", AWKWARD, AWKWARD),
+        RunEnded(14, -1.5, "stopped", "workflow", _STOP, AWKWARD, NESTED, (AWKWARD, "")),
     ]
     missing = EVENT_TYPES.keys() - {type(event).__name__ for event in events}
     if missing:

@@ -15,6 +15,7 @@ from autogen_core import CancellationToken
 from autogen_core.tools import (
     BaseStreamTool,
     BaseTool,
+    ImageResultContent,
     StaticStreamWorkbench,
     StaticWorkbench,
     TextResultContent,
@@ -25,6 +26,7 @@ from autogen_core.tools import (
 from pydantic import ValidationError
 
 from crew_guard.core.actions import Grant, Outcome, ToolCall
+from crew_guard.core.content import withheld
 from crew_guard.errors import RefusedError
 from crew_guard.ports import Gate
 
@@ -77,11 +79,30 @@ class _Gated(Workbench):
         except BaseException as error:
             self._ended(grant, error)
             raise
+        result = await self._guarded(grant, name, result)
         self._settle(grant, result)
         return result
 
     async def _admit(self, name: str, arguments: Mapping[str, Any] | None) -> Grant:
         return await self._gate.admit(ToolCall(self._agent, name, json.dumps(dict(arguments or {}), default=str)))
+
+    async def _guarded(self, grant: Grant, name: str, result: ToolResult) -> ToolResult:
+        """What the agent may read of a result."""
+        parts: list[TextResultContent | ImageResultContent] = []
+        try:
+            for part in result.result:
+                if isinstance(part, TextResultContent):
+                    check = await self._gate.check("tool_results", self._agent, name, part.content)
+                    if check.outcome == "reject":
+                        text = TextResultContent(content=withheld(name, check))
+                        return ToolResult(name=name, result=[text], is_error=True)
+                    parts.append(TextResultContent(content=check.value) if check.outcome == "fix" else part)
+                else:
+                    parts.append(part)
+        except BaseException as error:
+            self._ended(grant, error)
+            raise
+        return result if parts == result.result else result.model_copy(update={"result": parts})
 
     def _settle(self, grant: Grant, result: ToolResult) -> None:
         text = result.to_text(replace_image="[image]")[:_RESULT_CHARS]
@@ -136,6 +157,7 @@ class _GatedStatic(_Gated, StaticStreamWorkbench):
         try:
             async for event in events:
                 if isinstance(event, ToolResult):
+                    event = await self._guarded(grant, name, event)  # noqa: PLW2901  the checked one goes on
                     self._settle(grant, event)
                     settled = True
                 else:

@@ -19,6 +19,7 @@ from crewai.tools.base_tool import BaseTool, Tool
 from crew_guard.adapters.crewai.stand_in import seam_of, stand_in
 from crew_guard.adapters.hosted import RunNotes, ending
 from crew_guard.core.actions import Grant, Outcome, ToolCall
+from crew_guard.core.content import Check, withheld
 from crew_guard.ports import Gate
 
 _RESULT_CHARS = 20_000
@@ -54,6 +55,16 @@ class _ToolSeam:
 
     def settle(self, grant: Grant, result: object) -> None:
         self.gate.settle(grant, Outcome("ok", text=str(result)[:_RESULT_CHARS]))
+
+    def seen(self, check: Check, result: object) -> object:
+        """What the agent may read of a result."""
+        if check.outcome == "pass":
+            return result
+        return check.value if check.outcome == "fix" else withheld(self.tool, check)
+
+    def told(self, check: Check, error: BaseException) -> BaseException:
+        """What the agent may read of an error: CrewAI tells it the text."""
+        return error if check.outcome == "pass" else RuntimeError(str(self.seen(check, "")))
 
     def fail(self, grant: Grant, error: BaseException) -> None:
         status = "cancelled" if ending(error) == "cancelled" else "failed"
@@ -109,6 +120,12 @@ def _gated(function: Callable[..., Any], like: Callable[..., Any] | None = None)
         token = _running.set(tool)
         try:
             result = function(tool, *args, **kwargs)
+        except Exception as error:
+            told = seam.told(seam.gate.check_blocking("tool_results", seam.agent, seam.tool, str(error)), error)
+            seam.fail(grant, told)
+            if told is error:
+                raise
+            raise told from None
         except BaseException as error:
             seam.fail(grant, error)
             raise
@@ -116,6 +133,7 @@ def _gated(function: Callable[..., Any], like: Callable[..., Any] | None = None)
             _running.reset(token)
         if inspect.isawaitable(result):
             return _finished(result, tool, seam, grant)
+        result = seam.seen(seam.gate.check_blocking("tool_results", seam.agent, seam.tool, result), result)
         seam.settle(grant, result)
         return result
 
@@ -126,10 +144,17 @@ async def _finished(work: Awaitable[Any], tool: object, seam: _ToolSeam, grant: 
     token = _running.set(tool)
     try:
         result = await work
+    except Exception as error:
+        told = seam.told(await seam.gate.check("tool_results", seam.agent, seam.tool, str(error)), error)
+        seam.fail(grant, told)
+        if told is error:
+            raise
+        raise told from None
     except BaseException as error:
         seam.fail(grant, error)
         raise
     finally:
         _running.reset(token)
+    result = seam.seen(await seam.gate.check("tool_results", seam.agent, seam.tool, result), result)
     seam.settle(grant, result)
     return result
