@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from crew_guard.core.limits import NO_CAP, UNCAPPED, Ledger
+from crew_guard.core.limits import NO_CAP, UNCAPPED, Ledger, Meter
 from crew_guard.core.usage import NANO
 
 _WORDS = {"steps": "steps", "tool_calls": "tool calls", "tokens": "tokens"}
@@ -43,20 +43,12 @@ class Mark:
     """Where a ledger's use crosses the share that its agent is told of; NO_CAP where it was told, or has no cap."""
 
     ledger: Ledger
+    used: Meter
+    """The ledger's own: at hand at every turn."""
     steps: int
     tool_calls: int
     tokens: int
     nano_usd: int
-
-    def crossed(self) -> bool:
-        """Whether something is to be told: asked at every turn."""
-        used = self.ledger.used
-        return (
-            used.steps >= self.steps
-            or used.tool_calls >= self.tool_calls
-            or used.nano_usd >= self.nano_usd
-            or used.input_tokens + used.output_tokens >= self.tokens
-        )
 
     def tell(self) -> dict[str, tuple[int, int]]:
         """(left, cap) of each limit that was crossed since it was asked last; none is told twice."""
@@ -72,10 +64,24 @@ class Mark:
 def marks(ledgers: Sequence[Ledger], share: float) -> list[Mark]:
     """One mark for each ledger with caps."""
     return [
-        Mark(ledger, *(_share(getattr(ledger.caps, limit), share) for limit in Remaining._fields[:4]))
+        Mark(ledger, ledger.used, *(_share(getattr(ledger.caps, limit), share) for limit in Remaining._fields[:4]))
         for ledger in ledgers
         if ledger.caps != UNCAPPED
     ]
+
+
+def crossed(watched: Sequence[Mark]) -> bool:
+    """Whether something is to be told: asked at every turn."""
+    for mark in watched:
+        used = mark.used
+        if (
+            used.steps >= mark.steps
+            or used.input_tokens + used.output_tokens >= mark.tokens
+            or used.tool_calls >= mark.tool_calls
+            or used.nano_usd >= mark.nano_usd
+        ):
+            return True
+    return False
 
 
 def _share(cap: int, share: float) -> int:

@@ -51,7 +51,7 @@ class Trail:
     results: dict[int, int] = field(default_factory=dict[int, int])
     """The last result of each call, both as hashes."""
     repeats: dict[int, int] = field(default_factory=dict[int, int])
-    """How often each call was made since something new was told."""
+    """How often each call was made without something new in between, the first time included."""
     stretch: int = 0
     """Calls since then that told nothing new."""
     message: int = 0
@@ -62,11 +62,12 @@ class Trail:
         """Note a finished call, by hash; the circle that its agent is to be told of, once."""
         known = self.results
         if known.get(call) != result:
-            if call not in known and len(known) >= _REMEMBERED:
+            if len(known) >= _REMEMBERED and call not in known:
                 del known[next(iter(known))]
             known[call] = result
-            self.stretch = 0
-            self.repeats = {call: 1}
+            if self.stretch:
+                self.stretch = 0
+                self.repeats.clear()
             return None
         times = self._again(call)
         if times == rules.same_call:
@@ -79,7 +80,7 @@ class Trail:
         """Whether a call that is asked for goes one round too far; a refusal counts as a round."""
         if call not in self.results or not self.stretch:
             return None
-        times = self.repeats.get(call, 0) + 1
+        times = self.repeats.get(call, 1) + 1
         found = _further("same_call", rules.same_call, times)
         found = found or _further("no_new_information", rules.no_new_information, self.stretch + 1)
         if found is not None:
@@ -106,7 +107,7 @@ class Trail:
 
     def _again(self, call: int) -> int:
         self.stretch += 1
-        times = self.repeats[call] = self.repeats.get(call, 0) + 1
+        times = self.repeats[call] = self.repeats.get(call, 1) + 1
         return times
 
 

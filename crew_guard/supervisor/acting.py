@@ -69,9 +69,7 @@ class RunGate:
         """See Gate.notices."""
         circle = self.keeper.circles.notices.pop(agent, None) if self.keeper.circles.notices else None
         budget = self.keeper.headroom.notice(self.side, agent)
-        if circle is None and budget is None:
-            return ()
-        return tuple(text for text in (circle, budget) if text is not None)
+        return () if circle is None and budget is None else tuple(text for text in (circle, budget) if text)
 
     async def delegate(self, agent: str, to: str, task: str, work: Callable[[], Awaitable[str]]) -> str:
         """See Gate.delegate."""

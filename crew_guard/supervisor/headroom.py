@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from crew_guard.core.events import Side
-from crew_guard.core.headroom import Mark, Remaining, marks, merged, remaining, words
+from crew_guard.core.headroom import Mark, Remaining, crossed, marks, merged, remaining, words
 from crew_guard.core.limits import Ledger
 from crew_guard.core.policy import Policy
 from crew_guard.core.run import RunState
@@ -38,13 +38,9 @@ class Headroom:
             if scopes[-1] not in self._state.ledgers:
                 return None  # it did nothing yet
             watched = self._marks[who] = marks(self._state.ledgers_of(scopes), self._share)
-        crossed = False
-        for mark in watched:
-            if mark.crossed():
-                crossed = True
         cap = self.seconds[side]
         late = cap is not None and who not in self._told_time and self._elapsed() >= cap * self._share
-        if not crossed and not late:
+        if not late and not crossed(watched):
             return None
         seconds = None
         if late and cap is not None:
