@@ -39,7 +39,7 @@ class Work:
 
     def loop(self, agent: Agent, task: Task, built_in: Mapping[str, BuiltIn] | None = None) -> AgentLoop:
         """A loop of this agent at this task, with nothing said yet."""
-        return AgentLoop(agent, task, self.model_for(agent), self.gate, built_in=built_in or {})
+        return AgentLoop(agent, task, self.model_for(agent), self.gate, built_in={} if built_in is None else built_in)
 
     def earlier(self, task: Task) -> dict[str, Any]:
         """The outputs that a task builds on: those it names, else all so far, in a parallel crew none."""
