@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 
-DECIDES = {"overshoot", "hosted_overshoot", "research_questions"}
+DECIDES = {"overshoot", "hosted_overshoot", "loop_detection", "research_questions"}
 
 
 def main() -> int:
@@ -23,6 +23,7 @@ def main() -> int:
     for name, options in (
         ("overshoot", ()),
         ("hosted_overshoot", ()),
+        ("loop_detection", ()),
         ("import_cost", ()),
         ("overhead", ()),
         ("store_floor", ()),
