@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Rung: TypeAlias = Literal["tell", "refuse", "stop"]
 
-_REMEMBERED = 256
-"""Calls whose last result is kept for each agent: a trail stays small however long the run is."""
+_REMEMBERED = 128
+"""Calls of a generation, of which two are kept for each agent: a trail stays small however long the run is."""
 _LABEL = 40
 """Characters below which a message is a word of command, a name or a verdict, which may well be said again."""
 
@@ -50,6 +50,8 @@ class Trail:
 
     results: dict[int, int] = field(default_factory=dict[int, int])
     """The last result of each call, both as hashes."""
+    older: dict[int, int] = field(default_factory=dict[int, int])
+    """The same of the calls before those."""
     repeats: dict[int, int] = field(default_factory=dict[int, int])
     """How often each call was made without something new in between, the first time included."""
     stretch: int = 0
@@ -60,11 +62,14 @@ class Trail:
 
     def called(self, call: int, result: int, rules: LoopRules) -> Circle | None:
         """Note a finished call, by hash; the circle that its agent is to be told of, once."""
-        known = self.results
-        if known.get(call) != result:
-            if len(known) >= _REMEMBERED and call not in known:
-                del known[next(iter(known))]
-            known[call] = result
+        results = self.results
+        known = results.get(call)
+        if known is None:
+            known = self.older.get(call)
+            if len(results) >= _REMEMBERED:
+                self.older, self.results = results, {}
+        self.results[call] = result
+        if known != result:
             if self.stretch:
                 self.stretch = 0
                 self.repeats.clear()
@@ -78,7 +83,7 @@ class Trail:
 
     def asks(self, call: int, rules: LoopRules) -> Circle | None:
         """Whether a call that is asked for goes one round too far; a refusal counts as a round."""
-        if call not in self.results or not self.stretch:
+        if not self.stretch or (call not in self.results and call not in self.older):
             return None
         times = self.repeats.get(call, 1) + 1
         found = _further("same_call", rules.same_call, times)

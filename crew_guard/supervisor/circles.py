@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from crew_guard.core.actions import Action, Handoff, ModelCall, Outcome, Spawn, ToolCall
+from crew_guard.core.actions import Action, Handoff, ModelCall, Outcome, ToolCall
 from crew_guard.core.decisions import Stop
 from crew_guard.core.loops import Circle, LoopRules, Trail
 
+_TOLD = frozenset({"ok", "failed"})
 _WORDS = {
     "same_call": "the same call with the same result, {times} times",
     "same_message": "the same message, {times} times",
@@ -34,16 +35,21 @@ class Circles:
 
     def settled(self, action: Action, outcome: Outcome) -> Stop | None:
         """Note how an action of the crew ended; the stop of an agent that says the same for ever."""
-        if isinstance(action, ModelCall):
+        if isinstance(action, ToolCall):
+            # First, because it is the half of all actions that costs something here.
+            if outcome.status not in _TOLD:
+                return None
+            trail = self._trails.get(action.agent) or self._trail(action.agent)
+            found = trail.called(hash((action.tool, action.arguments)), hash(outcome.text), self._rules)
+        elif isinstance(action, ModelCall):
             if outcome.tool_requests or not outcome.text or outcome.status != "ok":
                 return None
             found = self._trail(action.agent).says(outcome.text, action.prompt_tokens, self._rules)
-        elif isinstance(action, Spawn) or outcome.status not in ("ok", "failed"):
-            return None
-        else:
-            words = action.words if isinstance(action, Handoff) else action.arguments
-            call = hash((action.target, words))
+        elif isinstance(action, Handoff) and outcome.status in _TOLD:
+            call = hash((action.to, action.words))
             found = self._trail(action.agent).called(call, hash(outcome.text), self._rules)
+        else:
+            return None
         if found is None:
             return None
         if found.rung == "tell":
