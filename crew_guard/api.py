@@ -165,14 +165,15 @@ class Supervisor:
             raise ConfigError(f"inputs must be a mapping of names to values, not {inputs!r}")
         inputs = {**crew.defaults, **inputs}
         check_inputs(crew, inputs)
-        chosen = {agent.name: self.model_named(agent.model or agent.role.model) for agent in crew.agents}
+        chosen = {agent.name: self.model_named(agent.model or agent.role.model) for agent in crew.everyone()}
 
         def model_of(agent: Agent) -> Model:
             return chosen[agent.name]
 
         own = {task.name: task.guardrails for task in crew.tasks if task.guardrails}
         job = self._wire(NativeRuntime(crew, model_of), inputs, crew.name, crew.fallback, run_id, tasks=own)
-        return replace(job, expects=crew.tasks[-1].output)
+        ends = crew.results()
+        return replace(job, expects=ends[0].output if len(ends) == 1 else None)
 
     def _wire(
         self,

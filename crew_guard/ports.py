@@ -16,6 +16,7 @@ from crew_guard.core.actions import Action, Grant, Outcome
 from crew_guard.core.content import Check, Place
 from crew_guard.core.decisions import Stop
 from crew_guard.core.events import AgentStep, Event
+from crew_guard.core.headroom import Remaining
 from crew_guard.core.messages import JsonObject, Message, ModelReply, ModelRequest, ToolSpec
 from crew_guard.core.roles import Verdict
 from crew_guard.core.tools import Tool
@@ -97,6 +98,25 @@ class Gate(Protocol):
 
     def judged(self, agent: str, task: str, verdict: Verdict) -> None:
         """A verifier gave its verdict."""
+        ...
+
+    def remaining(self, agent: str) -> Remaining:
+        """What the agent has left, at the least of its scopes. Read-only, and perhaps one action old."""
+        ...
+
+    def notices(self, agent: str) -> tuple[str, ...]:
+        """What the agent is to be told before its next model call, each once: its budget runs low, it goes in circles.
+
+        Cheap: asked at every turn.
+        """
+        ...
+
+    async def delegate(self, agent: str, to: str, task: str, work: Callable[[], Awaitable[str]]) -> str:
+        """Do work of another agent inside a handoff of this one, which waits for it: charged to both.
+
+        Raises:
+            RefusedError: nested too deep (max_depth), or what the work itself ran into
+        """
         ...
 
     async def call_model(self, agent: str, model: Model, request: ModelRequest, terms: CallTerms) -> ModelReply:

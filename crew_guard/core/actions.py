@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from crew_guard.core.usage import NOTHING, Rates, Usage
 
-ActionKind: TypeAlias = Literal["model_call", "tool_call", "spawn"]
+ActionKind: TypeAlias = Literal["model_call", "tool_call", "spawn", "handoff"]
 Ending: TypeAlias = Literal["ok", "rejected", "failed", "cancelled", "withdrawn"]
 
 
@@ -82,7 +82,27 @@ class Spawn(Struct, frozen=True):
         return self.agent
 
 
-Action: TypeAlias = ModelCall | ToolCall | Spawn
+class Handoff(Struct, frozen=True):
+    """One agent gives work to another: for an answer (it nests), or for good."""
+
+    agent: str
+    to: str
+    words: str = ""
+    """The task, or the reason."""
+    nests: bool = True
+    """True where the answer comes back to this agent, who waits for it: what `max_depth` counts."""
+    parent: str | None = None
+
+    @property
+    def kind(self) -> ActionKind:
+        return "handoff"
+
+    @property
+    def target(self) -> str:
+        return self.to
+
+
+Action: TypeAlias = ModelCall | ToolCall | Spawn | Handoff
 
 
 class Grant(Struct, frozen=True):

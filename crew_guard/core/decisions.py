@@ -22,7 +22,7 @@ class Decision(Struct, frozen=True):
 
 ALLOWED = Decision("allow")
 
-StopReason: TypeAlias = Literal["limit", "denied", "deadline", "idle", "killed", "cancelled", "failed"]
+StopReason: TypeAlias = Literal["limit", "denied", "deadline", "idle", "killed", "cancelled", "failed", "loop"]
 
 
 class Stop(Struct, frozen=True, omit_defaults=True):

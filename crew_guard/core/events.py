@@ -26,7 +26,7 @@ FORMAT = 1
 Side: TypeAlias = Literal["crew", "fallback"]
 Via: TypeAlias = Literal["crew", "workflow"]
 Status: TypeAlias = Literal["running", "done", "stopped", "denied", "failed"]
-AgentStep: TypeAlias = Literal["think", "act", "observe", "finish"]
+AgentStep: TypeAlias = Literal["think", "act", "observe", "compact", "finish"]
 
 
 class _Event(Struct, frozen=True, omit_defaults=True):
@@ -85,7 +85,7 @@ class Admitted(_Event, frozen=True):
     side: Side
     reserved: Usage
     arguments: str = ""
-    """For a tool call: its arguments, a JSON object."""
+    """For a tool call: its arguments, a JSON object. For a handoff: the task, or the reason."""
     parent: str | None = None
     attempt: int = 1
     streams: bool = False

@@ -33,9 +33,10 @@ class Caps(NamedTuple):
 
 UNCAPPED = Caps()
 LIMIT_NAMES = Caps._fields
-POLICY_NAMES = dict(
-    zip(LIMIT_NAMES, ("max_agents", "max_steps", "max_tool_calls", "max_tokens", "max_usd"), strict=True)
-)
+POLICY_NAMES = {
+    **dict(zip(LIMIT_NAMES, ("max_agents", "max_steps", "max_tool_calls", "max_tokens", "max_usd"), strict=True)),
+    "depth": "max_depth",
+}
 
 
 class Terms(NamedTuple):
@@ -74,6 +75,8 @@ class Limits(AgentLimits):
 
     max_agents: int | None = Field(default=None, ge=0)
     """Identities that dispatch a model call, managers and selectors included."""
+    max_depth: int | None = Field(default=None, ge=0)
+    """How deep delegation may nest: 0 is none, 1 lets a manager call members, 2 lets those call others."""
     max_seconds: float | None = Field(default=None, ge=0, le=LONGEST, allow_inf_nan=False)
     """Wall clock of the run."""
     max_idle_seconds: float | None = Field(default=None, gt=0, le=LONGEST, allow_inf_nan=False)

@@ -78,8 +78,11 @@ class Transcript:
 
     messages: list[Message] = field(default_factory=list[Message])
     tokens: int = 0
+    bounds: list[int] = field(default_factory=list[int])
+    """Of each message, so that none is counted twice."""
 
     def append(self, message: Message, bound: int) -> None:
         """Add a message whose tokens are at most `bound`."""
         self.messages.append(message)
+        self.bounds.append(bound)
         self.tokens += bound

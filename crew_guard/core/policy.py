@@ -17,6 +17,7 @@ from crew_guard.core.content import ContentRules
 from crew_guard.core.decisions import ALLOWED, Decision
 from crew_guard.core.known import Known
 from crew_guard.core.limits import UNCAPPED, AgentLimits, Caps, Limits, Reserve, Terms, ToolLimits
+from crew_guard.core.loops import LoopRules
 from crew_guard.core.usage import NANO, Rate, Rates
 
 
@@ -98,6 +99,10 @@ class Policy(_Section):
     """Shortest completion worth paying for: a call clamped below it is refused."""
     attempts: int = Field(default=3, ge=1, le=10)
     """How often a model call may be tried where the provider fails; each attempt is a step."""
+    loops: LoopRules = LoopRules()
+    """What counts as going in circles."""
+    warn_at: float = Field(default=0.8, gt=0, le=1, allow_inf_nan=False)
+    """The share of a budget from which on an agent is told what is left; 1 never tells."""
     durability: Literal["write_ahead", "relaxed"] = "write_ahead"
     """write_ahead flushes each admission to disk before it acts; relaxed flushes in the background."""
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, TypeAlias, TypeVar, cast
+from typing import Any, TypeAlias, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from crew_guard.core.processes import BUILT_IN, PROCESSES, Process, Turns, check_order, ends
 from crew_guard.core.tools import Tool
 
 T = TypeVar("T")
@@ -45,6 +46,8 @@ class Agent:
     """Overrides its role's model."""
     name: str = ""
     """Unique in its crew; its role's name by default."""
+    delegates: bool = False
+    """In a hierarchical crew: whether it may call other members itself, as far down as max_depth lets it."""
 
     def __post_init__(self) -> None:
         _must_be(self.role, Role, "an agent's role", "load_role(name) gives one")
@@ -58,6 +61,16 @@ class Agent:
                 raise ValueError(
                     f"agent {self.name!r}: its role allows the tools {', '.join(allowed) or 'none'}, not {given.name!r}"
                 )
+
+
+MANAGER = Role(
+    name="manager",
+    goal="Get the task done by the members of your crew.",
+    instructions="Break the task into parts. Delegate each part to the member whose goal fits it best, with all that "
+    "it needs to know, because it sees nothing else. Look at what comes back, delegate again where something is "
+    "missing, and then answer yourself. Do no part of the work that a member can do.",
+)
+"""Who leads a hierarchical crew that names no manager."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +112,8 @@ class Task:
     """Unique in its crew; task_1, task_2 … by default."""
     guardrails: Sequence[Any] = ()
     """Checks of the answer, in order, before it counts: docs/guardrails.md says what may stand here."""
+    context: tuple[str, ...] | list[str] | None = None
+    """Names of tasks whose outputs it needs; by default all before it, in a parallel crew none."""
 
     def __post_init__(self) -> None:
         if self.output is not None and not (isinstance(self.output, type) and issubclass(self.output, BaseModel)):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -107,27 +122,38 @@ class Task:
             raise TypeError(f"a task's verify must be a function (output, context), not {self.verify!r}")
         if isinstance(self.guardrails, str) or not isinstance(self.guardrails, Sequence):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"a task's guardrails must be a list, not {self.guardrails!r}")
+        if self.context is not None:
+            names = _several(self.context, str, "a task's context", "it holds names of tasks")
+            object.__setattr__(self, "context", names)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Crew:
-    """Agents, their tasks in order, and the fixed path to take where they can't be relied on."""
+    """Agents, their tasks, how they go about them, and the fixed path to take where they can't be relied on."""
 
     agents: tuple[Agent, ...] | list[Agent]
     tasks: tuple[Task, ...] | list[Task]
     fallback: Any = None
     """A Workflow that does the same job on a fixed path."""
     name: str = "crew"
-    process: Literal["sequential"] = "sequential"
+    process: Process = "sequential"
+    """sequential, parallel, hierarchical, handoff or conversation: docs/crews.md says when to use which."""
     defaults: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """Inputs used where a run gives none."""
+    manager: Agent | Role | None = None
+    """Of a hierarchical crew: who delegates its tasks to the agents; by default one is made."""
+    turns: Turns | None = None
+    """Of a conversation: when it ends."""
+    selector: Agent | Role | None = None
+    """Of a conversation: who says who speaks next; by default they speak in order."""
 
     def __post_init__(self) -> None:
         agents = _several(self.agents, Agent, "a crew's agents", "Agent(role) makes one")
         tasks = _several(self.tasks, Task, "a crew's tasks", "Task(description) makes one")
         names = [agent.name for agent in agents]
-        if self.process != "sequential":
-            raise ValueError(f"crew {self.name!r}: the process {self.process!r} is not known; there is sequential")
+        if self.process not in PROCESSES:
+            known = ", ".join(PROCESSES)
+            raise ValueError(f"crew {self.name!r}: the process {self.process!r} is not known; there are {known}")
         if not agents:
             raise ValueError(f"crew {self.name!r} has no agents")
         if not tasks:
@@ -135,13 +161,51 @@ class Crew:
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"crew {self.name!r}: two agents are named {twice[0]!r}; give one of them a name=")
         object.__setattr__(self, "agents", agents)
+        self._leaders(names)
         object.__setattr__(self, "tasks", tuple(self._named(task, i, names) for i, task in enumerate(tasks, 1)))
         task_names = [task.name for task in self.tasks]
         if twice := sorted({name for name in task_names if task_names.count(name) > 1}):
             raise ValueError(f"crew {self.name!r}: two tasks are named {twice[0]!r}")
+        try:
+            check_order(self.process, self.needs())
+        except ValueError as error:
+            raise ValueError(f"crew {self.name!r}: {error}") from None
+
+    def _leaders(self, names: list[str]) -> None:
+        for name, process in (("manager", "hierarchical"), ("turns", "conversation"), ("selector", "conversation")):
+            if getattr(self, name) is not None and self.process != process:
+                raise ValueError(f"crew {self.name!r}: {name}= is for the process {process}, not {self.process}")
+        if self.process == "conversation":
+            _must_be(self.turns, Turns, "a conversation's turns", "Turns(until=...) says when it ends")
+            ender = self.turns.ended_by if self.turns else ""
+            if ender and ender not in names:
+                raise ValueError(f"crew {self.name!r}: ended_by={ender!r} is none of its agents, {', '.join(names)}")
+        if self.process == "hierarchical" and self.manager is None:
+            object.__setattr__(self, "manager", MANAGER)
+        for name in ("manager", "selector"):
+            self._leader(name, names)
+        built_in = BUILT_IN.get(self.process)
+        for agent in self.everyone():
+            if any(tool.name == built_in for tool in agent.tools):
+                raise ValueError(
+                    f"crew {self.name!r}: {agent.name} has a tool {built_in!r}, as its process adds one; rename it"
+                )
+
+    def _leader(self, name: str, agents: list[str]) -> None:
+        given = getattr(self, name)
+        if given is None:
+            return
+        leader = Agent(given) if isinstance(given, Role) else given
+        _must_be(leader, Agent, f"a crew's {name}", "Agent(role) makes one; a Role does, too")
+        if leader.name in agents:
+            raise ValueError(f"crew {self.name!r}: its {name} and an agent are both named {leader.name!r}")
+        object.__setattr__(self, name, leader)
 
     def _named(self, task: Task, ordinal: int, agents: list[str]) -> Task:
-        agent = task.agent or (agents[0] if len(agents) == 1 else "")
+        agent = task.agent or (agents[0] if len(agents) == 1 or self.process == "conversation" else "")
+        if not agent and isinstance(self.manager, Agent):
+            agent = self.manager.name
+            agents = [agent]
         if not agent:
             raise ValueError(f"crew {self.name!r}: task {ordinal} needs agent=, one of {', '.join(agents)}")
         if agent not in agents:
@@ -152,12 +216,26 @@ class Crew:
 
     def agent(self, name: str) -> Agent:
         """The member of this name."""
-        return next(agent for agent in self.agents if agent.name == name)
+        return next(agent for agent in self.everyone() if agent.name == name)
+
+    def everyone(self) -> tuple[Agent, ...]:
+        """Every identity that calls a model: its agents, its manager, its selector."""
+        leaders = [leader for leader in (self.manager, self.selector) if isinstance(leader, Agent)]
+        return (*self.agents, *leaders)
+
+    def needs(self) -> dict[str, tuple[str, ...] | None]:
+        """By task, in order: the tasks that it names as its context."""
+        return {task.name: None if task.context is None else tuple(task.context) for task in self.tasks}
+
+    def results(self) -> list[Task]:
+        """The tasks whose output is the crew's: the last one; of a parallel crew all that no other takes up."""
+        last = ends(self.needs()) if self.process == "parallel" else [self.tasks[-1].name]
+        return [task for task in self.tasks if task.name in last]
 
     def variables(self) -> frozenset[str]:
         """The names of all {variables} that its tasks and roles hold."""
         texts = [task.description for task in self.tasks]
-        texts += [text for agent in self.agents for text in (agent.role.goal, agent.role.instructions)]
+        texts += [text for agent in self.everyone() for text in (agent.role.goal, agent.role.instructions)]
         return frozenset(name for text in texts for name in _VARIABLE.findall(text))
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from crew_guard.core.actions import Action, ModelCall, ToolCall
+from crew_guard.core.actions import Action, Handoff, ModelCall, ToolCall
 from crew_guard.core.decisions import Stop
 from crew_guard.core.events import (
     Admitted,
@@ -161,7 +161,19 @@ class RunState:
             return fit_model_call(ledgers, action, wanted, least, newcomer)
         if isinstance(action, ToolCall):
             return fit_tool_call(ledgers) or ONE_TOOL_CALL
+        if isinstance(action, Handoff):
+            return NOTHING
         return (fit_agent(ledgers) if newcomer else None) or Usage(agents=newcomer)
+
+    def too_deep(self, action: Handoff, cap: int | None) -> Shortfall | None:
+        """Whether the action nests deeper than the policy's max_depth: each handoff that it is inside of is one."""
+        if cap is None or not action.nests:
+            return None
+        above = sum(1 for one in self._ancestors(action.parent) if one in self.open and self._nests(one))
+        return Shortfall("run", "depth", cap, above, 0, 1) if above >= cap else None
+
+    def _nests(self, action_id: str) -> bool:
+        return self.open[action_id].event.kind == "handoff"
 
     def may_come_back(self, short: Shortfall, action_id: str, parent: str | None) -> bool:
         """Whether waiting can help: others hold enough of this limit and are not held up themselves.
@@ -239,7 +251,7 @@ def _admitted(state: RunState, event: Admitted) -> None:
         else:
             ledger.reserved.tool_calls += 1
     state.actors.setdefault(event.agent, Meter())
-    state.steps_of[event.agent] = "think" if tool is None else "act"
+    state.steps_of[event.agent] = "think" if tool is None and event.kind != "handoff" else "act"
     state.open[event.action_id] = OpenAction(event, scopes)
 
 

@@ -175,6 +175,8 @@ def _queued(_state: RunState, event: Queued) -> _Said:
 
 
 def _admitted(_state: RunState, event: Admitted) -> _Said:
+    if event.kind == "handoff":
+        return event.agent, f"hands over to {clean(event.target, 40)}: {clean(event.arguments, 120)}", "plain"
     if event.attempt == 1:
         return None
     return event.agent, f"asks {clean(event.target, 60)} again, attempt {event.attempt}", "warn"
@@ -186,7 +188,7 @@ def _refused(_state: RunState, event: Refused) -> _Said:
 
 def _settled(state: RunState, event: Settled) -> _Said:
     held = state.open.get(event.action_id)
-    if held is None or held.event.kind == "spawn":
+    if held is None or held.event.kind in ("spawn", "handoff"):
         return None
     action = held.event
     took = seconds(event.seconds)

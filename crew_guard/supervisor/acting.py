@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from crew_guard.core.actions import Action, Grant, ModelCall, Outcome, ToolCall
+from crew_guard.core.actions import Action, Grant, Handoff, ModelCall, Outcome, ToolCall
 from crew_guard.core.content import PASSED, Check, Place
 from crew_guard.core.events import AgentStep, Side
+from crew_guard.core.headroom import Remaining
 from crew_guard.core.messages import ModelReply, ModelRequest
 from crew_guard.core.roles import Verdict
 from crew_guard.core.tools import Tool, result_text
 from crew_guard.errors import CrewGuardError, ModelError, RefusedError, RuntimeFailedError
 from crew_guard.ports import CallTerms, Model, ToolResult
 from crew_guard.supervisor.gate import Gatekeeper, inside
+from crew_guard.supervisor.handing import delegate
 from crew_guard.supervisor.threads import in_thread
 
 _FIRST_PAUSE = 0.5
@@ -69,6 +71,20 @@ class RunGate:
         """See Gate.check_blocking."""
         guarding = self.keeper.guarding
         return PASSED if guarding is None else guarding.check_blocking(self, place, agent, target, value)
+
+    def remaining(self, agent: str) -> Remaining:
+        """See Gate.remaining."""
+        return self.keeper.headroom.remaining(self.side, agent)
+
+    def notices(self, agent: str) -> tuple[str, ...]:
+        """See Gate.notices."""
+        circle = self.keeper.circles.notices.pop(agent, None) if self.keeper.circles.notices else None
+        budget = self.keeper.headroom.notice(self.side, agent)
+        return () if circle is None and budget is None else tuple(text for text in (circle, budget) if text)
+
+    async def delegate(self, agent: str, to: str, task: str, work: Callable[[], Awaitable[str]]) -> str:
+        """See Gate.delegate."""
+        return await delegate(self.keeper, self.side, Handoff(agent, to, task), work)
 
     async def call_model(self, agent: str, model: Model, request: ModelRequest, terms: CallTerms) -> ModelReply:
         """See Gate.call_model."""

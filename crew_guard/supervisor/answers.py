@@ -6,7 +6,7 @@ import itertools
 from collections import Counter
 from typing import NamedTuple
 
-from crew_guard.core.actions import Action, Grant, ModelCall, ToolCall
+from crew_guard.core.actions import Action, Grant, Handoff, ModelCall, ToolCall
 from crew_guard.core.decisions import Stop
 from crew_guard.core.events import Admitted, Refused, ScopeOpened, Side
 from crew_guard.core.limits import POLICY_NAMES, UNCAPPED, Shortfall
@@ -64,7 +64,7 @@ class Answerer(Recorder):
             action.target,
             side,
             reserved,
-            self.redact(action.arguments) if isinstance(action, ToolCall) else "",
+            self.redact(_words(action)),
             action.parent,
             action.attempt if is_model_call else 1,
             is_model_call and action.streams,
@@ -96,6 +96,12 @@ class Answerer(Recorder):
         if not requests:
             return requests
         return tuple([(id_, self.redact(name), self.redact(arguments)) for id_, name, arguments in requests])
+
+
+def _words(action: Action) -> str:
+    if isinstance(action, ToolCall):
+        return action.arguments
+    return action.words if isinstance(action, Handoff) else ""
 
 
 def key_of(action: Action, side: Side) -> tuple[str, str, str]:

@@ -22,6 +22,7 @@ def set_deadlines(gate: Gatekeeper, began: float, *, reserve: bool) -> list[Hand
     if limits.max_seconds is not None:
         timers.append(_deadline(gate, began, "run", limits.max_seconds))
         if reserve and kept_back:
+            gate.headroom.seconds["crew"] = max(0.0, limits.max_seconds - kept_back)
             timers.append(_deadline(gate, began, "crew", max(0.0, limits.max_seconds - kept_back)))
     if limits.max_idle_seconds is not None:
         timers.append(_IdleTimer(gate, limits.max_idle_seconds))

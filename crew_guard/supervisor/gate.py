@@ -13,7 +13,7 @@ from concurrent.futures import Future
 
 from msgspec.structs import replace
 
-from crew_guard.core.actions import Action, Grant, ModelCall, Outcome, charge, excess
+from crew_guard.core.actions import Action, Grant, Handoff, ModelCall, Outcome, ToolCall, charge, excess
 from crew_guard.core.decisions import Stop
 from crew_guard.core.events import FellBack, Settled, Side
 from crew_guard.core.policy import Policy, judge
@@ -21,8 +21,10 @@ from crew_guard.core.usage import NOTHING, Usage
 from crew_guard.errors import PolicyDeniedError, RefusedError
 from crew_guard.ports import Clock, Flushed, Store
 from crew_guard.supervisor.answers import Ticket, key_of, refusal, stop_for
+from crew_guard.supervisor.circles import Circles
 from crew_guard.supervisor.estimating import Estimator
 from crew_guard.supervisor.guarding import Guarding
+from crew_guard.supervisor.headroom import Headroom
 from crew_guard.supervisor.line import Line, Waiter
 from crew_guard.supervisor.outbox import Outbox
 from crew_guard.supervisor.wakeups import written
@@ -48,6 +50,8 @@ class Gatekeeper(Line):
         """Model calls that wait to be tried again."""
         self.threads: dict[str, str] = {}
         """Tools that run in a thread at the moment, by action, as agent/tool."""
+        self.circles = Circles(policy.loops)
+        self.headroom = Headroom(policy, self.state, clock)
 
     # The door
 
@@ -85,7 +89,8 @@ class Gatekeeper(Line):
     def settle(self, grant: Grant, outcome: Outcome) -> None:
         """See Gate.settle. After the run's end, or a deadline's, a late answer changes nothing."""
         with self._lock:
-            if grant.action_id not in self.state.open:
+            held = self.state.open.get(grant.action_id)
+            if held is None:
                 return
             now = self.clock.monotonic()
             self.last_progress = now
@@ -103,6 +108,8 @@ class Gatekeeper(Line):
             )
             if outcome.usage is not None and isinstance(grant.action, ModelCall):
                 self._learn(grant.action, outcome.usage)
+            if held.event.side == "crew" and (stop := self.circles.settled(grant.action, outcome)):
+                self._latch(stop.scope, stop)
             if self._waiters:
                 self._pump()
             news = self._take_news()
@@ -197,6 +204,8 @@ class Gatekeeper(Line):
             own = self._known_scopes[key_of(action, side)][-1]
             stop = Stop("denied", own, decision.rule, detail=self.redact.short(decision.reason))
             return self._refuse(action_id, action, side, stop, latch=False)
+        if side == "crew" and (stop := self._astray(action)):
+            return self._refuse(action_id, action, side, stop, latch=stop.scope.startswith("agent:"))
         answer = self.state.ask(action, scopes, self._terms)
         if isinstance(answer, Usage):
             if not isinstance(action, ModelCall) or action.parent is not None or not self._behind(scopes):
@@ -207,6 +216,14 @@ class Gatekeeper(Line):
             self._pump()  # what was latched is closed to those in line, too
             return refused
         return self._queue(Waiter(action_id, action, side, scopes, answer))
+
+    def _astray(self, action: Action) -> Stop | None:
+        """Why an action leads nowhere, whatever is left to spend: a loop, or too deep a delegation."""
+        if isinstance(action, ToolCall):
+            return self.circles.asks(action)
+        if isinstance(action, Handoff) and (short := self.state.too_deep(action, self.policy.limits.max_depth)):
+            return stop_for(short)
+        return None
 
     # Outside of the lock
 

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 
-DECIDES = {"overshoot", "hosted_overshoot", "research_questions", "agentdojo"}
+DECIDES = {"overshoot", "hosted_overshoot", "loop_detection", "research_questions", "agentdojo"}
 
 
 def main() -> int:
@@ -24,6 +24,7 @@ def main() -> int:
     for name, options in (
         ("overshoot", ()),
         ("hosted_overshoot", ()),
+        ("loop_detection", ()),
         ("import_cost", ()),
         ("overhead", ()),
         ("agentdojo", ()),

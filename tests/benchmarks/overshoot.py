@@ -18,6 +18,7 @@ from crew_guard.core.usage import NANO, Rate, Rates
 from crew_guard.errors import RefusedError
 from crew_guard.ports import Gate, RuntimeResult
 from crew_guard.store.memory import MemoryStore
+from tests.benchmarks.process_crews import process_rows_of
 from tests.benchmarks.served import EXECUTED, Provider, look
 
 PRICES = Rates(Rate(2 * NANO), Rate(8 * NANO))
@@ -140,10 +141,22 @@ def rows() -> Iterable[Row]:
     provider = Provider()
     result = run_many(provider, 8, max_steps=13)
     yield Row("8 agents", "max_steps", 13, provider.calls, result.usage.steps, needed(result))
+    yield from process_rows()
+
+
+def process_rows() -> Iterable[Row]:
+    """Every process of our own runtime, its provider sound and failing."""
+    for name, limit, cap, provider, result in process_rows_of():
+        if limit == "max_tokens":
+            yield token_row(name, provider, result, int(cap))
+        elif limit == "max_usd":
+            yield dollar_row(name, provider, result, cap)
+        else:
+            yield Row(name, limit, cap, provider.calls, result.usage.steps, needed(result))
 
 
 HEADER = ("scenario", "limit", "cap", "served", "charged", "over", "unused", "< needed")
-FORMAT = "{:<30}{:<16}{:>10}{:>12}{:>12}{:>8}{:>10}{:>10}"
+FORMAT = "{:<34}{:<16}{:>10}{:>12}{:>12}{:>8}{:>10}{:>10}"
 
 
 def line(row: Row) -> str:

@@ -1,4 +1,4 @@
-"""A provider that counts what it serves, and always wants another tool."""
+"""A provider that counts what it serves, and always wants another tool call: a new one, or it would go in circles."""
 
 from __future__ import annotations
 
@@ -55,7 +55,9 @@ class Provider:
         reported = usage if self._reports else None
         if self.calls > self._turns:
             return ModelReply("done", (), reported)
-        wanted = tuple(ToolRequest(f"t{self.calls}_{i}", "look", '{"query": "x"}') for i in range(self._tools))
+        wanted = tuple(
+            ToolRequest(f"t{self.calls}_{i}", "look", f'{{"query": "x{self.calls}_{i}"}}') for i in range(self._tools)
+        )
         return ModelReply("", wanted, reported)
 
 

@@ -128,14 +128,25 @@ def test_a_crew_that_makes_up_a_quote_falls_back(library: Corpus) -> None:
 
 def test_a_crew_that_searches_without_end_falls_back(library: Corpus) -> None:
     """Its own cap stops it, and the tool calls kept back are enough for the workflow."""
+    searches = [Reply(tools=tuple(("search", f'{{"query": "x {n} {m}"}}') for m in range(4))) for n in range(9)]
     guarded = Supervisor(
         policy="research",
-        model=ScriptedModel([Reply(tools=(("search", '{"query": "x"}'),) * 4)], repeat=True),
+        model=ScriptedModel(searches),
         store=MemoryStore(),
     )
     result = guarded.run(research_crew(library), {"question": QUESTION})
     assert (result.status, result.via) == ("done", "workflow")
     assert "max_tool_calls" in result.fell_back
+
+
+def test_a_crew_that_asks_the_same_without_end_falls_back(library: Corpus) -> None:
+    """It goes in circles, and is stopped before its cap."""
+    model = ScriptedModel([Reply(tools=(("search", '{"query": "x"}'),) * 4)], repeat=True)
+    result = Supervisor(policy="research", model=model, store=MemoryStore()).run(
+        research_crew(library), {"question": QUESTION}
+    )
+    assert (result.status, result.via) == ("done", "workflow")
+    assert "loops.same_call of agent:researcher" in result.fell_back
 
 
 def test_the_shipped_roles_and_policy_load() -> None:

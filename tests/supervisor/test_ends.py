@@ -368,7 +368,7 @@ def takes_nothing() -> str:
         (lambda: Crew(Agent(ROLE), [Task("x")]), "must be a list"),
         (lambda: Crew([ROLE], [Task("x")]), r"Agent\(role\)"),
         (lambda: Crew([Agent(ROLE)], ["do x"]), r"Task\(description\)"),
-        (lambda: Crew([Agent(ROLE)], [Task("x")], process="hierarchical"), "there is sequential"),
+        (lambda: Crew([Agent(ROLE)], [Task("x")], process="swarm"), "there are sequential, parallel"),
         (lambda: Task("x", output=dict), "BaseModel"),
         (lambda: Task("x", verify="yes"), "must be a function"),
         (lambda: Supervisor({"limits": {}}), "model_validate"),

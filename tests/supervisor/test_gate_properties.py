@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from crew_guard.core.actions import Grant, ModelCall, Outcome, ToolCall
+from crew_guard.core.actions import Grant, Handoff, ModelCall, Outcome, ToolCall
 from crew_guard.core.run import RunState, replay
 from crew_guard.core.usage import Usage
 from crew_guard.errors import RefusedError
@@ -23,7 +23,7 @@ class GateMachine(RuleBasedStateMachine):
         super().__init__()
         self.loop = asyncio.new_event_loop()
         self.gate = gate_for(
-            limits={"max_tokens": 6_000, "max_steps": 30, "max_tool_calls": 12},
+            limits={"max_tokens": 6_000, "max_steps": 30, "max_tool_calls": 12, "max_depth": 2},
             agents={"ann": {"max_tokens": 2_500}, "bob": {"max_steps": 6}},
             tools={"limits": {"dig": {"max_tool_calls": 4}}},
             completion_default=800,
@@ -53,7 +53,7 @@ class GateMachine(RuleBasedStateMachine):
                 grant = task.result()
                 self.held[grant.action_id] = grant
 
-    def _ask(self, action: ModelCall | ToolCall) -> None:
+    def _ask(self, action: ModelCall | ToolCall | Handoff) -> None:
         self.waiting.append(self.loop.create_task(self.gate.admit(action)))
         self.turn()
 
@@ -70,6 +70,11 @@ class GateMachine(RuleBasedStateMachine):
     @rule(agent=AGENTS, tool=st.sampled_from(["dig", "look"]))
     def ask_tool(self, agent: str, tool: str) -> None:
         self._ask(ToolCall(agent, tool))
+
+    @rule(agent=AGENTS, to=AGENTS, data=st.data())
+    def delegate(self, agent: str, to: str, data: st.DataObject) -> None:
+        parent = data.draw(st.sampled_from([None, *sorted(self.held)]))
+        self._ask(Handoff(agent, to, "go on", parent=parent))
 
     @precondition(lambda self: self.held)
     @rule(
@@ -94,6 +99,14 @@ class GateMachine(RuleBasedStateMachine):
     @invariant()
     def no_cap_is_passed(self) -> None:
         within_caps(self.gate.keeper.state)
+
+    @invariant()
+    def no_delegation_nests_too_deep(self) -> None:
+        state = self.gate.keeper.state
+        for held in state.open.values():
+            if held.event.kind == "handoff":
+                above = [one for one in state._ancestors(held.event.parent) if one in state.open]
+                assert sum(state.open[one].event.kind == "handoff" for one in above) < 2
 
     @invariant()
     def every_prefix_is_a_valid_state(self) -> None:

@@ -1,0 +1,67 @@
+"""The Runtime for crews of our own: it picks the process."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from crew_guard.adapters.native.conversation import conversation
+from crew_guard.adapters.native.handoff import handoff
+from crew_guard.adapters.native.hierarchical import hierarchical
+from crew_guard.adapters.native.parallel import parallel
+from crew_guard.adapters.native.sequential import sequential
+from crew_guard.adapters.native.work import Work
+from crew_guard.core.processes import Process
+from crew_guard.core.roles import Agent, Crew, fill
+from crew_guard.errors import ConfigError
+from crew_guard.ports import Gate, Model, RuntimeResult
+
+_PROCESSES: dict[Process, Callable[[Work], Awaitable[RuntimeResult]]] = {
+    "sequential": sequential,
+    "parallel": parallel,
+    "hierarchical": hierarchical,
+    "handoff": handoff,
+    "conversation": conversation,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class NativeRuntime:
+    """Runs a Crew. A Runtime of ports.py."""
+
+    crew: Crew
+    model_for: Callable[[Agent], Model]
+
+    @property
+    def name(self) -> str:
+        return "native"
+
+    def members(self) -> Sequence[str]:
+        """The crew's agents, its manager or selector among them."""
+        return [agent.name for agent in self.crew.everyone()]
+
+    def task_texts(self, inputs: Mapping[str, Any]) -> Sequence[str]:
+        """The tasks' descriptions; see Tasked."""
+        return [fill(task.description, inputs) for task in self.crew.tasks]
+
+    async def run(self, inputs: Mapping[str, Any], gate: Gate) -> RuntimeResult:
+        """Do the tasks as the crew's process goes about them.
+
+        Raises:
+            ConfigError: a {variable} of a task or a role is not among the inputs
+            ModelError: a provider failed for good
+        """
+        return await _PROCESSES[self.crew.process](Work(self.crew, self.model_for, inputs, gate))
+
+
+def check_inputs(crew: Crew, inputs: Mapping[str, Any]) -> None:
+    """Whether every {variable} of the crew is given.
+
+    Raises:
+        ConfigError: names those that are not
+    """
+    if missing := sorted(crew.variables() - inputs.keys()):
+        given = ", ".join(sorted(inputs)) or "none"
+        needs = ", ".join(f"{{{name}}}" for name in missing)
+        raise ConfigError(f"crew {crew.name!r} needs the input {needs}; given: {given}")

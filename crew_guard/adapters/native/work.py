@@ -1,0 +1,105 @@
+"""What every process shares: loops for agents, verdicts on outputs, and how a task ends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import anyio.to_thread
+
+from crew_guard.adapters.native.loop import AgentLoop, BuiltIn, UnfinishedError
+from crew_guard.core.decisions import Stop
+from crew_guard.core.roles import Agent, Crew, Task, TaskContext, Verdict
+from crew_guard.errors import RefusedError
+from crew_guard.ports import Gate, Model, RuntimeResult
+
+
+class TaskEndedError(Exception):
+    """A task ended without an output that can be used, and the crew's part with it. The text says why."""
+
+    def __init__(self, reason: str, partial: Any = None, stop: Stop | None = None) -> None:
+        super().__init__(reason)
+        self.partial = partial
+        self.stop = stop
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One run of one crew."""
+
+    crew: Crew
+    model_for: Callable[[Agent], Model]
+    inputs: Mapping[str, Any]
+    gate: Gate
+    outputs: dict[str, Any] = field(default_factory=dict[str, Any])
+    """By task name, as they come."""
+
+    def loop(self, agent: Agent, task: Task, built_in: Mapping[str, BuiltIn] | None = None) -> AgentLoop:
+        """A loop of this agent at this task, with nothing said yet."""
+        return AgentLoop(agent, task, self.model_for(agent), self.gate, built_in={} if built_in is None else built_in)
+
+    def earlier(self, task: Task) -> dict[str, Any]:
+        """The outputs that a task builds on: those it names, else all so far, in a parallel crew none."""
+        wanted = task.context
+        if wanted is None:
+            wanted = () if self.crew.process == "parallel" else tuple(self.outputs)
+        return {name: self.outputs[name] for name in wanted}
+
+    async def finish(self, agent: str, task: Task, output: Any) -> None:
+        """Keep a task's output, and hear its verifier.
+
+        Raises:
+            TaskEndedError: the verifier said no
+        """
+        self.outputs[task.name] = output
+        if task.verify is None:
+            return
+        verdict = await _judge(task, output, TaskContext(self.inputs, self.outputs))
+        self.gate.judged(agent, task.name, verdict)
+        if not verdict.passed:
+            why = verdict.reason or "no reason given"
+            raise TaskEndedError(f"{agent}: the verifier of {task.name} said no: {why}", output)
+
+    async def in_order(self, do: Callable[[Task], Awaitable[None]]) -> RuntimeResult:
+        """The tasks one after the other; the last one's output is the crew's."""
+        try:
+            for task in self.crew.tasks:
+                await do(task)
+        except TaskEndedError as error:
+            return self.unfinished(error)
+        return RuntimeResult(self.outputs[self.crew.tasks[-1].name], self.outputs)
+
+    def unfinished(self, error: TaskEndedError) -> RuntimeResult:
+        """What there is, and why it is not all."""
+        return RuntimeResult(error.partial, self.outputs, partial=True, reason=str(error), stop=error.stop)
+
+
+@contextmanager
+def ending(agent: str, so_far: Callable[[], Any]) -> Generator[None]:
+    """What may end a task becomes one kind of error, which holds what there is so far.
+
+    Raises:
+        TaskEndedError
+    """
+    try:
+        yield
+    except UnfinishedError as error:
+        raise TaskEndedError(f"{agent}: {error}", error.partial) from None
+    except RefusedError as error:
+        raise TaskEndedError(str(error.stop), so_far(), error.stop) from None
+    except asyncio.CancelledError:
+        # The supervisor ends this work and reads its own latch; what there is goes with the result.
+        raise TaskEndedError("it was ended", so_far()) from None
+
+
+async def _judge(task: Task, output: Any, context: TaskContext) -> Verdict:
+    assert task.verify is not None  # noqa: S101  the caller looked
+    try:
+        # Beside the loop: it may take its time, and other runs go on meanwhile.
+        verdict = await anyio.to_thread.run_sync(task.verify, output, context, abandon_on_cancel=True)
+    except Exception as error:  # noqa: BLE001  a verifier that raises has not said yes
+        return Verdict(passed=False, reason=f"the verifier raised {type(error).__name__}: {error}")
+    return verdict if isinstance(verdict, Verdict) else Verdict(bool(verdict))

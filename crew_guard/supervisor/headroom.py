@@ -1,0 +1,56 @@
+"""The read-only view of a run's budget that runtimes have: what is left, and what an agent is to be told of it."""
+
+from __future__ import annotations
+
+from crew_guard.core.events import Side
+from crew_guard.core.headroom import Mark, Remaining, crossed, marks, merged, remaining, words
+from crew_guard.core.limits import Ledger
+from crew_guard.core.policy import Policy
+from crew_guard.core.run import RunState
+from crew_guard.ports import Clock
+
+
+class Headroom:
+    """Looks at the ledgers of one run without its lock: what it reads may be one action old."""
+
+    def __init__(self, policy: Policy, state: RunState, clock: Clock) -> None:
+        self._share = policy.warn_at
+        self._state = state
+        self._clock = clock
+        self._marks: dict[tuple[Side, str], list[Mark]] = {}
+        self._told_time: set[tuple[Side, str]] = set()
+        self.seconds: dict[Side, float | None] = dict.fromkeys(("crew", "fallback"), policy.limits.max_seconds)
+        """Wall clock of each side, from the run's beginning."""
+
+    def remaining(self, side: Side, agent: str) -> Remaining:
+        """See Gate.remaining."""
+        cap = self.seconds[side]
+        return remaining(self._ledgers(side, agent), None if cap is None else cap - self._elapsed())
+
+    def notice(self, side: Side, agent: str) -> str | None:
+        """What the agent is to be told of its budget now; None at nearly every turn."""
+        if self._share >= 1:
+            return None
+        who = side, agent
+        watched = self._marks.get(who)
+        if watched is None:
+            scopes = self._state.scopes(side, agent, None, None)
+            if scopes[-1] not in self._state.ledgers:
+                return None  # it did nothing yet
+            watched = self._marks[who] = marks(self._state.ledgers_of(scopes), self._share)
+        cap = self.seconds[side]
+        late = cap is not None and who not in self._told_time and self._elapsed() >= cap * self._share
+        if not late and not crossed(watched):
+            return None
+        seconds = None
+        if late and cap is not None:
+            self._told_time.add(who)
+            seconds = max(0.0, cap - self._elapsed()), cap
+        return words(merged(mark.tell() for mark in watched), seconds)
+
+    def _ledgers(self, side: Side, agent: str) -> tuple[Ledger, ...]:
+        return self._state.ledgers_of(self._state.scopes(side, agent, None, None))
+
+    def _elapsed(self) -> float:
+        started = self._state.started
+        return 0.0 if started is None else self._clock.now() - started.at
