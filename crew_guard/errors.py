@@ -14,6 +14,8 @@ CrewGuardError
 │   └── ReplayError            the crew diverged from its journal
 └── MissingDependencyError (also ImportError)  names the extra to install
 
+RunInterruptedError (a KeyboardInterrupt)  Ctrl-C ended the run; carries the run's Result
+
 No message of ours says what a host retries on: no status codes, none of its key words.
 """
 
@@ -23,6 +25,7 @@ from pathlib import Path
 from typing import Literal
 
 from crew_guard.core.decisions import Stop
+from crew_guard.core.result import Result
 
 
 class CrewGuardError(Exception):
@@ -45,6 +48,14 @@ class ConfigError(CrewGuardError):
         self.key = key
         place = ":".join(str(part) for part in (self.file, line) if part is not None)
         super().__init__(": ".join(part for part in (place, key, message) if part))
+
+
+class RunInterruptedError(KeyboardInterrupt):
+    """The caller was interrupted, and its run was ended tidily. A second interrupt meanwhile is a plain one."""
+
+    def __init__(self, result: Result) -> None:
+        self.result = result
+        super().__init__(f"run {result.run_id} was ended: {result.stopped}")
 
 
 class RefusedError(CrewGuardError):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import traceback
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from types import FrameType
 
 import typer
 
@@ -18,7 +20,7 @@ from crew_guard.errors import (
     PolicyDeniedError,
 )
 
-DONE, USAGE, STOPPED, DENIED, FAILED, INTERRUPTED = 0, 2, 3, 4, 5, 130
+DONE, USAGE, STOPPED, DENIED, FAILED, INTERRUPTED, TERMINATED = 0, 2, 3, 4, 5, 130, 143
 
 CODES: dict[Status, int] = {"done": DONE, "stopped": STOPPED, "denied": DENIED, "failed": FAILED, "running": FAILED}
 
@@ -36,6 +38,24 @@ def code_of(error: BaseException) -> int:
             return INTERRUPTED
         case _:
             return FAILED
+
+
+@contextmanager
+def ended_by_sigterm() -> Generator[Callable[[], bool]]:
+    """SIGTERM ends a run as Ctrl-C does, once; the second one ends the process. Tells whether it came."""
+    came = False
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        nonlocal came
+        came = True
+        signal.signal(number, signal.SIG_DFL)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, handle)
+    try:
+        yield lambda: came
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

@@ -11,12 +11,12 @@ from typing import Any, cast
 
 import typer
 
-from crew_guard.cli.ends import CODES, command
+from crew_guard.cli.ends import CODES, INTERRUPTED, TERMINATED, command, ended_by_sigterm
 from crew_guard.cli.streams import Stdout, say
 from crew_guard.core.events import Event
 from crew_guard.core.result import Result
 from crew_guard.core.roles import Crew
-from crew_guard.errors import ConfigError
+from crew_guard.errors import ConfigError, RunInterruptedError
 from crew_guard.observers.words import clean
 
 
@@ -140,9 +140,13 @@ def run_job(make: Callable[[], Job], options: Options) -> None:
     with command(as_json=options.as_json, debug=options.debug, run_id=lambda: watch.run_id) as stdout:
         _quiet_log()
         job = make()
-        result = _run(job, options, watch)
+        with ended_by_sigterm() as terminated:
+            try:
+                result, code = _run(job, options, watch), None
+            except RunInterruptedError as error:
+                result, code = error.result, TERMINATED if terminated() else INTERRUPTED
         _print(result, options, stdout)
-        raise typer.Exit(CODES[result.status])
+        raise typer.Exit(CODES[result.status] if code is None else code)
 
 
 def _run(job: Job, options: Options, watch: _Watch) -> Result:

@@ -6,7 +6,6 @@ The caller waits with a deadline of its own, so that a loop that something block
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -14,7 +13,7 @@ from dataclasses import dataclass
 
 from crew_guard.core.decisions import Stop
 from crew_guard.core.result import Result
-from crew_guard.errors import CrewGuardError
+from crew_guard.errors import CrewGuardError, RunInterruptedError
 from crew_guard.supervisor.life import Job, Life
 from crew_guard.supervisor.loop import EngineLoop, LoopClock, abandon, engine_loop
 
@@ -74,7 +73,8 @@ class Running:
 
         Raises:
             CrewGuardError: called on the engine's loop, where nothing would ever end
-            KeyboardInterrupt: after the run was ended and its record made whole
+            RunInterruptedError: Ctrl-C came, and the run was ended; it has the result
+            KeyboardInterrupt: it came twice, or the run did not end in time
         """
         if self.engine.owns_this_thread():
             self.interrupt()
@@ -89,9 +89,13 @@ class Running:
                     return result
             except KeyboardInterrupt:
                 self.interrupt()
-                with contextlib.suppress(Exception):
-                    self.future.result(_TIDY)
-                raise
+                try:
+                    result = self.future.result(_TIDY)
+                except Exception:  # noqa: BLE001  whatever it was, the caller wants to leave
+                    result = None
+                if result is None:
+                    raise
+                raise RunInterruptedError(result) from None
 
     async def result(self) -> Result:
         """The same for async code; cancelling it ends the run."""

@@ -139,18 +139,19 @@ def test_inputs_come_from_options_files_and_json(cli, crews, server, tmp_path):
     assert "zlib, from a file" in json.dumps(server.asked[1])
 
 
-def test_an_interrupt_exits_with_130_and_names_the_run(cli, crews, server):
-    """Ctrl-C ends the run; its journal says so."""
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupt_ends_the_run_and_gives_its_result(cli, crews, server, number, code):
+    """Ctrl-C, or SIGTERM, once: a result that says so, and a journal that is whole."""
     process = cli.start(*run_of(crews, server, "talk", "hang", "--json"))
     assert server.reached.wait(60)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     out, err = process.communicate(timeout=60)
-    assert process.returncode == 130, err.decode()
-    error = json.loads(out)["error"]
-    assert error["type"] == "KeyboardInterrupt"
-    run_id = error["message"].rsplit(" ", 1)[1]
+    assert process.returncode == code, err.decode()
+    result = json.loads(out)
+    assert result["status"] == "stopped"
+    assert result["stopped"]["reason"] == "cancelled"
     assert b"Traceback" not in err
-    code, out, _ = cli("runs", "show", run_id)
+    code, out, _ = cli("runs", "show", result["run_id"])
     assert code == 0
     assert "its caller was interrupted" in out
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import sys
 import threading
 from typing import Any
@@ -12,8 +13,9 @@ from pydantic import BaseModel, ValidationError
 from crew_guard import Agent, Crew, NodeContext, Policy, Role, Supervisor, Task, chain, tool
 from crew_guard.core.actions import ModelCall, Outcome
 from crew_guard.core.usage import Usage
-from crew_guard.errors import ConfigError, JournalConflictError, MissingDependencyError
+from crew_guard.errors import ConfigError, JournalConflictError, MissingDependencyError, RunInterruptedError
 from crew_guard.ports import Gate, RuntimeResult
+from crew_guard.store.flush import Flush
 from crew_guard.supervisor.redaction import MAX_TEXT, Redactor
 from crew_guard.testing import MemoryStore, Reply, ScriptedModel
 from tests.supervisor.gates import gate_for
@@ -379,3 +381,49 @@ def test_what_is_of_the_wrong_kind_is_named_with_the_right_one(build: Any, said:
     """Where it is written, and with the way out."""
     with pytest.raises((TypeError, ValueError, ConfigError), match=said):
         build()
+
+
+def test_ctrl_c_ends_a_run_with_its_result() -> None:
+    """Once: the caller gets a KeyboardInterrupt that carries the result, and the journal is whole."""
+    main = threading.main_thread().ident
+    assert main is not None
+
+    async def hang() -> None:
+        signal.pthread_kill(main, signal.SIGINT)
+        await asyncio.Event().wait()
+
+    store = MemoryStore()
+    crew = Crew([Agent(Role(name="ann", goal="work"))], [Task("go")])
+    with pytest.raises(RunInterruptedError) as caught:
+        Supervisor(model=ScriptedModel([Reply("never", wait=hang)]), store=store).run(crew, run_id="r")
+    assert caught.value.result.stopped is not None
+    assert caught.value.result.stopped.reason == "cancelled"
+    assert list(store.read("r"))[-1].status == "stopped"
+
+
+def test_a_second_ctrl_c_leaves_at_once() -> None:
+    """Work that takes its time to tidy up holds nobody who is in a hurry."""
+    main = threading.main_thread().ident
+    assert main is not None
+
+    def interrupt() -> None:
+        signal.pthread_kill(main, signal.SIGINT)
+
+    class Slow(MemoryStore):
+        """Its end is not on disk before it is told so; meanwhile the second interrupt comes."""
+
+        def write(self, run_id: str, events: Any) -> Any:
+            flushed = super().write(run_id, events)
+            if type(events[0]).__name__ != "RunEnded":
+                return flushed
+            interrupt()
+            return Flush()
+
+    async def hang() -> None:
+        interrupt()
+        await asyncio.Event().wait()
+
+    crew = Crew([Agent(Role(name="ann", goal="work"))], [Task("go")])
+    with pytest.raises(KeyboardInterrupt) as caught:
+        Supervisor(model=ScriptedModel([Reply("never", wait=hang)]), store=Slow()).run(crew)
+    assert not isinstance(caught.value, RunInterruptedError)
