@@ -1,6 +1,7 @@
 """The command line: words and exit codes, and nothing that a program could not do through the API.
 
-Exit codes: 0 done, 2 wrong usage, 3 stopped by a limit, 4 denied by a policy, 5 failed, 130 interrupted, 143 terminated.
+Exit codes: 0 done, 2 wrong usage, 3 stopped by a limit, 4 denied by a policy, 5 failed, 130 interrupted,
+143 terminated.
 """
 
 from __future__ import annotations
