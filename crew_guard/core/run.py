@@ -157,6 +157,8 @@ class RunState:
             least = min(least, wanted) if action.clampable else wanted
             return fit_model_call(ledgers, action, wanted, least, newcomer)
         if isinstance(action, ToolCall):
+            if cost := action.nano_usd:
+                return fit_tool_call(ledgers, cost) or Usage(tool_calls=1, nano_usd=cost)
             return fit_tool_call(ledgers) or ONE_TOOL_CALL
         return (fit_agent(ledgers) if newcomer else None) or Usage(agents=newcomer)
 
@@ -228,8 +230,9 @@ def _admitted(state: RunState, event: Admitted) -> None:
     for scope in scopes:
         if scope not in state.ledgers:
             state.open_scope(scope)
+    whole = tool is None or reserved.nano_usd
     for ledger in state.ledgers_of(scopes):
-        if tool is None:
+        if whole:
             ledger.reserved.add(reserved)
         else:
             ledger.reserved.tool_calls += 1
@@ -246,8 +249,10 @@ def _settled(state: RunState, event: Settled) -> None:
     opened = state.open.pop(event.action_id)
     reserved, used = opened.event.reserved, event.used
     if opened.event.kind == "tool_call":
-        _settle_tool_call(state, opened, used.tool_calls)
-        return
+        state.steps_of[opened.event.agent] = "observe"
+        if not reserved.nano_usd:
+            _settle_free_tool_call(state, opened, used.tool_calls)
+            return
     state.actors[opened.event.agent].add(used)
     for ledger in state.ledgers_of(opened.scopes):
         ledger.reserved.take_off(reserved)
@@ -258,9 +263,8 @@ def _settled(state: RunState, event: Settled) -> None:
         state.overshoot += event.overshoot
 
 
-def _settle_tool_call(state: RunState, opened: OpenAction, started: int) -> None:
-    """A tool call moves one count only: the half of all actions that need not be added up in full."""
-    state.steps_of[opened.event.agent] = "observe"
+def _settle_free_tool_call(state: RunState, opened: OpenAction, started: int) -> None:
+    """A free tool call moves one count only: the half of all actions that need not be added up in full."""
     state.actors[opened.event.agent].tool_calls += started
     for ledger in state.ledgers_of(opened.scopes):
         ledger.reserved.tool_calls -= 1

@@ -13,14 +13,14 @@ from concurrent.futures import Future
 
 from msgspec.structs import replace
 
-from crew_guard.core.actions import Action, Grant, ModelCall, Outcome, charge, excess
+from crew_guard.core.actions import Action, Grant, ModelCall, Outcome, ToolCall, charge, excess
 from crew_guard.core.decisions import Stop
 from crew_guard.core.events import FellBack, Settled, Side
 from crew_guard.core.policy import Policy, judge
 from crew_guard.core.usage import NOTHING, Usage
 from crew_guard.errors import PolicyDeniedError, RefusedError, StoreError
 from crew_guard.ports import Clock, Store
-from crew_guard.supervisor.answers import Ticket, key_of, refusal, stop_for
+from crew_guard.supervisor.answers import Ticket, key_of, refusal, spends, stop_for
 from crew_guard.supervisor.line import Line, Waiter
 from crew_guard.supervisor.outbox import Outbox
 
@@ -154,6 +154,9 @@ class Gatekeeper(Line):
         return answer
 
     def _placed(self, action: Action) -> Action:
+        if self._tool_prices and isinstance(action, ToolCall):
+            # Here, and not where a tool is known: a host's own tools have no price but the policy's.
+            action = replace(action, nano_usd=max(action.nano_usd, self._tool_prices.get(action.tool, 0)))
         around = inside.get()
         if around is None or around[0] is not self or action.parent is not None:
             return action
@@ -179,7 +182,7 @@ class Gatekeeper(Line):
             return self._refuse(action_id, action, side, stop, latch=False)
         answer = self.state.ask(action, scopes, self._terms)
         if isinstance(answer, Usage):
-            if not isinstance(action, ModelCall) or action.parent is not None or not self._behind(scopes):
+            if action.parent is not None or not spends(action) or not self._behind(scopes):
                 return self._grant(action_id, action, side, answer)
             answer = self._head_of(scopes)
         elif not self.state.may_come_back(answer, action_id, action.parent):
