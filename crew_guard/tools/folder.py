@@ -133,7 +133,7 @@ def _add_file(folder: Path, name: str, contents: FolderContents, bounds: Bounds)
     except OSError as error:
         contents.skipped.append(Skipped(shown, _why(error)))
         return
-    text, guessed = _decode(data)
+    text, guessed = decode(data)
     if text is None:
         contents.skipped.append(Skipped(shown, "binary"))
     elif splitter is None:
@@ -173,8 +173,15 @@ def _read(path: Path, limit: int) -> tuple[bytes, int]:
         return file.read(limit), status.st_size
 
 
-def _decode(data: bytes) -> tuple[str | None, bool]:
-    """(the text, whether its encoding is a guess); None where the file is binary."""
+def decode(data: bytes, head: bytes = b"") -> tuple[str | None, bool]:
+    """(the text, whether its encoding is a guess); None where the file is binary.
+
+    Args:
+        data: the file, or a part of it
+        head: its first bytes, where data is a part from further on
+    """
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")) and not data.startswith(head[:2]):
+        data = head[:2] + data
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         return _newlines(data.decode("utf-16", errors="replace")), False
     if b"\0" in data:
