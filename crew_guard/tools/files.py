@@ -116,7 +116,7 @@ class Folder:
             except (OSError, FileToolError):
                 continue
             left -= len(data)
-            lines += _matching(place, decode(data)[0] or "", wanted)
+            lines += _matching(place, decode(data, cut=True)[0] or "", wanted)
             if len(lines) > MAX_HITS:
                 notes.append(f"cut: more than {MAX_HITS} lines")
                 break
