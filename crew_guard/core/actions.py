@@ -57,6 +57,8 @@ class ToolCall(Struct, frozen=True):
     """A JSON object."""
     irreversible: bool = False
     parent: str | None = None
+    nano_usd: int = 0
+    """What it costs, in nano-dollars, however it ends."""
 
     @property
     def kind(self) -> ActionKind:

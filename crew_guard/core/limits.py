@@ -94,7 +94,9 @@ class ToolLimits(BaseModel):
     max_tool_calls: int | None = Field(default=None, ge=0)
     """Executions started, by all agents together."""
     max_seconds: float | None = Field(default=None, gt=0, le=LONGEST, allow_inf_nan=False)
-    """Wall clock of one execution."""
+    """Wall clock of one execution; where the tool has a bound of its own, the lesser counts."""
+    usd: Decimal | None = Field(default=None, ge=0, allow_inf_nan=False)
+    """US dollars that one execution costs; where the tool has a price of its own, the greater counts."""
 
     def caps(self) -> Caps:
         """The same as integers."""
@@ -201,11 +203,13 @@ class Shortfall:
         return self.used + self.reserved + self.asked - self.cap
 
 
-def fit_tool_call(ledgers: Sequence[Ledger]) -> Shortfall | None:
-    """Whether one more tool call fits below every cap, the outermost scope asked first."""
+def fit_tool_call(ledgers: Sequence[Ledger], nano_usd: int = 0) -> Shortfall | None:
+    """Whether one more tool call of this cost fits below every cap, the outermost scope asked first."""
     for ledger in ledgers:
         if ledger.used.tool_calls + ledger.reserved.tool_calls >= ledger.caps.tool_calls:
             return _short(ledger, "tool_calls", 1)
+        if nano_usd and ledger.room("nano_usd") < nano_usd:
+            return _short(ledger, "nano_usd", nano_usd)
     return None
 
 

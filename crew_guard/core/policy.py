@@ -18,7 +18,7 @@ from crew_guard.core.decisions import ALLOWED, Decision
 from crew_guard.core.known import Known
 from crew_guard.core.limits import UNCAPPED, AgentLimits, Caps, Limits, Reserve, Terms, ToolLimits
 from crew_guard.core.loops import LoopRules
-from crew_guard.core.usage import NANO, Rate, Rates
+from crew_guard.core.usage import NANO, Rate, Rates, nano_price
 
 
 class _Section(BaseModel):
@@ -131,6 +131,10 @@ class Policy(_Section):
     def terms(self) -> Terms:
         """How long completions may be."""
         return Terms(self.completion_default, self.completion_min)
+
+    def tool_prices(self) -> dict[str, int]:
+        """What one execution costs at the least, in nano-dollars, by tool name."""
+        return {name: nano_price(limits.usd) for name, limits in self.tools.limits.items() if limits.usd}
 
     def caps_of(self, scope: str) -> Caps:
         """The caps of one agent's or tool's scope."""

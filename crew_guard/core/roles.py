@@ -55,6 +55,10 @@ class Agent:
         if not self.name:
             object.__setattr__(self, "name", self.role.name)
         object.__setattr__(self, "tools", tools)
+        names = [tool.name for tool in tools]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            # A server could name its tool like one of yours, and be called in its place.
+            raise ValueError(f"agent {self.name!r} has two tools named {twice[0]!r}; give one another name or a prefix")
         allowed = self.role.tools
         for given in self.tools:
             if allowed is not None and given.name not in allowed:

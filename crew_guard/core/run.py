@@ -160,6 +160,8 @@ class RunState:
             least = min(least, wanted) if action.clampable else wanted
             return fit_model_call(ledgers, action, wanted, least, newcomer)
         if isinstance(action, ToolCall):
+            if cost := action.nano_usd:
+                return fit_tool_call(ledgers, cost) or Usage(tool_calls=1, nano_usd=cost)
             return fit_tool_call(ledgers) or ONE_TOOL_CALL
         if isinstance(action, Handoff):
             return NOTHING
@@ -245,8 +247,9 @@ def _admitted(state: RunState, event: Admitted) -> None:
     for scope in scopes:
         if scope not in state.ledgers:
             state.open_scope(scope)
+    whole = tool is None or reserved.nano_usd
     for ledger in state.ledgers_of(scopes):
-        if tool is None:
+        if whole:
             ledger.reserved.add(reserved)
         else:
             ledger.reserved.tool_calls += 1
@@ -263,10 +266,12 @@ def _settled(state: RunState, event: Settled) -> None:
     opened = state.open.pop(event.action_id)
     reserved, used = opened.event.reserved, event.used
     if opened.event.kind == "tool_call":
-        _settle_tool_call(state, opened, used.tool_calls)
+        state.steps_of[opened.event.agent] = "observe"
         if state.known is not None and event.status == "ok":
             state.known.learn(opened.event.target, opened.event.arguments, event.text)
-        return
+        if not reserved.nano_usd:
+            _settle_free_tool_call(state, opened, used.tool_calls)
+            return
     state.actors[opened.event.agent].add(used)
     for ledger in state.ledgers_of(opened.scopes):
         ledger.reserved.take_off(reserved)
@@ -277,9 +282,8 @@ def _settled(state: RunState, event: Settled) -> None:
         state.overshoot += event.overshoot
 
 
-def _settle_tool_call(state: RunState, opened: OpenAction, started: int) -> None:
-    """A tool call moves one count only: the half of all actions that need not be added up in full."""
-    state.steps_of[opened.event.agent] = "observe"
+def _settle_free_tool_call(state: RunState, opened: OpenAction, started: int) -> None:
+    """A free tool call moves one count only: the half of all actions that need not be added up in full."""
     state.actors[opened.event.agent].tool_calls += started
     for ledger in state.ledgers_of(opened.scopes):
         ledger.reserved.tool_calls -= 1

@@ -5,13 +5,15 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from typing import Any, cast, get_type_hints, overload
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from pydantic_core import to_json
 
 from crew_guard.core.messages import ToolSpec
+from crew_guard.core.usage import nano_price
 
 MAX_RESULT_CHARS = 20_000
 """What an agent (and the journal) sees of a tool's result, unless the tool says otherwise."""
@@ -31,6 +33,12 @@ class Tool:
     """An action that cannot be undone: a policy may ask for a person's approval first."""
     max_result_chars: int = MAX_RESULT_CHARS
     takes: tuple[str, ...] = field(default=())
+    nano_usd: int = 0
+    """What one execution costs, in nano-dollars, however it ends; a policy may raise it."""
+    max_seconds: float | None = None
+    """Wall clock of one execution; a policy may shorten it."""
+    parser: Callable[[str], dict[str, Any]] | None = None
+    """Reads the arguments where a schema that is not ours describes them; `arguments` is not asked then."""
 
     def parse(self, arguments: str) -> dict[str, Any]:
         """The arguments as Python values.
@@ -40,6 +48,8 @@ class Tool:
         Raises:
             ValueError: they are not JSON or don't fit the function; the text is for the model
         """
+        if self.parser is not None:
+            return self.parser(arguments)
         try:
             values = self.arguments.model_validate_json(arguments or "{}")
         except ValidationError as error:
@@ -59,6 +69,8 @@ def tool(
     name: str | None = None,
     irreversible: bool = False,
     max_result_chars: int = MAX_RESULT_CHARS,
+    cost: Decimal | float | str = 0,
+    max_seconds: float | None = None,
 ) -> Callable[[Callable[..., Any]], Tool]: ...
 
 
@@ -69,6 +81,8 @@ def tool(
     name: str | None = None,
     irreversible: bool = False,
     max_result_chars: int = MAX_RESULT_CHARS,
+    cost: Decimal | float | str = 0,
+    max_seconds: float | None = None,
 ) -> Tool | Callable[[Callable[..., Any]], Tool]:
     """Make a typed function, sync or async, a tool. Its docstring is what the model reads.
 
@@ -77,17 +91,36 @@ def tool(
         name: what the model calls it; the function's own name by default
         irreversible: True if its effect can't be undone
         max_result_chars: how much of its result an agent sees
+        cost: US dollars that one execution costs, charged to every budget it is a part of
+        max_seconds: wall clock of one execution
     Raises:
         TypeError: a parameter has no type, or no docstring is there
+        ValueError: the cost is not a number of dollars, or max_seconds is not more than 0
     """
+    price = _price(cost)
+    if max_seconds is not None and not max_seconds > 0:
+        raise ValueError(f"max_seconds must be more than 0, not {max_seconds!r}")
 
     def build(target: Callable[..., Any]) -> Tool:
-        return _build(target, name or target.__name__, irreversible, max_result_chars)
+        bare = _build(target, name or target.__name__)
+        return replace(
+            bare, irreversible=irreversible, max_result_chars=max_result_chars, nano_usd=price, max_seconds=max_seconds
+        )
 
     return build if function is None else build(function)
 
 
-def _build(function: Callable[..., Any], name: str, irreversible: bool, max_chars: int) -> Tool:
+def _price(usd: Decimal | float | str) -> int:
+    try:
+        price = nano_price(usd)
+    except (ArithmeticError, ValueError):
+        price = -1
+    if price < 0:
+        raise ValueError(f"a tool's cost is US dollars, 0 or more, e.g. cost='0.01', not {usd!r}")
+    return price
+
+
+def _build(function: Callable[..., Any], name: str) -> Tool:
     description = inspect.getdoc(function)
     if not description:
         raise TypeError(f"tool {name!r} needs a docstring: it is what the model reads")
@@ -110,8 +143,6 @@ def _build(function: Callable[..., Any], name: str, irreversible: bool, max_char
         arguments=arguments,
         spec=ToolSpec(name=name, description=description, parameters=schema),
         is_async=inspect.iscoroutinefunction(function),
-        irreversible=irreversible,
-        max_result_chars=max_chars,
         takes=tuple(fields),
     )
 

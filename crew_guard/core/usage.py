@@ -7,7 +7,7 @@ nano-dollars for a million tokens, so that $0.0375 a million tokens is exact.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import ROUND_CEILING, Decimal
 
 from msgspec import Struct
 
@@ -135,3 +135,8 @@ def cost(tokens: int, rate: int) -> int:
 def nano(usd: Decimal | float | str) -> int:
     """US dollars as nano-dollars, rounded down (a cap is never rounded up)."""
     return int(Decimal(str(usd)) * NANO)
+
+
+def nano_price(usd: Decimal | float | str) -> int:
+    """US dollars as nano-dollars, rounded up (a price is never rounded down)."""
+    return int((Decimal(str(usd)) * NANO).to_integral_value(ROUND_CEILING))

@@ -171,7 +171,8 @@ class RunGate:
             values = tool.parse(text)
         except ValueError as error:
             return ToolResult(str(error), failed=True)
-        grant = await self.keeper.admit(ToolCall(agent, tool.name, text, tool.irreversible), self.side)
+        action = ToolCall(agent, tool.name, text, tool.irreversible, nano_usd=tool.nano_usd)
+        grant = await self.keeper.admit(action, self.side)
         token = inside.set((self.keeper, grant.action_id))
         try:
             result = await self._execute(grant.action_id, f"{agent}/{tool.name}", tool, values)
@@ -196,7 +197,9 @@ class RunGate:
 
     async def _execute(self, action_id: str, name: str, tool: Tool, values: dict[str, Any]) -> ToolResult:
         limits = self.keeper.policy.tools.limits.get(tool.name)
-        seconds = limits.max_seconds if limits else None
+        seconds = tool.max_seconds
+        if limits is not None and limits.max_seconds is not None:
+            seconds = limits.max_seconds if seconds is None else min(seconds, limits.max_seconds)
         if seconds is None:
             value = await self._call(action_id, name, tool, values)
         else:

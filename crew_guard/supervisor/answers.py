@@ -35,6 +35,7 @@ class Answerer(Recorder):
         super().__init__(run_id, policy, store, clock, outbox)
         self._ids = itertools.count(1)
         self._terms = policy.terms
+        self._tool_prices = policy.tool_prices()
         self._known_scopes: dict[tuple[str, str, str], tuple[str, ...]] = {}
         self._refusals: Counter[tuple[str, str, str, str]] = Counter()
 
@@ -106,6 +107,11 @@ def _words(action: Action) -> str:
 
 def key_of(action: Action, side: Side) -> tuple[str, str, str]:
     return side, action.agent, action.tool if isinstance(action, ToolCall) else ""
+
+
+def spends(action: Action) -> bool:
+    """Whether it takes what others may be in line for: tokens or dollars."""
+    return isinstance(action, ModelCall) or (isinstance(action, ToolCall) and action.nano_usd > 0)
 
 
 def refusal(stop: Stop) -> RefusedError:

@@ -20,7 +20,7 @@ from crew_guard.core.policy import Policy, judge
 from crew_guard.core.usage import NOTHING, Usage
 from crew_guard.errors import PolicyDeniedError, RefusedError
 from crew_guard.ports import Clock, Flushed, Store
-from crew_guard.supervisor.answers import Ticket, key_of, refusal, stop_for
+from crew_guard.supervisor.answers import Ticket, key_of, refusal, spends, stop_for
 from crew_guard.supervisor.circles import Circles
 from crew_guard.supervisor.estimating import Estimator
 from crew_guard.supervisor.guarding import Guarding
@@ -170,6 +170,9 @@ class Gatekeeper(Line):
         return answer
 
     def _placed(self, action: Action) -> Action:
+        if self._tool_prices and isinstance(action, ToolCall):
+            # Here, and not where a tool is known: a host's own tools have no price but the policy's.
+            action = replace(action, nano_usd=max(action.nano_usd, self._tool_prices.get(action.tool, 0)))
         around = inside.get()
         if around is None or around[0] is not self or action.parent is not None:
             return action
@@ -208,7 +211,7 @@ class Gatekeeper(Line):
             return self._refuse(action_id, action, side, stop, latch=stop.scope.startswith("agent:"))
         answer = self.state.ask(action, scopes, self._terms)
         if isinstance(answer, Usage):
-            if not isinstance(action, ModelCall) or action.parent is not None or not self._behind(scopes):
+            if action.parent is not None or not spends(action) or not self._behind(scopes):
                 return self._grant(action_id, action, side, answer)
             answer = self._head_of(scopes)
         elif not self.state.may_come_back(answer, action_id, action.parent):

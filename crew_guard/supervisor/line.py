@@ -20,7 +20,7 @@ from crew_guard.supervisor.outbox import Outbox
 
 @dataclass(slots=True)
 class Waiter:
-    """A model call in line for budget that others may give back."""
+    """A model call, or a tool call that costs, in line for budget that others may give back."""
 
     action_id: str
     action: Action

@@ -1,7 +1,7 @@
 """A corpus: what agents and workflows search, read and cite.
 
 `load_corpus("stdlib")` is the standard library of the running Python; any other name is a
-folder of text, Markdown, reStructuredText or HTML. `corpus_tools` gives the two tools over it.
+folder of text, Markdown, reStructuredText, HTML or PDF. `corpus_tools` gives the two tools over it.
 """
 
 from __future__ import annotations

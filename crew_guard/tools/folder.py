@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -35,7 +35,7 @@ SPLITTERS: dict[str, Callable[[str], Iterator[Section]]] = {
 }
 """By suffix; a file without one is read as text."""
 
-EXPECTED = "text (.txt), Markdown (.md), reStructuredText (.rst) or HTML (.html)"
+EXPECTED = "text (.txt), Markdown (.md), reStructuredText (.rst), HTML (.html) or PDF (.pdf)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,8 @@ class Bounds:
 
     file_bytes: int = 2_000_000
     """Of each file; the rest of a longer one is left out."""
+    pdf_bytes: int = 50_000_000
+    """Of each PDF; a part of one can't be read, so a longer one is left out."""
     files: int = 20_000
     passages: int = 100_000
 
@@ -127,13 +129,16 @@ def _link(path: str, root: str) -> str:
 
 def _add_file(folder: Path, name: str, contents: FolderContents, bounds: Bounds) -> None:
     suffix, shown = Path(name).suffix.lower(), _printable(name)
+    if suffix == ".pdf":
+        _add_pdf(folder / name, shown, contents, bounds)
+        return
     splitter = SPLITTERS.get(suffix)
     try:
         data, size = _read(folder / name, bounds.file_bytes)
     except OSError as error:
         contents.skipped.append(Skipped(shown, _why(error)))
         return
-    text, guessed = _decode(data)
+    text, guessed = decode(data, cut=size > len(data))
     if text is None:
         contents.skipped.append(Skipped(shown, "binary"))
     elif splitter is None:
@@ -149,6 +154,32 @@ def _add_file(folder: Path, name: str, contents: FolderContents, bounds: Bounds)
             contents.noted.append(Skipped(shown, "not UTF-8: read as Latin-1"))
         if size > len(data):
             contents.noted.append(Skipped(shown, f"cut: {size:,} bytes, the first {len(data):,} are read"))
+
+
+def _add_pdf(path: Path, shown: str, contents: FolderContents, bounds: Bounds) -> None:
+    from crew_guard.tools.pdf_text import UnreadablePdfError, pdf_pages
+
+    try:
+        data, size = _read(path, bounds.pdf_bytes)
+        pages, missing = pdf_pages(data, size)
+    except (OSError, UnreadablePdfError) as error:
+        contents.skipped.append(Skipped(shown, _why(error)))
+        return
+    if len(contents.passages) >= bounds.passages:
+        contents.skipped.append(Skipped(shown, f"only {bounds.passages:,} passages are kept"))
+        return
+    contents.passages += split_pages(shown, pages)
+    contents.files += 1
+    if missing:
+        contents.noted.append(Skipped(shown, missing))
+
+
+def split_pages(name: str, pages: Iterable[tuple[int, str]]) -> Iterator[Passage]:
+    """A PDF's passages: NAME#p12 is page 12, or its first part; NAME#p12.2 its second."""
+    for page, text in pages:
+        for part, piece in enumerate(pieces(_newlines(text)), 1):
+            place = f"p{page}" if part == 1 else f"p{page}.{part}"
+            yield Passage(f"{name}#{place}", name, f"{name}, page {page}", piece)
 
 
 def split_file(name: str, text: str, splitter: Callable[[str], Iterator[Section]]) -> Iterator[Passage]:
@@ -173,19 +204,25 @@ def _read(path: Path, limit: int) -> tuple[bytes, int]:
         return file.read(limit), status.st_size
 
 
-def _decode(data: bytes) -> tuple[str | None, bool]:
-    """(the text, whether its encoding is a guess); None where the file is binary."""
+def decode(data: bytes, head: bytes = b"", *, cut: bool = False) -> tuple[str | None, bool]:
+    """(the text, whether its encoding is a guess); None where the file is binary.
+
+    Args:
+        data: the file, or a part of it
+        head: its first bytes, where data is a part from further on
+        cut: whether its last character may be cut in two
+    """
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")) and not data.startswith(head[:2]):
+        data = head[:2] + data
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         return _newlines(data.decode("utf-16", errors="replace")), False
     if b"\0" in data:
         return None, False
-    for cut in range(4):
-        # The bound on a file's size may have cut its last character in two.
-        try:
-            return _newlines(data[: len(data) - cut].decode("utf-8-sig")), False
-        except UnicodeDecodeError as error:
-            if error.start < len(data) - 4:
-                break
+    try:
+        return _newlines(data.decode("utf-8-sig")), False
+    except UnicodeDecodeError as error:
+        if cut and error.reason == "unexpected end of data":
+            return _newlines(data[: error.start].decode("utf-8-sig")), False
     control = sum(byte < 32 and byte not in b"\t\n\r\f\b\x1b" for byte in data[:4096])  # noqa: PLR2004 - ASCII's controls
     return (None, False) if control > len(data[:4096]) // 50 else (_newlines(data.decode("latin-1")), True)
 

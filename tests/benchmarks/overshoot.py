@@ -24,6 +24,8 @@ from tests.benchmarks.served import EXECUTED, Provider, look
 PRICES = Rates(Rate(2 * NANO), Rate(8 * NANO))
 """$2 and $8 a million tokens."""
 COMPLETION_MIN = 256
+PAID = 0.01
+"""US dollars of one execution."""
 TASK = Task("go on for ever", agent="agent")
 
 
@@ -51,7 +53,9 @@ class Row:
 
     @property
     def holds(self) -> bool:
-        return self.over == 0 and self.served <= self.charged and self.unused < max(self.needed, 1)
+        # A count is whole: what is left of a cap of 10 may be less than 1. Dollars are not.
+        least = self.needed if self.limit == "max_usd" else max(self.needed, 1)
+        return self.over == 0 and self.served <= self.charged and (self.unused < least or self.unused == 0)
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,20 @@ def run_crew(provider: Provider, **limits: Any) -> Result:
     policy = Policy(limits=Limits.model_validate(limits), completion_min=COMPLETION_MIN)
     crew = Crew([Agent(Role(name="agent", goal="go on"), (look,))], [TASK])
     return Supervisor(policy, model=provider, store=MemoryStore()).run(crew)
+
+
+def run_paid(count: int, tools_a_turn: int, cap: float) -> Row:
+    """N agents whose turns ask for several executions at once, at a cent each by the policy."""
+    EXECUTED.clear()
+    provider = Provider(tools_a_turn=tools_a_turn, talks=10)
+    policy = Policy.model_validate(
+        {"limits": {"max_usd": cap}, "tools": {"limits": {"look": {"usd": PAID}}}, "completion_min": COMPLETION_MIN}
+    )
+    supervisor = Supervisor(policy, store=MemoryStore())
+    result = supervisor.run_runtime(Many(count, provider), {}, name="many").wait()
+    served, charged = len(EXECUTED) * PAID, float(result.usage.usd)
+    what = f"{count} x {tools_a_turn} paid tools at once"
+    return Row(what, "max_usd", cap, round(served, 9), charged, needed(result))
 
 
 def token_row(what: str, provider: Provider, result: Result, cap: int) -> Row:
@@ -138,6 +156,9 @@ def rows() -> Iterable[Row]:
     EXECUTED.clear()
     result = run_many(Provider(tools_a_turn=4, talks=10), 8, max_tool_calls=33)
     yield Row("8 agents, 4 tools a turn", "max_tool_calls", 33, len(EXECUTED), result.usage.tool_calls, needed(result))
+    for count, at_once in ((1, 64), (8, 8), (64, 1)):
+        for cap in (0.25, 0.333, 0.0):
+            yield run_paid(count, at_once, cap)
     provider = Provider()
     result = run_many(provider, 8, max_steps=13)
     yield Row("8 agents", "max_steps", 13, provider.calls, result.usage.steps, needed(result))

@@ -9,10 +9,12 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from crew_guard.core.actions import Grant, Handoff, ModelCall, Outcome, ToolCall
 from crew_guard.core.run import RunState, replay
-from crew_guard.core.usage import Usage
+from crew_guard.core.usage import NANO, Rate, Rates, Usage
 from crew_guard.errors import RefusedError
 from tests.supervisor.gates import gate_for
 
+RATES = Rates(Rate(1 * NANO), Rate(4 * NANO))
+"""$1 and $4 a million tokens."""
 AGENTS = st.sampled_from(["ann", "bob", "cy"])
 
 
@@ -23,9 +25,9 @@ class GateMachine(RuleBasedStateMachine):
         super().__init__()
         self.loop = asyncio.new_event_loop()
         self.gate = gate_for(
-            limits={"max_tokens": 6_000, "max_steps": 30, "max_tool_calls": 12, "max_depth": 2},
-            agents={"ann": {"max_tokens": 2_500}, "bob": {"max_steps": 6}},
-            tools={"limits": {"dig": {"max_tool_calls": 4}}},
+            limits={"max_tokens": 6_000, "max_steps": 30, "max_tool_calls": 12, "max_usd": "0.02", "max_depth": 2},
+            agents={"ann": {"max_tokens": 2_500}, "bob": {"max_steps": 6}, "cy": {"max_usd": "0.008"}},
+            tools={"limits": {"dig": {"max_tool_calls": 4, "usd": "0.001"}}},
             completion_default=800,
             completion_min=100,
         )
@@ -59,17 +61,22 @@ class GateMachine(RuleBasedStateMachine):
 
     @rule(agent=AGENTS, prompt=st.integers(1, 1_500), wanted=st.integers(1, 1_500))
     def ask_model(self, agent: str, prompt: int, wanted: int) -> None:
-        self._ask(ModelCall(agent, "m", prompt, wanted))
+        self._ask(ModelCall(agent, "m", prompt, wanted, rates=RATES))
 
     @precondition(lambda self: self.held)
     @rule(agent=AGENTS, prompt=st.integers(1, 1_500), data=st.data())
     def ask_model_inside(self, agent: str, prompt: int, data: st.DataObject) -> None:
         parent = data.draw(st.sampled_from(sorted(self.held)))
-        self._ask(ModelCall(agent, "m", prompt, parent=parent))
+        self._ask(ModelCall(agent, "m", prompt, parent=parent, rates=RATES))
 
-    @rule(agent=AGENTS, tool=st.sampled_from(["dig", "look"]))
-    def ask_tool(self, agent: str, tool: str) -> None:
-        self._ask(ToolCall(agent, tool))
+    @rule(agent=AGENTS, tool=st.sampled_from(["dig", "look"]), nano_usd=st.sampled_from([0, 1, 3_000_000]))
+    def ask_tool(self, agent: str, tool: str, nano_usd: int) -> None:
+        self._ask(ToolCall(agent, tool, nano_usd=nano_usd))
+
+    @precondition(lambda self: self.held)
+    @rule(agent=AGENTS, data=st.data())
+    def ask_tool_inside(self, agent: str, data: st.DataObject) -> None:
+        self._ask(ToolCall(agent, "dig", parent=data.draw(st.sampled_from(sorted(self.held)))))
 
     @rule(agent=AGENTS, to=AGENTS, data=st.data())
     def delegate(self, agent: str, to: str, data: st.DataObject) -> None:

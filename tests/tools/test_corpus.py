@@ -302,3 +302,11 @@ def test_the_tools_answer_through_the_gate(library: Corpus) -> None:
 
 
 SHARED = Corpus("shared", Index.build([Passage("a#1", "a", "name", "zebras AND a lion NEAR the river")]))
+
+
+def test_a_latin_1_file_keeps_its_last_letter(tmp_path: Path) -> None:
+    """An accent at the very end looks like half a UTF-8 character, and isn't one."""
+    (tmp_path / "a.txt").write_bytes("un café".encode("latin-1"))
+    corpus = load_corpus(tmp_path)
+    assert corpus.read("a.txt#1").text == "un café"
+    assert [note.reason for note in corpus.noted] == ["not UTF-8: read as Latin-1"]
