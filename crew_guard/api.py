@@ -21,6 +21,7 @@ from crew_guard.errors import ConfigError, JournalConflictError
 from crew_guard.ports import Model, Observer, Runtime, Store, Workflow
 from crew_guard.supervisor.life import Job, Life
 from crew_guard.supervisor.running import Running, start
+from crew_guard.supervisor.streaming import RunStream, open_stream
 
 DEFAULT_POLICY = Policy(
     name="default",
@@ -100,6 +101,14 @@ class Supervisor:
         """The same from async code. Its tools run on the supervisor's loop, not on the caller's."""
         return await self._start(self._job(crew, inputs or {}, run_id)).result()
 
+    def stream(self, crew: Crew, inputs: Mapping[str, Any] | None = None, *, run_id: str | None = None) -> RunStream:
+        """Run a crew and tell what happens while it does: `for item in …`, `async for item in …`, then `.result`.
+
+        Items are the journal's events, a TextDelta as text is written, and a Budget after each action. A reader who
+        is slow holds nothing up; one who leaves ends the run. See `run` for the arguments and errors.
+        """
+        return open_stream(self._job(crew, inputs or {}, run_id), self._start)
+
     def kill(self, run_id: str, reason: str = "") -> bool:
         """End a run of this supervisor now, its fallback included. False if it isn't running."""
         life = self._live.get(run_id)
@@ -119,6 +128,18 @@ class Supervisor:
     ) -> Running:
         """Start any runtime under this supervisor's policy."""
         return self._start(self._wire(runtime, inputs, name, fallback, run_id))
+
+    def stream_runtime(
+        self,
+        runtime: Runtime,
+        inputs: Mapping[str, Any],
+        *,
+        name: str,
+        fallback: Workflow | None = None,
+        run_id: str | None = None,
+    ) -> RunStream:
+        """The same as a stream."""
+        return open_stream(self._wire(runtime, inputs, name, fallback, run_id), self._start)
 
     def model_named(self, name: str | None) -> Model:
         """The model of this name, resolved once.
@@ -234,11 +255,22 @@ class Guarded:
         """The same from async code."""
         return await self._start(inputs, run_id).result()
 
+    def stream(self, inputs: Mapping[str, Any] | str | None = None, *, run_id: str | None = None) -> RunStream:
+        """Run it and tell what happens while it does. See Supervisor.stream."""
+        given = _as_inputs(inputs)
+        return self.supervisor.stream_runtime(
+            self.runtime, given, name=self.name, fallback=self.fallback, run_id=run_id
+        )
+
     def _start(self, inputs: Mapping[str, Any] | str | None, run_id: str | None) -> Running:
-        if not isinstance(inputs, str | Mapping | None):  # pyright: ignore[reportUnnecessaryIsInstance]  users' code
-            raise ConfigError(f"inputs must be a task's text or a mapping of names to values, not {inputs!r}")
-        given = {"task": inputs} if isinstance(inputs, str) else dict(inputs or {})
+        given = _as_inputs(inputs)
         return self.supervisor.run_runtime(self.runtime, given, name=self.name, fallback=self.fallback, run_id=run_id)
+
+
+def _as_inputs(inputs: Mapping[str, Any] | str | None) -> dict[str, Any]:
+    if not isinstance(inputs, str | Mapping | None):  # pyright: ignore[reportUnnecessaryIsInstance]  users' code
+        raise ConfigError(f"inputs must be a task's text or a mapping of names to values, not {inputs!r}")
+    return {"task": inputs} if isinstance(inputs, str) else dict(inputs or {})
 
 
 def guard(

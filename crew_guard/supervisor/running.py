@@ -65,9 +65,15 @@ class Running:
         detail = "something blocks the event loop: an async tool or host that calls blocking code"
         return self.life.abandon(Stop("deadline", "run", "max_seconds", cap, elapsed, detail=detail))
 
-    def interrupt(self) -> None:
+    def interrupt(self, why: str = "its caller was interrupted") -> None:
         """End the run because its caller goes away."""
-        self.life.gate.stop("run", Stop("cancelled", "run", detail="its caller was interrupted"))
+        self.life.gate.stop("run", Stop("cancelled", "run", detail=why))
+
+    def leave(self, why: str = "its caller was interrupted") -> None:
+        """The same, and give the run a moment to make its record whole."""
+        self.interrupt(why)
+        with contextlib.suppress(Exception):
+            self.future.result(_TIDY)
 
     def wait(self) -> Result:
         """Block until the run has ended.
@@ -88,9 +94,7 @@ class Running:
                 if (result := self.overdue()) is not None:
                     return result
             except KeyboardInterrupt:
-                self.interrupt()
-                with contextlib.suppress(Exception):
-                    self.future.result(_TIDY)
+                self.leave()
                 raise
 
     async def result(self) -> Result:
