@@ -80,7 +80,7 @@ class RunStream:
 
     async def aclose(self) -> None:
         """The same from async code."""
-        if not self._reader.over:
+        if not self._reader.is_settled:
             await asyncio.to_thread(self._reader.close)
 
     def __enter__(self) -> Self:
@@ -154,6 +154,11 @@ class _Reader:
         self._result: Result | None = None
         self._reread: Iterator[StreamItem] = iter(())
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether there is nothing left to wait for."""
+        return self._result is not None or self.running.future.done()
+
     def result(self) -> Result:
         if self._result is None:
             future = self.running.future
@@ -208,9 +213,9 @@ class _Reader:
 
     def close(self) -> None:
         """End the run where it is not over, and give it a moment."""
-        if self.over:
-            return
         self.over = self._buffer.abandoned = True
+        if self.is_settled:
+            return
         if self.running.engine.owns_this_thread():
             self.running.interrupt(_GONE)
         else:
