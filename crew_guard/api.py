@@ -8,15 +8,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from uuid import uuid4
+
+from pydantic import BaseModel
 
 from crew_guard import config
 from crew_guard.core.decisions import Stop
 from crew_guard.core.limits import Limits, Reserve
 from crew_guard.core.policy import Policy
 from crew_guard.core.result import Result
-from crew_guard.core.roles import Agent, Crew, Role
+from crew_guard.core.roles import Agent, Crew, Role, Verifier
+from crew_guard.core.tools import Tool
 from crew_guard.errors import ConfigError, JournalConflictError
 from crew_guard.ports import Model, Observer, Runtime, Store, Workflow
 from crew_guard.supervisor.life import Job, Life
@@ -35,6 +39,8 @@ DEFAULT_POLICY = Policy(
 def load_role(name: str | Path) -> Role:
     """A role from a YAML file, or by its name from ./roles or those that ship.
 
+    crewAI's agents.yaml is read, too: `agents.yaml`, or `agents.yaml:KEY` where it has several agents.
+
     Raises:
         ConfigError: there is none, or the file is wrong
     """
@@ -48,6 +54,32 @@ def load_policy(name: str | Path) -> Policy:
         ConfigError: there is none, or the file is wrong
     """
     return config.load_policy(name)
+
+
+def load_crew_files(
+    agents: str | Path,
+    tasks: str | Path,
+    *,
+    tools: Mapping[str, Tool] = MappingProxyType({}),
+    outputs: Mapping[str, type[BaseModel]] = MappingProxyType({}),
+    verifiers: Mapping[str, Verifier] = MappingProxyType({}),
+    models: Mapping[str, str] = MappingProxyType({}),
+    ignore: Sequence[str] = (),
+) -> Crew:
+    """A crew from crewAI's agents.yaml and tasks.yaml, as they are.
+
+    What is told rather than done (output_file, say) is a UserWarning that names file, line and key.
+
+    Args:
+        agents, tasks: the files
+        tools, outputs, verifiers: what the files name: their tools, output_pydantic and guardrail
+        models: our names, e.g. anthropic:claude-sonnet-4-5, of the llm that the files name
+        ignore: keys that can't be held here and may be left out all the same: max_rpm, or researcher.max_rpm
+    Raises:
+        ConfigError: a file is wrong, or has a limit or a check that can't be held
+    """
+    given = config.Named(tools, outputs, verifiers, models, frozenset(ignore))
+    return config.load_crew_files(agents, tasks, given)
 
 
 @dataclass(slots=True)
@@ -190,7 +222,8 @@ class Supervisor:
             return chosen[agent.name]
 
         job = self._wire(NativeRuntime(crew, model_of), inputs, crew.name, crew.fallback, run_id)
-        return replace(job, expects=crew.tasks[-1].output)
+        steps = {agent.name: cap for agent in crew.agents if (cap := agent.role.max_steps) is not None}
+        return replace(job, policy=job.policy.with_steps(steps), expects=crew.tasks[-1].output)
 
     def _wire(
         self, runtime: Runtime, inputs: Mapping[str, Any], name: str, fallback: Workflow | None, run_id: str | None

@@ -139,11 +139,12 @@ class AgentLoop:
 
     def _brief(self, inputs: Mapping[str, Any], earlier: Mapping[str, Any]) -> None:
         role = self.agent.role
-        system = f"You are {role.name}. {fill(role.goal, inputs)}"
+        system = f"You are {fill(role.title, inputs) or role.name}. {fill(role.goal, inputs)}"
         if role.instructions:
             system += f"\n{fill(role.instructions, inputs)}"
         wish = fill(self.task.description, inputs)
-        for name, output in earlier.items():
+        shown = earlier if self.task.context is None else {name: earlier[name] for name in self.task.context}
+        for name, output in shown.items():
             wish += f"\n\n{name}:\n{_as_text(output)}"
         self._say(Message("system", system))
         self._say(Message("user", wish))

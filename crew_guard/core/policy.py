@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from decimal import Decimal
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -102,6 +103,16 @@ class Policy(_Section):
     def terms(self) -> Terms:
         """How long completions may be."""
         return Terms(self.completion_default, self.completion_min)
+
+    def with_steps(self, caps: Mapping[str, int]) -> Policy:
+        """This policy with the steps of some agents, by name, capped: a cap of its own that is lower stays."""
+        agents = dict(self.agents)
+        for name, cap in caps.items():
+            own = agents.get(name, self.per_agent)
+            steps = cap if own.max_steps is None else min(cap, own.max_steps)
+            agents[name] = own.model_copy(update={"max_steps": steps})
+        # Made anew: a copy would keep the hash of the policy that it was copied from.
+        return Policy.model_validate({**dict(self), "agents": agents}) if caps else self
 
     def caps_of(self, scope: str) -> Caps:
         """The caps of one agent's or tool's scope."""

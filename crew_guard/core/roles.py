@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -23,6 +23,8 @@ class Role(BaseModel):
     """What policies, journals and tasks call it."""
     goal: str = Field(min_length=1)
     """What an agent of this role is after, in a sentence."""
+    title: str = ""
+    """What the agent is told it is, e.g. a senior analyst; its name by default. May hold {variables}."""
     instructions: str = ""
     """How it works; may hold {variables} that the run's inputs fill in."""
     tools: tuple[str, ...] | None = None
@@ -33,6 +35,8 @@ class Role(BaseModel):
     """Longest completion it asks for."""
     completion_min: int | None = Field(default=None, ge=1)
     """Shortest completion still of use to it, in tokens; absent takes the policy's."""
+    max_steps: int | None = Field(default=None, ge=0)
+    """Model calls of one agent of this role in a run, retries included; the policy's own cap holds, too."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,6 +101,8 @@ class Task:
     """Whether the output is right: without it no verdict is given, not a good one."""
     name: str = ""
     """Unique in its crew; task_1, task_2 … by default."""
+    context: tuple[str, ...] | None = None
+    """The tasks before it whose outputs its agent is shown, by name; all of them by default."""
 
     def __post_init__(self) -> None:
         if self.output is not None and not (isinstance(self.output, type) and issubclass(self.output, BaseModel)):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -135,6 +141,9 @@ class Crew:
         task_names = [task.name for task in self.tasks]
         if twice := sorted({name for name in task_names if task_names.count(name) > 1}):
             raise ValueError(f"crew {self.name!r}: two tasks are named {twice[0]!r}")
+        for i, task in enumerate(self.tasks):
+            if unknown := sorted({*(task.context or ())} - {*task_names[:i]}):
+                raise ValueError(f"crew {self.name!r}: {task.name} wants {unknown[0]!r}, which is no task before it")
 
     def _named(self, task: Task, ordinal: int, agents: list[str]) -> Task:
         agent = task.agent or (agents[0] if len(agents) == 1 else "")
@@ -144,7 +153,7 @@ class Crew:
             raise ValueError(
                 f"crew {self.name!r}: task {ordinal} names the agent {agent!r}; its agents are {', '.join(agents)}"
             )
-        return Task(task.description, agent, task.output, task.verify, task.name or f"task_{ordinal}")
+        return replace(task, agent=agent, name=task.name or f"task_{ordinal}")
 
     def agent(self, name: str) -> Agent:
         """The member of this name."""
@@ -153,7 +162,8 @@ class Crew:
     def variables(self) -> frozenset[str]:
         """The names of all {variables} that its tasks and roles hold."""
         texts = [task.description for task in self.tasks]
-        texts += [text for agent in self.agents for text in (agent.role.goal, agent.role.instructions)]
+        roles = [agent.role for agent in self.agents]
+        texts += [text for role in roles for text in (role.title, role.goal, role.instructions)]
         return frozenset(name for text in texts for name in _VARIABLE.findall(text))
 
 
