@@ -6,12 +6,12 @@ The reader owns the run: when the loop over it is left early, however it is left
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import replace
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from crew_guard.core.events import RunEnded
 from crew_guard.core.result import Result
@@ -133,11 +133,9 @@ class _AsyncItems:
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> StreamItem:
-        item = await self._reader.anext()
-        if item is None:
-            raise StopAsyncIteration
-        return item
+    def __anext__(self) -> Coroutine[Any, Any, StreamItem]:
+        # No frame of a cancelled wait may hold this object: its traceback would keep the run alive.
+        return self._reader.anext()
 
     def __del__(self) -> None:
         self._reader.drop()
@@ -188,13 +186,13 @@ class _Reader:
                 else:
                     self._buffer.wait(self.running.patience)
                     self._result = self._result or self.running.overdue()
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, SystemExit):
             self.close()
             raise
         return None
 
-    async def anext(self) -> StreamItem | None:
-        """The same for async code. Cancelled, it may be asked again."""
+    async def anext(self) -> StreamItem:
+        """The same for async code, with StopAsyncIteration at the end. Cancelled, it may be asked again."""
         while not self.over:
             closed, item = self._buffer.closed, self._look()
             if isinstance(item, Gap):
@@ -203,13 +201,14 @@ class _Reader:
             elif isinstance(item, RunEnded) or (item is None and closed):
                 self.over = True
                 self._result = self._result or await self.running.result()
-                return item
+                if item is not None:
+                    return item
             elif item is not None:
                 return item
             else:
                 await asyncio.wait({self._news()}, timeout=self.running.patience)
                 self._result = self._result or self.running.overdue()
-        return None
+        raise StopAsyncIteration
 
     def close(self) -> None:
         """End the run where it is not over, and give it a moment."""

@@ -402,6 +402,29 @@ def test_a_reader_that_stops_waiting_may_ask_again() -> None:
     assert text(asyncio.run(read())) == ANSWER
 
 
+def test_a_task_that_is_cancelled_while_it_reads_ends_its_run() -> None:
+    """At once, though the task and its traceback are still held."""
+    ending = Ending()
+
+    async def read(started: asyncio.Event) -> None:
+        async for item in supervisor(stuck(), observers=[ending]).stream(CREW):
+            if isinstance(item, Admitted) and item.kind == "model_call":
+                started.set()
+
+    async def main() -> None:
+        started = asyncio.Event()
+        task = asyncio.create_task(read(started))
+        await started.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await asyncio.to_thread(ending.wait)
+        assert task.cancelled()
+
+    asyncio.run(main())
+    assert ending.wait().status == "stopped"
+
+
 def test_two_runs_are_read_side_by_side() -> None:
     """Of one supervisor, in one task each and in one thread each."""
 
