@@ -111,8 +111,9 @@ class Policy(_Section):
             own = agents.get(name, self.per_agent)
             steps = cap if own.max_steps is None else min(cap, own.max_steps)
             agents[name] = own.model_copy(update={"max_steps": steps})
-        # Made anew: a copy would keep the hash of the policy that it was copied from.
-        return Policy.model_validate({**dict(self), "agents": agents}) if caps else self
+        # Made anew of its fields: a copy would keep the hash of the policy that it was copied from.
+        fields = {name: getattr(self, name) for name in Policy.model_fields}
+        return Policy.model_validate({**fields, "agents": agents}) if caps else self
 
     def caps_of(self, scope: str) -> Caps:
         """The caps of one agent's or tool's scope."""
