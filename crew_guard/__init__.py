@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from crew_guard.api import DEFAULT_POLICY, Guarded, Supervisor, guard, load_policy, load_role
+    from crew_guard.api import DEFAULT_POLICY, Guarded, Supervisor, guard, load_crew_files, load_policy, load_role
     from crew_guard.core.limits import Limits, Reserve
     from crew_guard.core.policy import Policy
     from crew_guard.core.result import Result
@@ -43,6 +43,7 @@ __all__ = [
     "Verdict",
     "chain",
     "guard",
+    "load_crew_files",
     "load_policy",
     "load_role",
     "node",
@@ -50,7 +51,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "api": ("DEFAULT_POLICY", "Guarded", "Supervisor", "guard", "load_policy", "load_role"),
+    "api": ("DEFAULT_POLICY", "Guarded", "Supervisor", "guard", "load_crew_files", "load_policy", "load_role"),
     "core.limits": ("Limits", "Reserve"),
     "core.policy": ("Policy",),
     "core.result": ("Result",),

@@ -8,20 +8,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from uuid import uuid4
+
+from pydantic import BaseModel
 
 from crew_guard import config
 from crew_guard.core.decisions import Stop
 from crew_guard.core.limits import Limits, Reserve
 from crew_guard.core.policy import Policy
 from crew_guard.core.result import Result
-from crew_guard.core.roles import Agent, Crew, Role
+from crew_guard.core.roles import Agent, Crew, Role, Verifier
+from crew_guard.core.tools import Tool
 from crew_guard.errors import ConfigError, JournalConflictError
 from crew_guard.ports import Guards, Model, Observer, Runtime, Store, Workflow
 from crew_guard.supervisor.estimating import Estimator
 from crew_guard.supervisor.life import Job, Life
 from crew_guard.supervisor.running import Running, start
+from crew_guard.supervisor.streaming import RunStream, open_stream
 
 DEFAULT_POLICY = Policy(
     name="default",
@@ -34,6 +39,8 @@ DEFAULT_POLICY = Policy(
 
 def load_role(name: str | Path) -> Role:
     """A role from a YAML file, or by its name from ./roles or those that ship.
+
+    crewAI's agents.yaml is read, too: `agents.yaml`, or `agents.yaml:KEY` where it has several agents.
 
     Raises:
         ConfigError: there is none, or the file is wrong
@@ -48,6 +55,32 @@ def load_policy(name: str | Path) -> Policy:
         ConfigError: there is none, or the file is wrong
     """
     return config.load_policy(name)
+
+
+def load_crew_files(
+    agents: str | Path,
+    tasks: str | Path,
+    *,
+    tools: Mapping[str, Tool] = MappingProxyType({}),
+    outputs: Mapping[str, type[BaseModel]] = MappingProxyType({}),
+    verifiers: Mapping[str, Verifier] = MappingProxyType({}),
+    models: Mapping[str, str] = MappingProxyType({}),
+    ignore: Sequence[str] = (),
+) -> Crew:
+    """A crew from crewAI's agents.yaml and tasks.yaml, as they are.
+
+    What is told rather than done (output_file, say) is a UserWarning that names file, line and key.
+
+    Args:
+        agents, tasks: the files
+        tools, outputs, verifiers: what the files name: their tools, output_pydantic and guardrail
+        models: our names, e.g. anthropic:claude-sonnet-4-5, of the llm that the files name
+        ignore: keys that can't be held here and may be left out all the same: max_rpm, or researcher.max_rpm
+    Raises:
+        ConfigError: a file is wrong, or has a limit or a check that can't be held
+    """
+    given = config.Named(tools, outputs, verifiers, models, frozenset(ignore))
+    return config.load_crew_files(agents, tasks, given)
 
 
 @dataclass(slots=True)
@@ -102,6 +135,14 @@ class Supervisor:
         """The same from async code. Its tools run on the supervisor's loop, not on the caller's."""
         return await self._start(self._job(crew, inputs or {}, run_id)).result()
 
+    def stream(self, crew: Crew, inputs: Mapping[str, Any] | None = None, *, run_id: str | None = None) -> RunStream:
+        """Run a crew and tell what happens while it does: `for item in …`, `async for item in …`, then `.result`.
+
+        Items are the journal's events, a TextDelta as text is written, and a Budget after each action. A reader who
+        is slow holds nothing up; one who leaves ends the run. See `run` for the arguments and errors.
+        """
+        return open_stream(self._job(crew, inputs or {}, run_id), self._start)
+
     def kill(self, run_id: str, reason: str = "") -> bool:
         """End a run of this supervisor now, its fallback included. False if it isn't running."""
         life = self._live.get(run_id)
@@ -121,6 +162,18 @@ class Supervisor:
     ) -> Running:
         """Start any runtime under this supervisor's policy."""
         return self._start(self._wire(runtime, inputs, name, fallback, run_id))
+
+    def stream_runtime(
+        self,
+        runtime: Runtime,
+        inputs: Mapping[str, Any],
+        *,
+        name: str,
+        fallback: Workflow | None = None,
+        run_id: str | None = None,
+    ) -> RunStream:
+        """The same as a stream."""
+        return open_stream(self._wire(runtime, inputs, name, fallback, run_id), self._start)
 
     def model_named(self, name: str | None) -> Model:
         """The model of this name, resolved once.
@@ -173,7 +226,9 @@ class Supervisor:
         own = {task.name: task.guardrails for task in crew.tasks if task.guardrails}
         job = self._wire(NativeRuntime(crew, model_of), inputs, crew.name, crew.fallback, run_id, tasks=own)
         ends = crew.results()
-        return replace(job, expects=ends[0].output if len(ends) == 1 else None)
+        steps = {agent.name: cap for agent in crew.everyone() if (cap := agent.role.max_steps) is not None}
+        policy = job.policy.with_steps(steps)
+        return replace(job, policy=policy, expects=ends[0].output if len(ends) == 1 else None)
 
     def _wire(
         self,
@@ -256,11 +311,22 @@ class Guarded:
         """The same from async code."""
         return await self._start(inputs, run_id).result()
 
+    def stream(self, inputs: Mapping[str, Any] | str | None = None, *, run_id: str | None = None) -> RunStream:
+        """Run it and tell what happens while it does. See Supervisor.stream."""
+        given = _as_inputs(inputs)
+        return self.supervisor.stream_runtime(
+            self.runtime, given, name=self.name, fallback=self.fallback, run_id=run_id
+        )
+
     def _start(self, inputs: Mapping[str, Any] | str | None, run_id: str | None) -> Running:
-        if not isinstance(inputs, str | Mapping | None):  # pyright: ignore[reportUnnecessaryIsInstance]  users' code
-            raise ConfigError(f"inputs must be a task's text or a mapping of names to values, not {inputs!r}")
-        given = {"task": inputs} if isinstance(inputs, str) else dict(inputs or {})
+        given = _as_inputs(inputs)
         return self.supervisor.run_runtime(self.runtime, given, name=self.name, fallback=self.fallback, run_id=run_id)
+
+
+def _as_inputs(inputs: Mapping[str, Any] | str | None) -> dict[str, Any]:
+    if not isinstance(inputs, str | Mapping | None):  # pyright: ignore[reportUnnecessaryIsInstance]  users' code
+        raise ConfigError(f"inputs must be a task's text or a mapping of names to values, not {inputs!r}")
+    return {"task": inputs} if isinstance(inputs, str) else dict(inputs or {})
 
 
 def guard(

@@ -84,8 +84,13 @@ class Gate(Protocol):
         """Swap the reservation for what was used. Exactly once for each grant; never blocks."""
         ...
 
-    def progress(self) -> None:
-        """Something happened in an action under way, e.g. a token arrived: the run is not idle."""
+    def progress(self, grant: Grant | None = None, text: str = "") -> None:
+        """Something happened in an action under way, e.g. a token arrived: the run is not idle.
+
+        Args:
+            grant: the model call that wrote a text
+            text: what it wrote since the last time; told to whoever reads the run as a stream
+        """
         ...
 
     def moved(self, agent: str, task: str, step: AgentStep) -> None:

@@ -2,8 +2,21 @@
 
 from __future__ import annotations
 
+from crew_guard.config.crewai_files import load_crew_files
+from crew_guard.config.crewai_sections import Named
 from crew_guard.config.crews import load_crew
 from crew_guard.config.files import load_policy, load_role, read_input
 from crew_guard.config.places import data_dir, environment, secrets, shipped_dir
 
-__all__ = ["data_dir", "environment", "load_crew", "load_policy", "load_role", "read_input", "secrets", "shipped_dir"]
+__all__ = [
+    "Named",
+    "data_dir",
+    "environment",
+    "load_crew",
+    "load_crew_files",
+    "load_policy",
+    "load_role",
+    "read_input",
+    "secrets",
+    "shipped_dir",
+]

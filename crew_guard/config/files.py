@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TypeVar
 
 from pydantic import BaseModel
 
-from crew_guard.config.document import MAX_BYTES, Document, Problem, Scalar, UnreadableError, parse
+from crew_guard.config.document import MAX_BYTES, Document, Problem, Scalar, Tree, UnreadableError, parse
 from crew_guard.config.places import Kind, as_path, is_path, named_files, search_dirs
 from crew_guard.config.schema import build
 from crew_guard.core.policy import Policy
@@ -29,7 +30,8 @@ def load_policy(ref: str | Path) -> Policy:
         ConfigError: there is none, or it is wrong: one line for each thing that is
     """
     file = _locate("policy", ref)
-    document, policy = _load(file, Policy, "a policy", name=file.stem)
+    document = parsed(file, "a policy")
+    policy = _built(file, document, Policy, name=file.stem)
     for tool, rules in policy.tools.rules.items():
         for place, rule in enumerate(rules):
             rule.placed(f"{file}:{document.line(('tools', 'rules', tool, place))}")
@@ -37,15 +39,32 @@ def load_policy(ref: str | Path) -> Policy:
 
 
 def load_role(ref: str | Path) -> Role:
-    """The role in a file.
+    """The role in a file, our own or one of crewAI's agents.yaml.
 
     Args:
         ref: a path (it holds a separator or ends in .yaml), or the name of a file in ./roles or
-            among those that came with the package
+            among those that came with the package; agents.yaml:KEY names one of several agents
     Raises:
         ConfigError: there is none, or it is wrong: one line for each thing that is
     """
-    return _load(_locate("role", ref), Role, "a role")[1]
+    from crew_guard.config.crewai_files import role_of  # it reads by this module
+
+    one_of = _ONE_OF.fullmatch(str(ref))
+    file = _locate("role", one_of[1] if one_of else ref)
+    document = parsed(file, "a role")
+    if one_of or _is_crewai(document.tree):
+        return role_of(file, document, one_of[2] if one_of else None)
+    return _built(file, document, Role)
+
+
+_ONE_OF = re.compile(r"(.+\.ya?ml):([^:/\\]+)", re.IGNORECASE)
+
+
+def _is_crewai(tree: Tree | None) -> bool:
+    if not isinstance(tree, dict) or "name" in tree:
+        return False
+    sections = [part for part in tree.values() if isinstance(part, dict)]
+    return "role" in tree or any("role" in part or "backstory" in part for part in sections)
 
 
 def read_input(file: str | Path) -> str:
@@ -71,7 +90,12 @@ def _locate(kind: Kind, ref: str | Path) -> Path:
     raise ConfigError(f"there is no {kind} named {name!r}.{near} There are: {known}. Looked in {looked}")
 
 
-def _load(file: Path, model: type[M], what: str, **defaults: str) -> tuple[Document, M]:
+def parsed(file: Path, what: str) -> Document:
+    """A file as a document that holds something.
+
+    Raises:
+        ConfigError: it can't be read, is not YAML or is empty
+    """
     text = _read(file, what)
     try:
         document = parse(text)
@@ -79,10 +103,14 @@ def _load(file: Path, model: type[M], what: str, **defaults: str) -> tuple[Docum
         raise ConfigError(str(error), file=file, line=error.line) from None
     if document.tree is None:
         raise ConfigError(f"is empty; expected {what}", file=file)
+    return document
+
+
+def _built(file: Path, document: Document, model: type[M], **defaults: str) -> M:
     built = build(document, model, {name: Scalar(value, "text") for name, value in defaults.items()})
     if built is None:
-        raise _as_error(file, document)
-    return document, built
+        raise as_error(file, document)
+    return built
 
 
 def _read(file: Path, what: str, most: int = MAX_BYTES) -> str:
@@ -104,7 +132,8 @@ def _read(file: Path, what: str, most: int = MAX_BYTES) -> str:
         raise ConfigError("is not UTF-8 text; save it as UTF-8", file=file, line=line) from None
 
 
-def _as_error(file: Path, document: Document) -> ConfigError:
+def as_error(file: Path, document: Document) -> ConfigError:
+    """Everything that is wrong with a file, a line each."""
     first, *others = sorted(document.problems, key=lambda problem: problem.line)
     message = "\n".join([first.message, *(str(_one(file, problem)) for problem in others)])
     return ConfigError(message, file=file, line=first.line, key=_dotted(first))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from decimal import Decimal
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -135,6 +136,17 @@ class Policy(_Section):
     def tool_prices(self) -> dict[str, int]:
         """What one execution costs at the least, in nano-dollars, by tool name."""
         return {name: nano_price(limits.usd) for name, limits in self.tools.limits.items() if limits.usd}
+
+    def with_steps(self, caps: Mapping[str, int]) -> Policy:
+        """This policy with the steps of some agents, by name, capped: a cap of its own that is lower stays."""
+        agents = dict(self.agents)
+        for name, cap in caps.items():
+            own = agents.get(name, self.per_agent)
+            steps = cap if own.max_steps is None else min(cap, own.max_steps)
+            agents[name] = own.model_copy(update={"max_steps": steps})
+        # Made anew of its fields: a copy would keep the hash of the policy that it was copied from.
+        fields = {name: getattr(self, name) for name in Policy.model_fields}
+        return Policy.model_validate({**fields, "agents": agents}) if caps else self
 
     def caps_of(self, scope: str) -> Caps:
         """The caps of one agent's or tool's scope."""

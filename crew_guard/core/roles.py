@@ -24,6 +24,8 @@ class Role(BaseModel):
     """What policies, journals and tasks call it."""
     goal: str = Field(min_length=1)
     """What an agent of this role is after, in a sentence."""
+    title: str = ""
+    """What the agent is told it is, e.g. a senior analyst; its name by default. May hold {variables}."""
     instructions: str = ""
     """How it works; may hold {variables} that the run's inputs fill in."""
     tools: tuple[str, ...] | None = None
@@ -34,6 +36,8 @@ class Role(BaseModel):
     """Longest completion it asks for."""
     completion_min: int | None = Field(default=None, ge=1)
     """Shortest completion still of use to it, in tokens; absent takes the policy's."""
+    max_steps: int | None = Field(default=None, ge=0)
+    """Model calls of one agent of this role in a run, retries included; the policy's own cap holds, too."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -239,7 +243,8 @@ class Crew:
     def variables(self) -> frozenset[str]:
         """The names of all {variables} that its tasks and roles hold."""
         texts = [task.description for task in self.tasks]
-        texts += [text for agent in self.everyone() for text in (agent.role.goal, agent.role.instructions)]
+        roles = [agent.role for agent in self.everyone()]
+        texts += [text for role in roles for text in (role.title, role.goal, role.instructions)]
         return frozenset(name for text in texts for name in _VARIABLE.findall(text))
 
 

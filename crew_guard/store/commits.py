@@ -159,7 +159,11 @@ class JournalFile:
             batch.resolve(already_begun(batch.run_id, self._name))
             return False
         try:
-            self._heads[batch.run_id] = self._encode(connection, batch)
+            last = self._encode(connection, batch)
+            if batch.rows:
+                self._heads[batch.run_id] = last
+            elif batch.run_id not in self._heads:
+                self._forget(batch.run_id)  # an empty batch makes no run a live one
         except Exception as error:
             if is_disk(error):
                 raise

@@ -46,9 +46,9 @@ class RunGate:
         """See Gate.settle."""
         self.keeper.settle(grant, outcome)
 
-    def progress(self) -> None:
+    def progress(self, grant: Grant | None = None, text: str = "") -> None:
         """See Gate.progress."""
-        self.keeper.progress()
+        self.keeper.progress(grant, text)
 
     def moved(self, agent: str, task: str, step: AgentStep) -> None:
         """See Gate.moved."""
@@ -127,7 +127,7 @@ class RunGate:
 
     async def _attempt(self, grant: Grant, model: Model, request: ModelRequest) -> ModelReply:
         try:
-            reply = await model.complete(request, grant.max_tokens, self._on_text)
+            reply = await model.complete(request, grant.max_tokens, self.keeper.hearer(grant))
         except ModelError as error:
             status = "failed" if error.charged else "rejected"
             self.keeper.settle(grant, Outcome(status, text=f"{error.text}\n{error}".strip()))
@@ -145,9 +145,6 @@ class RunGate:
         asked = tuple((request.id, request.name, request.arguments) for request in reply.tool_requests)
         self.keeper.settle(grant, Outcome("ok", reply.usage, reply.cache_written, reply.text, asked))
         return reply
-
-    def _on_text(self, _text: str) -> None:
-        self.progress()
 
     async def _pause(self, error: ModelError, attempt: int) -> None:
         """Wait before the next attempt: as long as the provider asked, else twice as long each time."""

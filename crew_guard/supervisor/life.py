@@ -16,15 +16,18 @@ from crew_guard.core.limits import NO_CAP, Caps
 from crew_guard.core.plain import plain
 from crew_guard.core.policy import Policy
 from crew_guard.core.result import Result
+from crew_guard.core.stream import Budget
 from crew_guard.errors import ModelError, RefusedError, RunFailedError, RuntimeFailedError, StoreError
 from crew_guard.ports import Clock, Flushed, Guards, Observer, Runtime, RuntimeResult, Store, Tasked, Workflow
 from crew_guard.supervisor.acting import RunGate
+from crew_guard.supervisor.buffer import Buffer
 from crew_guard.supervisor.deadlines import set_deadlines
 from crew_guard.supervisor.estimating import Estimator
 from crew_guard.supervisor.gate import Gatekeeper
 from crew_guard.supervisor.guarding import Guarding
 from crew_guard.supervisor.outbox import Outbox
 from crew_guard.supervisor.redaction import redactor
+from crew_guard.supervisor.tap import Tap
 from crew_guard.supervisor.wakeups import written
 
 _GRACE_AFTER_A_LIMIT = 1.0
@@ -52,6 +55,8 @@ class Job:
     """What the fallback's output must be an instance of: the output model of the crew's last task."""
     guards: Guards | None = None
     """Guardrails on content; None where there are none."""
+    buffer: Buffer | None = None
+    """Filled with what happens, where the run is read as a stream."""
 
 
 @dataclass(slots=True)
@@ -89,8 +94,11 @@ class Life:
 
     def __post_init__(self) -> None:
         job = self.job
-        self.gate = Gatekeeper(job.run_id, job.policy, job.store, self.clock, Outbox(job.run_id, job.observers))
+        outbox = Outbox(job.run_id, job.observers)
+        self.gate = Gatekeeper(job.run_id, job.policy, job.store, self.clock, outbox)
         self.gate.redact = redactor(job.secrets)
+        if job.buffer is not None:
+            outbox.tap = Tap(job.buffer, self.gate.redact, self._budget)
         self.gate.on_latch = self._on_latch
         self.gate.estimator = job.estimator
         self.began = self.clock.monotonic()
@@ -227,6 +235,10 @@ class Life:
             max_seconds=self.job.policy.limits.max_seconds,
             **found,
         )
+
+    def _budget(self) -> Budget:
+        seconds = round(self.clock.monotonic() - self.began, 6)
+        return Budget(self.gate.state.used("run"), self._caps, seconds, self.job.policy.limits.max_seconds)
 
     # Watching work, and ending it
 

@@ -14,6 +14,7 @@ from loguru import logger
 
 from crew_guard.core.events import Event
 from crew_guard.ports import Observer
+from crew_guard.supervisor.tap import Tap
 
 logger.disable("crew_guard")  # a library is silent until its user says logger.enable("crew_guard")
 
@@ -26,9 +27,13 @@ class Outbox:
         self._observers = list(observers)
         self._events: deque[Event] = deque()
         self._draining = threading.Lock()
+        self.tap: Tap | None = None
+        """Where somebody reads the run as a stream: told at once, under the gate's lock."""
 
     def put(self, event: Event) -> None:
         """Line an event up; the caller holds the gate's lock."""
+        if self.tap is not None:
+            self.tap.event(event)
         if self._observers:
             self._events.append(event)
 

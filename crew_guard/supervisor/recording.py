@@ -8,8 +8,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from typing import Any
 
+from crew_guard.core.actions import Grant
 from crew_guard.core.decisions import Stop
 from crew_guard.core.events import (
     Admitted,
@@ -100,8 +102,19 @@ class Recorder:
         """See Gate.judged."""
         self.record(Judged, agent, task, verdict.passed, verdict.grade, self.redact(verdict.reason))
 
-    def progress(self) -> None:
+    def progress(self, grant: Grant | None = None, text: str = "") -> None:
         """See Gate.progress."""
+        self.last_progress = self.clock.monotonic()
+        tap = self._outbox.tap
+        if tap is not None and grant is not None and text:
+            with self._lock:
+                tap.text(grant.action_id, text)
+
+    def hearer(self, grant: Grant) -> Callable[[str], None]:
+        """What a model tells of its text; where nobody reads a stream, only that there is some."""
+        return self._on_text if self._outbox.tap is None else partial(self.progress, grant)
+
+    def _on_text(self, _text: str) -> None:
         self.last_progress = self.clock.monotonic()
 
     # Under the lock

@@ -12,13 +12,14 @@ from msgspec.structs import replace
 
 from crew_guard.core.decisions import Stop
 
-_LOOKS_LIKE_A_KEY = re.compile(
+LOOKS_LIKE_A_KEY = re.compile(
     r"\b(?:sk|pk|rk)-[A-Za-z0-9_-]{16,}|\bgh[pousr]_[A-Za-z0-9]{30,}|\bAKIA[0-9A-Z]{16}\b"
-    r"|\bxox[abpr]-[A-Za-z0-9-]{10,}|\bAIza[0-9A-Za-z_-]{35}|-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?(?:-----END|\Z)"
+    r"|\bxox[abpr]-[A-Za-z0-9-]{10,}|\bAIza[0-9A-Za-z_-]{35}"
+    r"|-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----(?P<body>[\s\S]*?)(?:(?P<end>-----END)|\Z)"
 )
 _SHORTEST_KEY = 15
 """Characters of the shortest text that the pattern fits: a Slack token's."""
-_SHOWN = "[redacted]"
+SHOWN = "[redacted]"
 MAX_TEXT = 200_000
 """Characters of one text that the journal keeps."""
 _LONGEST_REASON = 600
@@ -41,7 +42,7 @@ class Redactor:
     def __init__(self, secrets: Sequence[str]) -> None:
         # The longest first: one secret may hold another.
         forms = {form for secret in secrets if secret for form in (secret, *_escaped(secret))}
-        self._secrets = tuple(sorted(forms, key=len, reverse=True))
+        self.secrets = tuple(sorted(forms, key=len, reverse=True))
         self._shortest = min([_SHORTEST_KEY, *map(len, forms)])
         """Characters; a shorter text holds no secret."""
 
@@ -54,10 +55,10 @@ class Redactor:
         return f"{self._replaced(text[: 2 * MAX_TEXT])[:MAX_TEXT]}\n[cut: {len(text):,} characters in all]"
 
     def _replaced(self, text: str) -> str:
-        for secret in self._secrets:
+        for secret in self.secrets:
             if secret in text:
-                text = text.replace(secret, _SHOWN)
-        return _LOOKS_LIKE_A_KEY.sub(_SHOWN, text) if _hints_at_a_key(text) else text
+                text = text.replace(secret, SHOWN)
+        return LOOKS_LIKE_A_KEY.sub(SHOWN, text) if _hints_at_a_key(text) else text
 
     def short(self, text: str) -> str:
         """A text redacted, then cut to a length for a person: cut first, half of a secret would be left."""

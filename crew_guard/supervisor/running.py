@@ -6,6 +6,7 @@ The caller waits with a deadline of its own, so that a loop that something block
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -64,9 +65,16 @@ class Running:
         detail = "something blocks the event loop: an async tool or host that calls blocking code"
         return self.life.abandon(Stop("deadline", "run", "max_seconds", cap, elapsed, detail=detail))
 
-    def interrupt(self) -> None:
+    def interrupt(self, why: str = "its caller was interrupted") -> None:
         """End the run because its caller goes away."""
-        self.life.gate.stop("run", Stop("cancelled", "run", detail="its caller was interrupted"))
+        self.life.gate.stop("run", Stop("cancelled", "run", detail=why))
+
+    def leave(self, why: str = "its caller was interrupted") -> Result | None:
+        """The same, and give the run a moment to make its record whole; its result where it did."""
+        self.interrupt(why)
+        with contextlib.suppress(Exception):
+            return self.future.result(_TIDY)
+        return None
 
     def wait(self) -> Result:
         """Block until the run has ended.
@@ -88,12 +96,7 @@ class Running:
                 if (result := self.overdue()) is not None:
                     return result
             except KeyboardInterrupt:
-                self.interrupt()
-                try:
-                    result = self.future.result(_TIDY)
-                except Exception:  # noqa: BLE001  whatever it was, the caller wants to leave
-                    result = None
-                if result is None:
+                if (result := self.leave()) is None:
                     raise
                 raise RunInterruptedError(result) from None
 

@@ -130,7 +130,7 @@ class GatedClient(ChatCompletionClient):
                 if attempt and isinstance(item, CreateResult):
                     self._settle(attempt, item)
                 else:
-                    self._gate.progress()
+                    self._gate.progress(attempt and attempt.grant, item if isinstance(item, str) else "")
                 yield item
         except BaseException as error:
             if attempt:

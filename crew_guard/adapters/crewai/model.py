@@ -220,9 +220,12 @@ def _during_a_call(llm: Any, name: str) -> Any:
     return object.__getattribute__(llm, name)
 
 
-def _progress(llm: Any, *args: Any, **kwargs: Any) -> None:
-    seam_of(llm).gate.progress()
-    cast(Any, _own(llm))._emit_stream_chunk_event(llm, *args, **kwargs)  # noqa: SLF001
+def _progress(llm: Any, chunk: str, *args: Any, **kwargs: Any) -> None:
+    call = _call.get()
+    # A piece of a tool request is no text of the answer.
+    is_text = call is not None and call.llm is llm and kwargs.get("tool_call") is None
+    seam_of(llm).gate.progress(call.attempt.grant if call and is_text else None, chunk if is_text else "")
+    cast(Any, _own(llm))._emit_stream_chunk_event(llm, chunk, *args, **kwargs)  # noqa: SLF001
 
 
 def _quiet_client(llm: Any) -> Any:

@@ -112,7 +112,7 @@ class AgentLoop:
     def brief(self, inputs: Mapping[str, Any], wish: str = "") -> None:
         """Say who the agent is, and what is wished of it."""
         role = self.agent.role
-        system = f"You are {role.name}. {fill(role.goal, inputs)}"
+        system = f"You are {fill(role.title, inputs) or role.name}. {fill(role.goal, inputs)}"
         if role.instructions:
             system += f"\n{fill(role.instructions, inputs)}"
         self.say(Message("system", system))
