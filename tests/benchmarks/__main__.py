@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 
-DECIDES = {"overshoot", "hosted_overshoot", "research_questions"}
+DECIDES = {"overshoot", "hosted_overshoot", "research_questions", "usage_bodies"}
 
 
 def main() -> int:
@@ -24,6 +24,8 @@ def main() -> int:
         ("overshoot", ()),
         ("hosted_overshoot", ()),
         ("import_cost", ()),
+        ("usage_bodies", ()),
+        ("client_cpu", ()),
         ("overhead", ()),
         ("store_floor", ()),
         ("research_questions", ("--crew", str(given.crew))),
