@@ -37,7 +37,7 @@ def _chat(usage: Mapping[str, Any]) -> Tokens:
     """Chat completions. A total beyond its parts is hidden reasoning, which is billed as output."""
     prompt, completion, total = (_count(usage.get(f"{kind}_tokens")) for kind in ("prompt", "completion", "total"))
     if completion is None and prompt is not None and total is not None and "completion_tokens" not in usage:
-        completion = total - prompt
+        completion = _count(total - prompt)
     if prompt is None or completion is None:
         return _UNKNOWN
     sent, made = mapping(usage.get("prompt_tokens_details")), mapping(usage.get("completion_tokens_details"))

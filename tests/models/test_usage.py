@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from crew_guard.core.usage import NO_PARTS, PartRates, Parts, Rate, Rates, Usage, cost
@@ -96,7 +96,7 @@ def test_each_form_of_usage_is_known_by_its_keys(body: Any, usage: Usage, parts:
     assert parse_usage(body) == (usage, parts)
 
 
-COUNTS = st.one_of(st.integers(-5, 1_000), st.none(), st.booleans(), st.floats(), st.text(max_size=3))
+COUNTS = st.integers(0, 1_000) | st.sampled_from([-5, None, True, 1.5, "7"])
 KEYS = [
     "prompt_tokens", "completion_tokens", "total_tokens", "input_tokens", "output_tokens", "cache_read_input_tokens",
     "cache_creation_input_tokens", "promptTokenCount", "candidatesTokenCount", "thoughtsTokenCount", "totalTokenCount",
@@ -104,18 +104,27 @@ KEYS = [
     "cached_tokens", "cache_write_tokens", "audio_tokens", "image_tokens", "reasoning_tokens", "citation_tokens",
     "ephemeral_1h_input_tokens", "thinking_tokens",
 ]  # fmt: skip
-COUNTED = st.dictionaries(st.sampled_from(KEYS), COUNTS)
+COUNTED = st.dictionaries(st.sampled_from(KEYS), COUNTS, max_size=5)
+FORMS = [
+    ("prompt_tokens", "completion_tokens"), ("input_tokens", "output_tokens"), ("inputTokens", "outputTokens"),
+    ("promptTokenCount", "candidatesTokenCount"),
+]  # fmt: skip
+TOLD = st.tuples(st.sampled_from(FORMS), st.integers(0, 1_000), st.integers(0, 1_000)).map(
+    lambda told: dict(zip(told[0], told[1:], strict=True))
+)
 MODALITIES = st.lists(
     st.one_of(
         st.none(),
         st.fixed_dictionaries({"modality": st.sampled_from(["TEXT", "AUDIO", "IMAGE", "VIDEO"]), "tokenCount": COUNTS}),
-    )
+    ),
+    max_size=3,
 )
+DETAILS = st.dictionaries(st.sampled_from(KEYS[16:]), COUNTS, max_size=5)
 NESTED = st.fixed_dictionaries(
     {},
     optional={
-        "prompt_tokens_details": COUNTED, "completion_tokens_details": COUNTED, "input_tokens_details": COUNTED,
-        "cache_creation": COUNTED, "output_tokens_details": COUNTED, "promptTokensDetails": MODALITIES,
+        "prompt_tokens_details": DETAILS, "completion_tokens_details": DETAILS, "input_tokens_details": DETAILS,
+        "cache_creation": DETAILS, "output_tokens_details": DETAILS, "promptTokensDetails": MODALITIES,
         "cacheTokensDetails": MODALITIES, "candidatesTokensDetails": MODALITIES, "billed_units": COUNTED,
     },
 )  # fmt: skip
@@ -126,15 +135,22 @@ PART_RATES = st.builds(
 RATES = st.builds(Rates, RATE, RATE, st.none() | RATE, st.none() | RATE, st.integers(0, 10**6), st.none() | PART_RATES)
 
 
-@given(counted=COUNTED, nested=NESTED, rates=RATES)
+@settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(told=TOLD, counted=COUNTED, nested=NESTED, rates=RATES)
 def test_no_report_costs_less_than_nothing_or_more_than_was_reserved(
-    counted: dict[str, Any], nested: dict[str, Any], rates: Rates
+    told: dict[str, Any], counted: dict[str, Any], nested: dict[str, Any], rates: Rates
 ) -> None:
     """Whatever a provider reports, true or not: parts fit their wholes, and the bound for any media holds."""
-    usage, parts = parse_usage({**counted, **nested})
+    usage, parts = parse_usage({**counted, **told, **nested})
     if usage is None:
         return
     assert 0 <= usage.cached_tokens + parts.cache_written <= usage.input_tokens
+    sent = parts.input_audio + parts.input_image + parts.input_video
+    read = parts.cached_audio + parts.cached_image + parts.cached_video
+    assert parts.kept_an_hour <= parts.cache_written
+    assert read <= usage.cached_tokens
+    assert 0 <= sent - read <= usage.input_tokens - usage.cached_tokens - parts.cache_written
+    assert parts.output_audio + parts.output_image + parts.reasoning + parts.citations <= usage.output_tokens
     price = rates.price(usage, parts)
     prompt, output_rate, fixed = rates.bound(usage.input_tokens, text_only=False)
     assert 0 <= price <= prompt + cost(usage.output_tokens, output_rate) + fixed
