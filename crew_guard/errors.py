@@ -83,7 +83,8 @@ ModelFailure = Literal["rejected", "throttled", "unavailable", "unreachable", "b
 class ModelError(CrewGuardError):
     """A provider did not answer as it should.
 
-    kind: rejected (a 4xx: trying again won't help), throttled (429), unavailable (5xx),
+    kind: rejected (a 4xx: trying again won't help), throttled (429, or another
+    4xx that asks for another try), unavailable (5xx),
     unreachable (no connection was made), broken (the answer stopped half way), malformed
     (an answer that isn't one).
     """

@@ -210,7 +210,13 @@ def _table(checks: list[Check]) -> Table:
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     for overflow in ("ignore", "ignore", "fold"):
         table.add_column(overflow=overflow, no_wrap=overflow == "ignore")
-    for check in checks:
+    unset = [check.name for check in checks if check.name in _key_names() and not check.works]
+    shown = [check for check in checks if check.name not in unset]
+    if unset:
+        shown.append(
+            Check("keys not set", works=False, found=", ".join(unset), fix="export NAME=… for a model behind it")
+        )
+    for check in shown:
         word, style = ("ok", "green") if check.works else ("no", "red" if check.needed else "yellow")
         found = Text(check.found)
         if check.fix:

@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
-from crew_guard.core.usage import NOTHING, Rates, Usage
+from crew_guard.core.usage import NO_PARTS, NOTHING, Parts, Rates, Usage
 
 ActionKind: TypeAlias = Literal["model_call", "tool_call", "spawn", "handoff"]
 Ending: TypeAlias = Literal["ok", "rejected", "failed", "cancelled", "withdrawn"]
@@ -38,6 +38,8 @@ class ModelCall(Struct, frozen=True):
     attempt: int = 1
     counted: int = 0
     """The prompt's tokens before the estimator raised them; 0 where it didn't."""
+    text_only: bool = True
+    """False where it sends or wants audio or images, whose tokens may cost more."""
 
     @property
     def kind(self) -> ActionKind:
@@ -127,7 +129,7 @@ class Outcome(Struct, frozen=True):
     withdrawn: it was never begun, and costs nothing."""
     usage: Usage | None = None
     """Tokens as the provider reported them; absent where it didn't."""
-    cache_written: int = 0
+    parts: Parts = NO_PARTS
     text: str = ""
     """The answer, the tool's result, or the error."""
     tool_requests: tuple[tuple[str, str, str], ...] = ()
@@ -152,7 +154,7 @@ def charge(grant: Grant, outcome: Outcome) -> Usage:
             steps=1,
             input_tokens=used.input_tokens,
             output_tokens=used.output_tokens,
-            nano_usd=action.rates.price(used, outcome.cache_written) if action.rates else 0,
+            nano_usd=action.rates.price(used, outcome.parts) if action.rates else 0,
             agents=reserved.agents,
             cached_tokens=used.cached_tokens,
         )

@@ -235,7 +235,7 @@ def fit_model_call(
         the usage to reserve (output_tokens is the clamped completion), or what is missing
     """
     prompt, completion = call.prompt_tokens, wanted
-    prompt_cost, output_rate, fixed = call.rates.bound(prompt) if call.rates else (0, 0, 0)
+    prompt_cost, output_rate, fixed = call.rates.bound(prompt, text_only=call.text_only) if call.rates else (0, 0, 0)
     for ledger in ledgers:
         caps, used, held = ledger.caps, ledger.used, ledger.reserved
         if caps is UNCAPPED:

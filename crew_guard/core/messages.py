@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias
 
 from msgspec import Struct
 
-from crew_guard.core.usage import Usage
+from crew_guard.core.usage import NO_PARTS, Parts, Usage
 
 Speaker: TypeAlias = Literal["system", "user", "assistant", "tool"]
 JsonObject: TypeAlias = Mapping[str, Any]
@@ -65,7 +65,8 @@ class ModelReply(Struct, frozen=True):
     tool_requests: tuple[ToolRequest, ...] = ()
     usage: Usage | None = None
     """Tokens as the provider reported them (steps and money are ours to fill), or None."""
-    cache_written: int = 0
+    parts: Parts = NO_PARTS
+    """Those of its tokens that may have a price of their own."""
     finish: str = "stop"
     """The provider's own word: stop, length, tool_calls, content_filter."""
     model: str = ""

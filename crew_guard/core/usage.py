@@ -78,6 +78,71 @@ class Rate:
 FREE_RATE = Rate(0)
 
 
+class Parts(Struct, frozen=True, omit_defaults=True, gc=False):
+    """Parts of one call's tokens that some models price apart, as its provider counted them. All ≥ 0."""
+
+    cache_written: int = 0
+    """Of the input: written to the provider's cache."""
+    kept_an_hour: int = 0
+    """Of cache_written: to be kept for an hour."""
+    input_audio: int = 0
+    cached_audio: int = 0
+    """Of input_audio, and of the cached tokens."""
+    input_image: int = 0
+    """Images and documents."""
+    cached_image: int = 0
+    """Of input_image, and of the cached tokens."""
+    input_video: int = 0
+    cached_video: int = 0
+    """Of input_video, and of the cached tokens."""
+    output_audio: int = 0
+    output_image: int = 0
+    reasoning: int = 0
+    """Of the output: thought, and not said."""
+    citations: int = 0
+    """Of the output."""
+    searches: int = 0
+    """Web searches of the provider's own; no tokens."""
+
+
+NO_PARTS = Parts()
+
+
+@dataclass(frozen=True, slots=True)
+class PartRates:
+    """The rates of a model's dearer or cheaper parts; a part without one is priced as what it is a part of."""
+
+    kept_an_hour: Rate | None = None
+    input_audio: Rate | None = None
+    cached_audio: Rate | None = None
+    input_image: Rate | None = None
+    cached_image: Rate | None = None
+    input_video: Rate | None = None
+    output_audio: Rate | None = None
+    output_image: Rate | None = None
+    reasoning: Rate | None = None
+    citations: Rate | None = None
+    search: int = 0
+    """Nano-dollars for each web search."""
+
+    def worst(self, prompt_tokens: int, prompt: int, output: int, *, text_only: bool) -> tuple[int, int]:
+        """The highest rates of (prompt, completion) that a call can meet, given those of its plain tokens."""
+        if not text_only:
+            prompt = _highest(prompt, prompt_tokens, _INPUT_PARTS, self)
+            output = _highest(output, prompt_tokens, _OUTPUT_MEDIA, self)
+        return prompt, _highest(output, prompt_tokens, _OUTPUT_TEXT, self)
+
+
+_INPUT_PARTS = ("kept_an_hour", "input_audio", "cached_audio", "input_image", "cached_image", "input_video")
+_OUTPUT_MEDIA = ("output_audio", "output_image")
+_OUTPUT_TEXT = ("reasoning", "citations")
+
+
+def _highest(rate: int, prompt_tokens: int, names: tuple[str, ...], rates: PartRates) -> int:
+    own = (getattr(rates, name) for name in names)
+    return max(rate, *(one.at(prompt_tokens) if one is not None else 0 for one in own))
+
+
 @dataclass(frozen=True, slots=True)
 class Rates:
     """What one model costs: resolved once, then used at every call.
@@ -91,37 +156,64 @@ class Rates:
     cache_write: Rate | None = None
     request: int = 0
     """Nano-dollars for each request, besides its tokens."""
+    parts: PartRates | None = None
+    """Rates of audio, images, reasoning and other parts; absent where the model has none."""
 
-    def bound(self, prompt_tokens: int) -> tuple[int, int, int]:
-        """(prompt cost in nano-dollars, output rate, fixed cost): an upper bound before the call."""
+    def bound(self, prompt_tokens: int, *, text_only: bool = True) -> tuple[int, int, int]:
+        """(prompt cost in nano-dollars, output rate, fixed cost): an upper bound before the call.
+
+        Args:
+            text_only: it sends text, wants text, and asks for no cache that is kept an hour: dearer parts
+                can't come up. Web searches of the provider's own are bounded by nothing, so never in it.
+        """
         if self is FREE:
             return 0, 0, 0
         worst = self.input.at(prompt_tokens)
         for rate in (self.cached_input, self.cache_write):
             if rate is not None:
                 worst = max(worst, rate.at(prompt_tokens))
-        return cost(prompt_tokens, worst), self.output.at(prompt_tokens), self.request
+        output = self.output.at(prompt_tokens)
+        if self.parts is not None:
+            worst, output = self.parts.worst(prompt_tokens, worst, output, text_only=text_only)
+        return cost(prompt_tokens, worst), output, self.request
 
-    def price(self, usage: Usage, cache_written: int = 0) -> int:
+    def price(self, usage: Usage, parts: Parts = NO_PARTS) -> int:
         """The cost of a finished call in nano-dollars.
 
         Args:
             usage: the tokens that the provider reported
-            cache_written: the part of its input tokens that was written to the provider's cache
+            parts: those of them that may have a price of their own
         """
         if self is FREE:
             return 0
         prompt = usage.input_tokens
-        cached = (self.cached_input or self.input).at(prompt)
-        written = (self.cache_write or self.input).at(prompt)
-        plain = prompt - usage.cached_tokens - cache_written
+        plain, output = self.input.at(prompt), self.output.at(prompt)
+        cached = plain if self.cached_input is None else self.cached_input.at(prompt)
+        written = plain if self.cache_write is None else self.cache_write.at(prompt)
         nano_million = (
-            plain * self.input.at(prompt)
+            (prompt - usage.cached_tokens - parts.cache_written) * plain
             + usage.cached_tokens * cached
-            + cache_written * written
-            + usage.output_tokens * self.output.at(prompt)
+            + parts.cache_written * written
+            + usage.output_tokens * output
         )
-        return -(-nano_million // MILLION) + self.request
+        if self.parts is None or parts is NO_PARTS:
+            return -(-nano_million // MILLION) + self.request
+        own = self.parts
+        for tokens, rate, charged in (
+            (parts.kept_an_hour, own.kept_an_hour, written),
+            (parts.input_audio - parts.cached_audio, own.input_audio, plain),
+            (parts.cached_audio, own.cached_audio, cached),
+            (parts.input_image - parts.cached_image, own.input_image, plain),
+            (parts.cached_image, own.cached_image, cached),
+            (parts.input_video - parts.cached_video, own.input_video, plain),
+            (parts.output_audio, own.output_audio, output),
+            (parts.output_image, own.output_image, output),
+            (parts.reasoning, own.reasoning, output),
+            (parts.citations, own.citations, output),
+        ):
+            if tokens and rate is not None:
+                nano_million += tokens * (rate.at(prompt) - charged)
+        return -(-nano_million // MILLION) + self.request + parts.searches * own.search
 
 
 FREE = Rates()

@@ -19,7 +19,7 @@ from crew_guard.core.usage import FREE, Rates
 from crew_guard.errors import ModelError
 from crew_guard.models.constrained import bounded, instructions, tool_choice
 from crew_guard.models.llama import WINDOW, Llama, llama, weights
-from crew_guard.models.replies import parse_usage
+from crew_guard.models.usage import parse_usage
 
 SEED = 1
 _REPEAT_PENALTY = 1.15

@@ -21,7 +21,7 @@ def status_failure(status: int, headers: Mapping[str, str], body: bytes, advice:
         headers: case-insensitive
         advice: what to do about a key that was refused
     """
-    kind = _kind(status)
+    kind = status_kind(status)
     said = _said(body)
     message = f"the server answered with status {status}" + (f": {said}" if said else "")
     if status in _KEY_REFUSED:
@@ -35,13 +35,15 @@ def status_failure(status: int, headers: Mapping[str, str], body: bytes, advice:
 
 _KEY_REFUSED = (401, 403)
 _NOT_FOUND = 404
-_THROTTLED = 429
+_TRY_AGAIN = (408, 409, 425, 429)
+"""Too late, in conflict, too early, too many: nothing was made, and another try may succeed."""
 _CLIENT_ERRORS = 400
 _SERVER_ERRORS = 500
 
 
-def _kind(status: int) -> ModelFailure:
-    if status == _THROTTLED:
+def status_kind(status: int) -> ModelFailure:
+    """The kind of failure that a status other than 2xx is."""
+    if status in _TRY_AGAIN:
         return "throttled"
     return "unavailable" if status >= _SERVER_ERRORS else "rejected"
 

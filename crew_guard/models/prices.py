@@ -1,9 +1,8 @@
 """What a model costs, from the price table of genai-prices. Resolved once a model, never from the network.
 
-A chat of text can't incur some kinds of price, so they are left out: audio, images, video, documents,
-searches, code execution, storage, service tiers, and caches that a request must ask to keep for an
-hour. Of prices that our Rates can't tell apart the dearest holds, so that a reservation is never
-too small: reasoning and citations dearer than other output, and hours of the day.
+What a chat can't incur is left out: hours of audio, pages, video that is made, searches in files, code
+execution, storage and service tiers. Of prices that hold at some hours of the day the dearest holds, so
+that a reservation is never too small.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from decimal import ROUND_CEILING, Decimal
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from crew_guard.core.usage import FREE_RATE, NANO, Rate, Rates
+from crew_guard.core.usage import FREE_RATE, NANO, PartRates, Rate, Rates
 from crew_guard.errors import MissingDependencyError
 
 if TYPE_CHECKING:
@@ -78,20 +77,42 @@ def _prices(model: ModelInfo, when: datetime) -> Iterable[ModelPrice]:
 
 
 def _rates(price: ModelPrice) -> Rates | None:
-    base = _rate(price, "input_mtok")
-    outputs = [
-        rate for key in ("output_mtok", "output_reasoning_mtok", "output_citation_mtok") if (rate := _rate(price, key))
-    ]
-    request = price.requests_kcount
-    if base is None and not outputs and request is None:
+    base, output = _rate(price, "input_mtok"), _rate(price, "output_mtok")
+    request = _each(price, "requests_kcount")
+    if base is None and output is None and not request:
         return None
+    own = PartRates(
+        **{name: _rate(price, key) for name, key in _PARTS.items()}, search=_each(price, "web_searches_kcount")
+    )
     return Rates(
         input=base or FREE_RATE,
-        output=_highest(outputs) if outputs else FREE_RATE,
+        output=output or FREE_RATE,
         cached_input=_rate(price, "cache_read_mtok"),
         cache_write=_rate(price, "cache_write_mtok"),
-        request=_nano(request / 1000) if isinstance(request, Decimal) else 0,
+        request=request,
+        parts=None if own == _NONE else own,
     )
+
+
+_PARTS = {
+    "kept_an_hour": "cache_write_1h_mtok",
+    "input_audio": "input_audio_mtok",
+    "cached_audio": "cache_audio_read_mtok",
+    "input_image": "input_image_mtok",
+    "cached_image": "cache_image_read_mtok",
+    "input_video": "input_video_mtok",
+    "output_audio": "output_audio_mtok",
+    "output_image": "output_image_mtok",
+    "reasoning": "output_reasoning_mtok",
+    "citations": "output_citation_mtok",
+}
+"""By a part's name: its key in the table."""
+_NONE = PartRates()
+
+
+def _each(price: ModelPrice, key: str) -> int:
+    value: object = getattr(price, key)
+    return _nano(value / 1000) if isinstance(value, Decimal) else 0
 
 
 def _rate(price: ModelPrice, key: str) -> Rate | None:
@@ -120,7 +141,18 @@ def _dearest(candidates: list[Rates]) -> Rates:
         cached_input=_highest([rates.cached_input or rates.input for rates in candidates]),
         cache_write=_highest([rates.cache_write or rates.input for rates in candidates]),
         request=max(rates.request for rates in candidates),
+        parts=_dearest_parts(candidates),
     )
+
+
+def _dearest_parts(candidates: list[Rates]) -> PartRates | None:
+    every = [rates.parts or _NONE for rates in candidates]
+    found: dict[str, Rate | None] = {}
+    for name in _PARTS:
+        own = [rate for parts in every if (rate := getattr(parts, name)) is not None]
+        found[name] = _highest(own) if own else None
+    highest = PartRates(**found, search=max(parts.search for parts in every))
+    return None if highest == _NONE else highest
 
 
 def _highest(rates: list[Rate]) -> Rate:

@@ -67,17 +67,23 @@ def _object_or_empty(arguments: str) -> str:
 class RequestWriter:
     """Writes request bodies for one model. Tools and schemas are turned into JSON once, and known again by identity."""
 
-    def __init__(self, model: str, limit_key: str, *, stream: bool) -> None:
+    def __init__(
+        self, model: str, limit_key: str, *, stream: bool, asks_usage: bool = True, takes_schema: bool = True
+    ) -> None:
         """Describe the server.
 
         Args:
             model: what the server calls the model
             limit_key: max_tokens or max_completion_tokens
+            asks_usage: whether a stream's usage must, and may, be asked for
+            takes_schema: whether it knows schemas; else they are told in words, and JSON is asked for
         """
         self._head = f'{{"model":{escaped(model)},"{limit_key}":'
-        self._stream = ',"stream":true,"stream_options":{"include_usage":true}' if stream else ""
-        self._tools = _Known(_tools_text)
-        self._schemas = _Known(_sent_schema)
+        usage = ',"stream_options":{"include_usage":true}' if asks_usage else ""
+        self._stream = ',"stream":true' + usage if stream else ""
+        self._takes_schema = takes_schema
+        self._tools = Known(_tools_text)
+        self._schemas = Known(_sent_schema)
 
     def schema_sent(self, schema: JsonObject) -> JsonObject:
         """The form in which a schema goes over the wire; the same object each time."""
@@ -88,14 +94,24 @@ class RequestWriter:
         parts = [self._head, str(max_tokens), self._stream]
         if request.tools:
             parts.append(self._tools(request.tools))
+        messages = [message_json(message) for message in request.messages]
         if request.output_schema is not None:
             schema, is_strict = self._schemas(request.output_schema)
-            parts += [',"response_format":', escaped(_response_format(schema, request.output_name, is_strict))]
-        parts += [',"messages":', escaped([message_json(message) for message in request.messages]), "}"]
+            if self._takes_schema:
+                parts += [',"response_format":', escaped(response_format(schema, request.output_name, is_strict))]
+            else:
+                parts.append(',"response_format":{"type":"json_object"}')
+                messages.insert(0, {"role": "system", "content": schema_in_words(schema)})
+        parts += [',"messages":', escaped(messages), "}"]
         return "".join(parts).encode("ascii")
 
 
-class _Known:
+def schema_in_words(schema: JsonObject) -> str:
+    """What a model is told where its server can't be."""
+    return f"Answer with JSON alone, which follows this JSON Schema: {compact(schema)}"
+
+
+class Known:
     """A function whose results are kept by the identity of its argument, a few of them."""
 
     def __init__(self, function: Callable[[Any], Any]) -> None:
@@ -126,7 +142,8 @@ def _sent_schema(schema: JsonObject) -> tuple[JsonObject, bool]:
     return (schema, False) if bound is None else (bound, True)
 
 
-def _response_format(schema: JsonObject, name: str, is_strict: bool) -> dict[str, Any]:
+def response_format(schema: JsonObject, name: str, is_strict: bool) -> dict[str, Any]:
+    """A schema as chat-completions servers take it."""
     label = re.sub(r"[^A-Za-z0-9_-]", "_", name)[:64] or "output"
     return {"type": "json_schema", "json_schema": {"name": label, "schema": schema, "strict": is_strict}}
 

@@ -143,7 +143,7 @@ class RunGate:
             self.keeper.settle(grant, Outcome("failed", text=f"{type(error).__name__}: {error}"))
             raise RuntimeFailedError(f"{model.name} raised {type(error).__name__}: {error}") from error
         asked = tuple((request.id, request.name, request.arguments) for request in reply.tool_requests)
-        self.keeper.settle(grant, Outcome("ok", reply.usage, reply.cache_written, reply.text, asked))
+        self.keeper.settle(grant, Outcome("ok", reply.usage, reply.parts, reply.text, asked))
         return reply
 
     async def _pause(self, error: ModelError, attempt: int) -> None:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 
-DECIDES = {"overshoot", "hosted_overshoot", "loop_detection", "research_questions", "agentdojo"}
+DECIDES = {"overshoot", "hosted_overshoot", "loop_detection", "research_questions", "agentdojo", "usage_bodies"}
 
 
 def main() -> int:
@@ -26,6 +26,8 @@ def main() -> int:
         ("hosted_overshoot", ()),
         ("loop_detection", ()),
         ("import_cost", ()),
+        ("usage_bodies", ()),
+        ("client_cpu", ()),
         ("overhead", ()),
         ("agentdojo", ()),
         ("store_floor", ()),

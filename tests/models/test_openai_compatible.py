@@ -329,9 +329,9 @@ def test_a_stream_cut_inside_its_body_is_broken() -> None:
 
 
 def test_a_stream_without_its_last_mark_is_whole_once_it_is_finished() -> None:
-    """finish_reason is enough; [DONE] is enough."""
+    """finish_reason is enough, and [DONE] is not: it ends the stream, and says nothing of the answer."""
     assert reply_of(STREAM + text_event("ok", "stop")).text == "ok"
-    assert reply_of(STREAM + text_event("ok") + DONE).finish == "stop"
+    assert failure_of(STREAM + text_event("ok") + DONE).kind == "broken"
 
 
 def test_an_answer_has_a_size() -> None:

@@ -11,7 +11,7 @@ from genai_prices import calc_price
 from genai_prices.data_snapshot import get_snapshot
 from genai_prices.types import ModelInfo, ModelPrice
 
-from crew_guard.core.usage import NANO, Rates, Usage
+from crew_guard.core.usage import NANO, Parts, Rates, Usage
 from crew_guard.models import prices
 from crew_guard.models.prices import rates_at, rates_for
 
@@ -60,7 +60,9 @@ def test_each_text_model_costs_what_the_table_says(provider: str) -> None:
                 input_tokens=prompt, output_tokens=completion, cache_read_tokens=cached, cache_write_tokens=written
             )
             expected = calc_price(usage, model.id, provider_id=provider, genai_request_timestamp=NOW).total_price
-            ours = rates.price(Usage(input_tokens=prompt, output_tokens=completion, cached_tokens=cached), written)
+            ours = rates.price(
+                Usage(input_tokens=prompt, output_tokens=completion, cached_tokens=cached), Parts(cache_written=written)
+            )
             assert ours == nano(expected), (model.id, prompt)
             bound, output, fixed = rates.bound(prompt)
             assert bound + -(-completion * output // 10**6) + fixed >= ours

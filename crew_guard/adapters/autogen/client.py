@@ -157,7 +157,14 @@ class GatedClient(ChatCompletionClient):
         wishes = (source.get(key) for source in (extra, self._declared()) for key in _LENGTHS)
         wish = next((int(wish) for wish in wishes if wish is not None), None)
         return ModelCall(
-            self._agent, self._model, prompt, wish, rates=self._rates, clampable=self._clampable, streams=streams
+            self._agent,
+            self._model,
+            prompt,
+            wish,
+            rates=self._rates,
+            clampable=self._clampable,
+            streams=streams,
+            text_only=not any(map(_has_images, messages)),
         )
 
     def _bound(self, message: LLMMessage) -> int:
@@ -297,3 +304,8 @@ def _variant(client: ChatCompletionClient, changed: Mapping[str, Any]) -> ChatCo
     variant = object.__new__(kind)
     variant.__dict__ = vars(client)
     return cast(ChatCompletionClient, variant)
+
+
+def _has_images(message: LLMMessage) -> bool:
+    content = message.content
+    return isinstance(content, list) and any(isinstance(part, Image) for part in content)

@@ -15,7 +15,7 @@ from typing import Any, cast
 
 from crewai.llms.base_llm import BaseLLM
 
-from crew_guard.adapters.crewai.prompts import asked_for, bound_prompt, text_of
+from crew_guard.adapters.crewai.prompts import asked_for, bound_prompt, holds_text_only, text_of
 from crew_guard.adapters.crewai.stand_in import is_stand_in, seam_of, stand_in
 from crew_guard.adapters.hosted import (
     Attempt,
@@ -27,7 +27,7 @@ from crew_guard.adapters.hosted import (
     speaks_of_length,
 )
 from crew_guard.core.actions import ModelCall, Outcome
-from crew_guard.core.usage import Rates, Usage
+from crew_guard.core.usage import Parts, Rates, Usage
 from crew_guard.errors import ConfigError, RefusedError
 from crew_guard.ports import Gate
 
@@ -168,7 +168,16 @@ def _action(llm: BaseLLM, seam: _ModelSeam, messages: Any, args: Sequence[Any], 
     prompt = bound_prompt(seam.count, llm, messages, tools, output)
     wish = next(iter(_lengths(llm).values()), None)
     streams = bool(llm._effective_stream())  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-    return ModelCall(seam.agent, seam.model, prompt, wish, rates=seam.rates, clampable=seam.clampable, streams=streams)
+    return ModelCall(
+        seam.agent,
+        seam.model,
+        prompt,
+        wish,
+        rates=seam.rates,
+        clampable=seam.clampable,
+        streams=streams,
+        text_only=holds_text_only(messages),
+    )
 
 
 def _lengths(llm: BaseLLM) -> dict[str, int]:
@@ -209,8 +218,8 @@ def _settle(call: _Call, seam: _ModelSeam, reply: Any) -> None:
         seam.clampable = False  # it doesn't keep to a length: from now on all that it may make is reserved
     asked = asked_for(reply)
     seam.notes.unanswered = bool(asked)
-    written = call.counters["cache_creation_tokens"]
-    call.attempt.settle(Outcome("ok", usage, written, text_of(reply, asked), asked))
+    parts = Parts(cache_written=call.counters["cache_creation_tokens"])
+    call.attempt.settle(Outcome("ok", usage, parts, text_of(reply, asked), asked))
 
 
 def _during_a_call(llm: Any, name: str) -> Any:

@@ -27,9 +27,18 @@ def bound_prompt(
 def _bound(count: PromptCounter, message: Mapping[str, Any]) -> int:
     content, calls = message.get("content"), message.get("tool_calls")
     tokens = count.message((content, calls, message.get("role"), message.get("name")), lambda: [_message(message)])
+    return tokens + IMAGE_TOKENS * _files_in(message)
+
+
+def holds_text_only(messages: str | Sequence[Any]) -> bool:
+    """Whether a prompt has no images, sounds or other files."""
+    return isinstance(messages, str) or not any(map(_files_in, messages))
+
+
+def _files_in(message: Mapping[str, Any]) -> int:
+    content = message.get("content")
     blocks = cast(list[Any], content) if isinstance(content, list) else []
-    files = message.get("files") or ()
-    return tokens + IMAGE_TOKENS * (len(files) + sum(not _is_text(block) for block in blocks))
+    return len(message.get("files") or ()) + sum(not _is_text(block) for block in blocks)
 
 
 def _message(message: Mapping[str, Any]) -> Message:
