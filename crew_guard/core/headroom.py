@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from crew_guard.core.limits import NO_CAP, UNCAPPED, Ledger, Meter
+from crew_guard.core.limits import NO_CAP, Ledger, Meter
 from crew_guard.core.usage import NANO
 
 _WORDS = {"steps": "steps", "tool_calls": "tool calls", "tokens": "tokens"}
@@ -62,26 +62,20 @@ class Mark:
 
 
 def marks(ledgers: Sequence[Ledger], share: float) -> list[Mark]:
-    """One mark for each ledger with caps."""
-    return [
-        Mark(ledger, ledger.used, *(_share(getattr(ledger.caps, limit), share) for limit in Remaining._fields[:4]))
-        for ledger in ledgers
-        if ledger.caps != UNCAPPED
-    ]
+    """One mark for each ledger with caps, the outermost first.
 
-
-def crossed(watched: Sequence[Mark]) -> bool:
-    """Whether something is to be told: asked at every turn."""
-    for mark in watched:
-        used = mark.used
-        if (
-            used.steps >= mark.steps
-            or used.input_tokens + used.output_tokens >= mark.tokens
-            or used.tool_calls >= mark.tool_calls
-            or used.nano_usd >= mark.nano_usd
-        ):
-            return True
-    return False
+    What an inner scope may use as much of as an outer one is only marked in the outer: that is crossed no later.
+    """
+    found: list[Mark] = []
+    least = dict.fromkeys(Remaining._fields[:4], NO_CAP)
+    for ledger in ledgers:
+        caps = {limit: cap for limit in least if (cap := getattr(ledger.caps, limit)) < least[limit]}
+        if caps:
+            found.append(
+                Mark(ledger, ledger.used, **{limit: _share(caps.get(limit, NO_CAP), share) for limit in least})
+            )
+            least |= caps
+    return found
 
 
 def _share(cap: int, share: float) -> int:

@@ -78,8 +78,11 @@ class RunGate:
 
     def notices(self, agent: str) -> tuple[str, ...]:
         """See Gate.notices."""
-        circle = self.keeper.circles.notices.pop(agent, None) if self.keeper.circles.notices else None
+        circles = self.keeper.circles.notices
         budget = self.keeper.headroom.notice(self.side, agent)
+        if budget is None and not circles:
+            return ()
+        circle = circles.pop(agent, None)
         return () if circle is None and budget is None else tuple(text for text in (circle, budget) if text)
 
     async def delegate(self, agent: str, to: str, task: str, work: Callable[[], Awaitable[str]]) -> str:

@@ -65,7 +65,7 @@ class Answerer(Recorder):
             action.target,
             side,
             reserved,
-            self.redact(_words(action)),
+            "" if is_model_call else self.redact(_words(action)),
             action.parent,
             action.attempt if is_model_call else 1,
             is_model_call and action.streams,

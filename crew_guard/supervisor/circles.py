@@ -22,11 +22,13 @@ class Circles:
         self._trails: dict[str, Trail] = {}
         self.notices: dict[str, str] = {}
         """By agent: what it is to be told before its next model call."""
+        self.repeating: set[str] = set()
+        """Agents whose last call told them nothing new: nobody else's calls need a look beforehand."""
 
     def asks(self, action: ToolCall) -> Stop | None:
         """The refusal of a call that goes round once too often; of its agent's scope where it is stopped for good."""
         trail = self._trails.get(action.agent)
-        if trail is None or not trail.stretch:
+        if trail is None:
             return None
         found = trail.asks(hash((action.tool, action.arguments)), self._rules)
         if found is None:
@@ -34,15 +36,23 @@ class Circles:
         return _stop(found, f"tool:{action.tool}" if found.rung == "refuse" else f"agent:{action.agent}")
 
     def settled(self, action: Action, outcome: Outcome) -> Stop | None:
-        """Note how an action of the crew ended; the stop of an agent that says the same for ever."""
+        """Note how an action of the crew ended, a model call without tool requests among them.
+
+        Returns:
+            the stop of an agent that says the same for ever
+        """
         if isinstance(action, ToolCall):
             # First, because it is the half of all actions that costs something here.
             if outcome.status not in _TOLD:
                 return None
             trail = self._trails.get(action.agent) or self._trail(action.agent)
             found = trail.called(hash((action.tool, action.arguments)), hash(outcome.text), self._rules)
+            if trail.stretch:
+                self.repeating.add(action.agent)
+            elif self.repeating:
+                self.repeating.discard(action.agent)
         elif isinstance(action, ModelCall):
-            if outcome.tool_requests or not outcome.text or outcome.status != "ok":
+            if not outcome.text or outcome.status != "ok":
                 return None
             found = self._trail(action.agent).says(outcome.text, action.prompt_tokens, self._rules)
         elif isinstance(action, Handoff) and outcome.status in _TOLD:

@@ -108,8 +108,10 @@ class Gatekeeper(Line):
             )
             if outcome.usage is not None and isinstance(grant.action, ModelCall):
                 self._learn(grant.action, outcome.usage)
-            if held.event.side == "crew" and (stop := self.circles.settled(grant.action, outcome)):
-                self._latch(stop.scope, stop)
+            if not outcome.tool_requests and held.event.side == "crew":
+                stop = self.circles.settled(grant.action, outcome)
+                if stop is not None:
+                    self._latch(stop.scope, stop)
             if self._waiters:
                 self._pump()
             news = self._take_news()
@@ -207,7 +209,7 @@ class Gatekeeper(Line):
             own = self._known_scopes[key_of(action, side)][-1]
             stop = Stop("denied", own, decision.rule, detail=self.redact.short(decision.reason))
             return self._refuse(action_id, action, side, stop, latch=False)
-        if side == "crew" and (stop := self._astray(action)):
+        if not isinstance(action, ModelCall) and side == "crew" and (stop := self._astray(action)):
             return self._refuse(action_id, action, side, stop, latch=stop.scope.startswith("agent:"))
         answer = self.state.ask(action, scopes, self._terms)
         if isinstance(answer, Usage):
@@ -223,7 +225,7 @@ class Gatekeeper(Line):
     def _astray(self, action: Action) -> Stop | None:
         """Why an action leads nowhere, whatever is left to spend: a loop, or too deep a delegation."""
         if isinstance(action, ToolCall):
-            return self.circles.asks(action)
+            return self.circles.asks(action) if self.circles.repeating else None
         if isinstance(action, Handoff) and (short := self.state.too_deep(action, self.policy.limits.max_depth)):
             return stop_for(short)
         return None

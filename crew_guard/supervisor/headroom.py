@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from crew_guard.core.events import Side
-from crew_guard.core.headroom import Mark, Remaining, crossed, marks, merged, remaining, words
+from crew_guard.core.headroom import Mark, Remaining, marks, merged, remaining, words
 from crew_guard.core.limits import Ledger
 from crew_guard.core.policy import Policy
 from crew_guard.core.run import RunState
@@ -28,7 +28,7 @@ class Headroom:
         return remaining(self._ledgers(side, agent), None if cap is None else cap - self._elapsed())
 
     def notice(self, side: Side, agent: str) -> str | None:
-        """What the agent is to be told of its budget now; None at nearly every turn."""
+        """What the agent is to be told of its budget now; None at nearly every turn, so that is spelled out."""
         if self._share >= 1:
             return None
         who = side, agent
@@ -38,15 +38,27 @@ class Headroom:
             if scopes[-1] not in self._state.ledgers:
                 return None  # it did nothing yet
             watched = self._marks[who] = marks(self._state.ledgers_of(scopes), self._share)
-        cap = self.seconds[side]
-        late = cap is not None and who not in self._told_time and self._elapsed() >= cap * self._share
-        if not late and not crossed(watched):
-            return None
-        seconds = None
-        if late and cap is not None:
+        for mark in watched:
+            used = mark.used
+            if (
+                used.steps >= mark.steps
+                or used.input_tokens + used.output_tokens >= mark.tokens
+                or used.tool_calls >= mark.tool_calls
+                or used.nano_usd >= mark.nano_usd
+            ):
+                return self._told(who, watched)
+        return None if self.seconds[side] is None or not self._late(who) else self._told(who, watched)
+
+    def _told(self, who: tuple[Side, str], watched: list[Mark]) -> str:
+        seconds, cap = None, self.seconds[who[0]]
+        if cap is not None and self._late(who):
             self._told_time.add(who)
             seconds = max(0.0, cap - self._elapsed()), cap
         return words(merged(mark.tell() for mark in watched), seconds)
+
+    def _late(self, who: tuple[Side, str]) -> bool:
+        cap = self.seconds[who[0]]
+        return cap is not None and who not in self._told_time and self._elapsed() >= cap * self._share
 
     def _ledgers(self, side: Side, agent: str) -> tuple[Ledger, ...]:
         return self._state.ledgers_of(self._state.scopes(side, agent, None, None))

@@ -37,6 +37,8 @@ class Shape:
     """An upper bound of the tokens that a request adds to its messages."""
     window: int | None
     terms: CallTerms
+    output: str = "output"
+    """What the answer's schema is called."""
 
     @property
     def fits(self) -> int:

@@ -88,7 +88,14 @@ class AgentLoop:
         reply, results, output = _NOTHING_YET, [], None
         while state != "finish":
             if state == "think":
-                reply = await self._think(shape)
+                for notice in self.gate.notices(self.agent.name):
+                    self.say(Message("user", notice))
+                tokens = self.transcript.tokens + shape.overhead
+                if shape.window is not None and tokens > shape.fits:
+                    tokens = await self._compact(shape)
+                request = ModelRequest(self.transcript.messages, shape.specs, self._schema, shape.output, tokens)
+                reply = await self.gate.call_model(self.agent.name, self.model, request, shape.terms)
+                self.say(Message("assistant", reply.text, reply.tool_requests))
                 if reply.tool_requests:
                     state = "act"
                 elif (output := await self._finish(reply)) is not None:
@@ -129,24 +136,17 @@ class AgentLoop:
         output, role = self.task.output, self.agent.role
         schema = self._schema = output.model_json_schema() if output else None
         terms = CallTerms(role.max_tokens, role.completion_min)
-        shape = self._shape = Shape(tuple(specs), self.model.bound_request(specs, schema), self.model.window, terms)
+        overhead = self.model.bound_request(specs, schema)
+        name = output.__name__ if output else "output"
+        shape = self._shape = Shape(tuple(specs), overhead, self.model.window, terms, name)
         return shape
 
-    async def _think(self, shape: Shape) -> ModelReply:
-        agent, output = self.agent.name, self.task.output
-        for notice in self.gate.notices(agent):
-            self.say(Message("user", notice))
-        tokens = self.transcript.tokens + shape.overhead
-        if shape.window is not None and tokens > shape.fits:
-            self.gate.moved(agent, self.task.name, "compact")
-            self.transcript = await compacted(agent, self.model, self.gate, self.transcript, shape)
-            self.gate.moved(agent, self.task.name, "think")
-            tokens = self.transcript.tokens + shape.overhead
-        name = output.__name__ if output else "output"
-        request = ModelRequest(self.transcript.messages, shape.specs, self._schema, name, tokens)
-        reply = await self.gate.call_model(agent, self.model, request, shape.terms)
-        self.say(Message("assistant", reply.text, reply.tool_requests))
-        return reply
+    async def _compact(self, shape: Shape) -> int:
+        agent, task = self.agent.name, self.task.name
+        self.gate.moved(agent, task, "compact")
+        self.transcript = await compacted(agent, self.model, self.gate, self.transcript, shape)
+        self.gate.moved(agent, task, "think")
+        return self.transcript.tokens + shape.overhead
 
     async def _act(self, requests: tuple[ToolRequest, ...], tools: Mapping[str, Tool]) -> list[Message]:
         if len(requests) == 1:
@@ -160,7 +160,7 @@ class AgentLoop:
 
     async def _call(self, request: ToolRequest, tools: Mapping[str, Tool]) -> Message:
         tool = tools.get(request.name)
-        built_in = self.built_in.get(request.name)
+        built_in = self.built_in.get(request.name) if tool is None else None
         if tool is None and built_in is None:
             known = ", ".join((*tools, *self.built_in)) or "none"
             return Message("tool", f"there is no tool {request.name!r}; yours: {known}", (), request.id)
