@@ -41,10 +41,10 @@ def load_role(name: str | Path) -> Role:
 
 
 def load_policy(name: str | Path) -> Policy:
-    """A policy from a YAML file, or by its name from ./policies or those that ship.
+    """A policy from a YAML file, or by its name from ./policies or those that ship, with all that it extends.
 
     Raises:
-        ConfigError: there is none, or the file is wrong
+        ConfigError: there is none, or the file or one that it extends is wrong
     """
     return config.load_policy(name)
 
@@ -57,7 +57,10 @@ class Supervisor:
     """
 
     policy: Policy | str | Path | None = None
-    """A policy, its file or its name; by default 5 agents, 25 steps, $5 and 10 minutes."""
+    """A policy, its file or its name; by default 5 agents, 25 steps, $5 and 10 minutes.
+
+    The organisation's policy, where CREW_GUARD_ORG_POLICY names one, tightens it.
+    """
     model: Model | str | None = None
     """For agents and roles that name none, e.g. embedded:smollm2 (the default) or openai:gpt-4.1-mini."""
     models: Mapping[str, Model] = field(default_factory=dict[str, Model])
@@ -79,6 +82,7 @@ class Supervisor:
             raise ConfigError("policy must be a Policy, a file or a name; make one with Policy.model_validate({...})")
         if not isinstance(self.policy, Policy):
             self.policy = DEFAULT_POLICY if self.policy is None else config.load_policy(self.policy)
+        self.policy = config.under_org(self.policy)
 
     def run(self, crew: Crew, inputs: Mapping[str, Any] | None = None, *, run_id: str | None = None) -> Result:
         """Run a crew to its end. A run that was stopped is a Result too, without an output.

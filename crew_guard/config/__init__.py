@@ -3,7 +3,19 @@
 from __future__ import annotations
 
 from crew_guard.config.crews import load_crew
-from crew_guard.config.files import load_policy, load_role, read_input
+from crew_guard.config.files import load_role, read_input
 from crew_guard.config.places import data_dir, environment, secrets, shipped_dir
+from crew_guard.config.policies import load_policy, org_policy, under_org
 
-__all__ = ["data_dir", "environment", "load_crew", "load_policy", "load_role", "read_input", "secrets", "shipped_dir"]
+__all__ = [
+    "data_dir",
+    "environment",
+    "load_crew",
+    "load_policy",
+    "load_role",
+    "org_policy",
+    "read_input",
+    "secrets",
+    "shipped_dir",
+    "under_org",
+]

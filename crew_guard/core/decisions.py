@@ -19,6 +19,11 @@ class Decision(Struct, frozen=True):
     source: str = ""
     """The file and line that the rule stands in, where it comes from a file."""
 
+    @property
+    def told(self) -> str:
+        """The reason, with where the rule stands."""
+        return f"{self.reason} ({self.source})" if self.source else self.reason
+
 
 ALLOWED = Decision("allow")
 

@@ -175,7 +175,7 @@ class Gatekeeper(Line):
         action_id = f"a{next(self._ids)}"
         if decision.effect != "allow":
             own = self._known_scopes[key_of(action, side)][-1]
-            stop = Stop("denied", own, decision.rule, detail=decision.reason)
+            stop = Stop("denied", own, decision.rule, detail=decision.told)
             return self._refuse(action_id, action, side, stop, latch=False)
         answer = self.state.ask(action, scopes, self._terms)
         if isinstance(answer, Usage):

@@ -33,7 +33,7 @@ tools:
   limits:
     search: {max_tool_calls: 4, max_seconds: 1.5}
 models:
-  allow: ["openai:gpt-4.1*"]
+  allow: ["openai:gpt-4.1*", "openai:mine"]
 prices:
   openai:mine: {input: 1, output: 0.0375}
 reserve: {tokens: 500, usd: 0.01}
@@ -65,7 +65,7 @@ def test_a_full_policy_is_read_exactly(tmp_path):
     assert policy.agents["writer"].max_usd == policy.agents["critic"].max_usd == Decimal("0.000000123456789123")
     assert policy.tools.allow == ("search", "read_*")
     assert policy.tools.limits["search"].max_seconds == 1.5
-    assert policy.models.allow == ("openai:gpt-4.1*",)
+    assert policy.models.allow == ("openai:gpt-4.1*", "openai:mine")
     assert policy.prices["openai:mine"].rates().output.base == 37_500_000
     assert policy.reserve.usd == Decimal("0.01")
     assert policy.durability == "relaxed"
