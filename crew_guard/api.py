@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -17,6 +17,7 @@ from crew_guard.core.limits import Limits, Reserve
 from crew_guard.core.policy import Policy
 from crew_guard.core.result import Result
 from crew_guard.core.roles import Agent, Crew, Role
+from crew_guard.core.tightening import strangers
 from crew_guard.errors import ConfigError, JournalConflictError
 from crew_guard.ports import Model, Observer, Runtime, Store, Workflow
 from crew_guard.supervisor.life import Job, Life
@@ -74,6 +75,7 @@ class Supervisor:
     _live: dict[str, Life] = field(default_factory=dict[str, Life], init=False, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
     _secrets: tuple[str, ...] = field(default=(), init=False, repr=False)
+    _warned: set[str] = field(default_factory=set[str], init=False, repr=False)
     _resolved: dict[str, Model] = field(default_factory=dict[str, Model], init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -122,6 +124,8 @@ class Supervisor:
         run_id: str | None = None,
     ) -> Running:
         """Start any runtime under this supervisor's policy."""
+        if members := runtime.members():
+            self._warn(name, members, None)
         return self._start(self._wire(runtime, inputs, name, fallback, run_id))
 
     def model_named(self, name: str | None) -> Model:
@@ -172,8 +176,20 @@ class Supervisor:
         def model_of(agent: Agent) -> Model:
             return chosen[agent.name]
 
+        self._warn(
+            crew.name, [agent.name for agent in crew.agents], {t.name for agent in crew.agents for t in agent.tools}
+        )
         job = self._wire(NativeRuntime(crew, model_of), inputs, crew.name, crew.fallback, run_id)
         return replace(job, expects=crew.tasks[-1].output)
+
+    def _warn(self, crew: str, agents: Collection[str], tools: Collection[str] | None) -> None:
+        """Log, once a crew, what the policy says of agents and tools that it hasn't got."""
+        if crew not in self._warned:
+            self._warned.add(crew)
+            for told in strangers(self.effective_policy, agents, tools):
+                from loguru import logger
+
+                logger.warning("policy: {}", told)
 
     def _wire(
         self, runtime: Runtime, inputs: Mapping[str, Any], name: str, fallback: Workflow | None, run_id: str | None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeAlias, cast
+from typing import Any, Literal, Protocol, TypeAlias
 
 MAX_BYTES = 256 * 1024
 """A larger file is no policy; parsing it would take seconds."""
@@ -92,17 +92,15 @@ class Document:
         """The text of the value at a key; None where there is none, or a section or a list."""
         found: Any = self.tree
         for part in key:
-            inside = isinstance(found, dict) or (isinstance(found, list) and isinstance(part, int))
-            found = cast(Any, found)[part] if inside and part in _keys(found) else None
+            try:
+                found = found[part]
+            except (KeyError, IndexError, TypeError):
+                return None
         return found.text if isinstance(found, Scalar) and found.kind != "null" else None
 
     def problem(self, key: Key, message: str, line: int | None = None) -> None:
         """Note what is wrong with a key."""
         self.problems.append(Problem(line or self.line(key), key, message))
-
-
-def _keys(tree: Any) -> Any:
-    return tree if isinstance(tree, dict) else range(len(tree))
 
 
 def parse(text: str) -> Document:

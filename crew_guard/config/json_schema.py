@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 from collections.abc import Iterator
+from itertools import pairwise
 from textwrap import dedent
 from typing import Any, cast, get_args
 
@@ -73,12 +74,8 @@ def sentences_of(kind: type[BaseModel]) -> dict[str, str]:
     for base in reversed(kind.__mro__):
         if issubclass(base, BaseModel) and base.__module__.startswith("crew_guard."):
             body = cast(ast.ClassDef, ast.parse(dedent(inspect.getsource(base))).body[0]).body
-            for line, below in zip(body, body[1:], strict=False):
-                if (
-                    isinstance(line, ast.AnnAssign)
-                    and isinstance(line.target, ast.Name)
-                    and isinstance(below, ast.Expr)
-                ):
+            for line, below in pairwise(body):
+                if isinstance(line, ast.AnnAssign) and isinstance(below, ast.Expr):
                     text = cast(ast.Constant, below.value).value
-                    found[line.target.id] = " ".join(str(text).split())
+                    found[cast(ast.Name, line.target).id] = " ".join(str(text).split())
     return found

@@ -93,7 +93,8 @@ class Union(Rule):
         return all(item in (inner or ()) for item in outer or ())
 
     def canonical(self, value: Any) -> Any:
-        return sorted((plain(item) for item in value), key=_text)
+        items = {_text(item): item for item in map(plain, value)}
+        return [items[text] for text in sorted(items)]
 
 
 @dataclass(frozen=True, slots=True)

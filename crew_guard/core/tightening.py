@@ -6,7 +6,8 @@ A lower layer can only tighten. Where one file extends another, a looser value i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from difflib import get_close_matches
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from pydantic import BaseModel
@@ -120,6 +121,27 @@ def faults(above: Policy | None, own: Policy) -> list[Fault]:
     for fault in found:
         first.setdefault(fault.key, fault)
     return list(first.values())
+
+
+def strangers(policy: Policy, agents: Collection[str], tools: Collection[str] | None) -> list[str]:
+    """What a policy says of agents and tools that a crew hasn't got: a typing error, as often as not.
+
+    Args:
+        policy: what applies
+        agents: the crew's, by name
+        tools: its agents', by name; None where nobody knows them
+    """
+    named: list[tuple[str, Key, Collection[str]]] = [("agent", ("agents", name), agents) for name in policy.agents]
+    if tools is not None:
+        named += [("tool", ("tools", "limits", name), tools) for name in policy.tools.limits]
+    found: list[str] = []
+    for kind, key, known in named:
+        name = str(key[-1])
+        if name not in known:
+            close = get_close_matches(name, known, 1)
+            near = f"; did you mean {close[0]}?" if close else ""
+            found.append(f"{'.'.join(map(str, key))}{_of(policy, *key)}: the crew has no {kind} of this name{near}")
+    return found
 
 
 def words(value: Any) -> str:
