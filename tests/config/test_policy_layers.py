@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import re
 from decimal import Decimal
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from loguru import logger
 
 from crew_guard import Agent, Crew, Policy, Role, Supervisor, Task, guard, tool
 from crew_guard.config import load_policy, org_policy, shipped_dir
 from crew_guard.core.actions import ToolCall
 from crew_guard.core.policy import judge
 from crew_guard.errors import ConfigError
-from crew_guard.models.scripted import ScriptedModel
+from crew_guard.models.scripted import Reply, ScriptedModel
 from crew_guard.store.memory import MemoryStore
 
 ORG = """\
@@ -238,21 +240,25 @@ def shell(command: str) -> str:
 
 
 def test_a_run_is_refused_by_the_organisations_rule_and_says_where_it_stands(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The agent's refusal and the journal name org.yaml:8; the result has the effective policy's hash."""
     monkeypatch.setenv("CREW_GUARD_ORG_POLICY", str(folder / "org.yaml"))
-    model = ScriptedModel([[("shell", {"command": "ls"})], "done"])
+    model = ScriptedModel([Reply(tools=(("shell", '{"command": "ls"}'),)), "done"], repeat=True)
     crew = Crew([Agent(Role(name="ann", goal="Help"), tools=[shell])], [Task("Help")])
     store = MemoryStore()
     policy = Policy.model_validate({"agents": {"anne": {"max_steps": 3}}, "prices": {}})
     supervisor = Supervisor(policy, model=model, store=store)
+    warned: list[str] = []
+    sink = logger.add(warned.append, level="WARNING", format="{message}")
     result = supervisor.run(crew, run_id="r1")
+    supervisor.run(crew)
+    logger.remove(sink)
     assert result.policy == supervisor.effective_policy.hash
     refusals = [event.stop for event in store.read("r1") if type(event).__name__ == "Refused"]
     assert [stop.limit for stop in refusals][:1] == ["tools.deny"]
     assert f"({folder / 'org.yaml'}:8)" in str(refusals[0])
-    assert "agents.anne: the crew has no agent of this name; did you mean ann?" in capsys.readouterr().err
+    assert warned == ["policy: agents.anne: the crew has no agent of this name; did you mean ann?\n"]
 
 
 # What ships
@@ -265,7 +271,7 @@ def test_each_shipped_policy_is_right_and_explains_itself(file: Path) -> None:
     lines = file.read_text().splitlines()
     assert lines[0] == "# yaml-language-server: $schema=policy.schema.json"
     assert (file.parent / "policy.schema.json").is_file()
-    bare = [line for above, line in zip(lines, lines[1:], strict=False) if "#" not in above and "#" not in line]
+    bare = [line for above, line in pairwise(lines) if "#" not in above and "#" not in line]
     assert not bare
 
 

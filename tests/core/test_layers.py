@@ -185,8 +185,12 @@ def test_layers_make_the_same_however_they_are_put_together(a: Policy, b: Policy
 def test_a_stack_is_never_called_looser_and_nothing_in_it_is_at_fault(a: Policy, b: Policy) -> None:
     """What diff says of a member and its stack, and what check says of a layer that copies the stack."""
     made = tightened(a, b)
-    assert "looser" not in {one.change for one in differences(a, made)}
-    assert "looser" not in {one.change for one in differences(b, made)}
+    for member in (a, b):
+        looser = [one.key for one in differences(member, made) if one.change == "looser"]
+        # A reserve is cut to its cap; a default gives way to whoever says something.
+        assert not [
+            key for key in looser if key[0] != "reserve" and (len(key) > 1 or key[0] in member.model_fields_set)
+        ]
     assert not [fault for fault in faults(made, made) if "looser" in fault.message]
     assert list(values_of(made))
 
