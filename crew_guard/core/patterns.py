@@ -21,8 +21,8 @@ def is_name(pattern: str) -> bool:
 
 def covers(wide: str, narrow: str) -> bool:
     """Whether every name that matches `narrow` surely matches `wide`; where that is hard to tell, False."""
-    if wide == narrow:
-        return True
+    if wide == narrow or is_name(wide):
+        return wide == narrow
     if is_name(narrow):
         return fnmatchcase(narrow, wide)
     # Taken as text, the wildcards of `narrow` meet no letter of `wide`, only its stars, which take anything.
@@ -36,6 +36,8 @@ def implies(narrow: Sequence[str], wide: Sequence[str]) -> bool:
 
 def can_meet(one: str, other: str) -> bool:
     """Whether some name matches both patterns."""
+    if is_name(one) or is_name(other):
+        return covers(other, one) if is_name(one) else covers(one, other)
     left, right = _tokens(one), _tokens(other)
     todo, seen = [(0, 0)], {(0, 0)}
     while todo:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from fnmatch import fnmatchcase
 from functools import cached_property
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 from pydantic_core import PydanticCustomError
@@ -125,6 +125,14 @@ class Policy(_Section):
         Neither its name nor the layers that it was made of change it.
         """
         return hashlib.sha256(json.dumps(canonical(self, Policy), sort_keys=True).encode()).hexdigest()
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """As any model's; what was worked out of the old values is not copied along."""
+        found = super().model_copy(update=update, deep=deep)
+        if update:
+            found.__dict__.pop("hash", None)
+            found._sources = Sources()  # noqa: SLF001 - a copy of our own
+        return found
 
     @property
     def sources(self) -> Sources:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 from crew_guard.cli.policy import schema_text
 from crew_guard.config import shipped_dir
@@ -110,10 +109,19 @@ def test_each_key_of_the_schema_is_described(cli):
     }
 
 
+def test_a_run_warns_of_what_its_crew_has_not_got(cli, crews, server, tmp_path):
+    """A typing error in an agent's or a tool's name limits nobody: a line on stderr says so."""
+    (tmp_path / "typo.yaml").write_text("agents: {writter: {max_steps: 1}}\ntools: {limits: {noisi: {}}}\n")
+    model = ["--model", "ollama:says", "--base-url", server.url, "--policy", "typo.yaml"]
+    code, _, err = cli("run", f"{crews}:talk", "-i", "topic=x", *model)
+    assert code == 0, err
+    assert "WARNING: policy: agents.writter (typo.yaml:1): the crew has no agent of this name; did you mean" in err
+    assert "WARNING: policy: tools.limits.noisi (typo.yaml:2): the crew has no tool of this name" in err
+
+
 def test_a_run_names_the_file_that_lies_beside_it(cli, crews, tmp_path):
     """--policy weather where weather.yaml is here."""
     (tmp_path / "weather.yaml").write_text("attempts: 1\n")
     code, _, err = cli("run", f"{crews}:talk", "-i", "topic=x", "--policy", "weather")
     assert code == 2
     assert "There is a file weather.yaml here: give its path, weather.yaml." in err
-    assert Path(tmp_path / "weather.yaml").exists()

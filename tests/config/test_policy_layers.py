@@ -251,8 +251,10 @@ def test_a_run_is_refused_by_the_organisations_rule_and_says_where_it_stands(
     supervisor = Supervisor(policy, model=model, store=store)
     warned: list[str] = []
     sink = logger.add(warned.append, level="WARNING", format="{message}")
+    logger.enable("crew_guard.api")
     result = supervisor.run(crew, run_id="r1")
     supervisor.run(crew)
+    logger.disable("crew_guard.api")
     logger.remove(sink)
     assert result.policy == supervisor.effective_policy.hash
     refusals = [event.stop for event in store.read("r1") if type(event).__name__ == "Refused"]

@@ -253,6 +253,15 @@ def test_the_hash_is_of_what_is_allowed() -> None:
     assert policy(tools={"allow": []}).hash != policy().hash
 
 
+def test_a_changed_copy_is_another_policy() -> None:
+    """With a hash of its own, and without the lines that its values no longer come from."""
+    one = policy(attempts=2).sourced({("attempts",): "org.yaml:1"})
+    two = one.model_copy(update={"attempts": 1}) if one.hash else one
+    assert two.hash == policy(attempts=1).hash != one.hash
+    assert (one.sources["attempts",], two.sources.get(("attempts",))) == ("org.yaml:1", None)
+    assert one == policy(attempts=2)
+
+
 @pytest.mark.parametrize(
     ("above", "own", "key", "words"),
     [
