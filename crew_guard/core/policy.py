@@ -130,7 +130,7 @@ class Policy(_Section):
         """As any model's; what was worked out of the old values is not copied along."""
         found = super().model_copy(update=update, deep=deep)
         if update:
-            found.__dict__.pop("hash", None)
+            vars(found).pop("hash", None)
             found._sources = Sources()  # noqa: SLF001 - a copy of our own
         return found
 
