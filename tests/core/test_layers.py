@@ -63,7 +63,7 @@ def made_of(values: dict[str, Any]) -> Policy:
 
 
 POLICIES = SECTIONS.map(made_of)
-STACKS = st.lists(POLICIES, min_size=1, max_size=4)
+STACKS = st.lists(POLICIES, min_size=1, max_size=3)
 
 
 def stacked(layers: list[Policy]) -> Policy:
@@ -124,7 +124,7 @@ CALLS = st.builds(
 ACTIONS = CALLS | st.builds(ToolCall, agent=st.sampled_from((*AGENTS, "cy")), tool=st.sampled_from((*TOOLS, "other")))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(layers=STACKS, action=ACTIONS, used=USED)
 def test_what_a_stack_admits_every_member_alone_admits(
     layers: list[Policy], action: ModelCall | ToolCall, used: Meter
@@ -141,7 +141,7 @@ def test_what_a_stack_admits_every_member_alone_admits(
         assert answer.output_tokens <= alone.output_tokens
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(layers=STACKS, used=st.integers(0, 12))
 def test_a_stack_has_the_tightest_of_everything_else(layers: list[Policy], used: int) -> None:
     """Agents, deadlines, attempts, durability, a tool's clock and what a model costs."""
@@ -168,7 +168,7 @@ def test_a_stack_has_the_tightest_of_everything_else(layers: list[Policy], used:
         assert cap is None or getattr(made.reserve, part) <= cap
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(a=POLICIES, b=POLICIES, c=POLICIES)
 def test_layers_make_the_same_however_they_are_put_together(a: Policy, b: Policy, c: Policy) -> None:
     """Associative and idempotent; the order only names it, and names no other hash."""
@@ -180,7 +180,7 @@ def test_layers_make_the_same_however_they_are_put_together(a: Policy, b: Policy
     assert not [one for one in differences(left, right) if one.change != "changed"]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(a=POLICIES, b=POLICIES)
 def test_a_stack_is_never_called_looser_and_nothing_in_it_is_at_fault(a: Policy, b: Policy) -> None:
     """What diff says of a member and its stack, and what check says of a layer that copies the stack."""
