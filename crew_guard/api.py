@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -20,6 +20,7 @@ from crew_guard.core.limits import Limits, Reserve
 from crew_guard.core.policy import Policy
 from crew_guard.core.result import Result
 from crew_guard.core.roles import Agent, Crew, Role, Verifier
+from crew_guard.core.tightening import strangers
 from crew_guard.core.tools import Tool
 from crew_guard.errors import ConfigError, JournalConflictError
 from crew_guard.ports import Guards, Model, Observer, Runtime, Store, Workflow
@@ -49,10 +50,10 @@ def load_role(name: str | Path) -> Role:
 
 
 def load_policy(name: str | Path) -> Policy:
-    """A policy from a YAML file, or by its name from ./policies or those that ship.
+    """A policy from a YAML file, or by its name from ./policies or those that ship, with all that it extends.
 
     Raises:
-        ConfigError: there is none, or the file is wrong
+        ConfigError: there is none, or the file or one that it extends is wrong
     """
     return config.load_policy(name)
 
@@ -91,7 +92,10 @@ class Supervisor:
     """
 
     policy: Policy | str | Path | None = None
-    """A policy, its file or its name; by default 5 agents, 25 steps, $5 and 10 minutes."""
+    """A policy, its file or its name; by default 5 agents, 25 steps, $5 and 10 minutes.
+
+    The organisation's policy, where CREW_GUARD_ORG_POLICY names one, tightens it.
+    """
     model: Model | str | None = None
     """For agents and roles that name none, e.g. embedded:smollm2 (the default) or openai:gpt-4.1-mini."""
     models: Mapping[str, Model] = field(default_factory=dict[str, Model])
@@ -105,6 +109,7 @@ class Supervisor:
     _live: dict[str, Life] = field(default_factory=dict[str, Life], init=False, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
     _secrets: tuple[str, ...] = field(default=(), init=False, repr=False)
+    _warned: set[str] = field(default_factory=set[str], init=False, repr=False)
     _resolved: dict[str, Model] = field(default_factory=dict[str, Model], init=False, repr=False)
     _estimator: Estimator = field(default_factory=Estimator, init=False, repr=False)
 
@@ -114,6 +119,7 @@ class Supervisor:
             raise ConfigError("policy must be a Policy, a file or a name; make one with Policy.model_validate({...})")
         if not isinstance(self.policy, Policy):
             self.policy = DEFAULT_POLICY if self.policy is None else config.load_policy(self.policy)
+        self.policy = config.under_org(self.policy)
 
     def run(self, crew: Crew, inputs: Mapping[str, Any] | None = None, *, run_id: str | None = None) -> Result:
         """Run a crew to its end. A run that was stopped is a Result too, without an output.
@@ -161,6 +167,8 @@ class Supervisor:
         run_id: str | None = None,
     ) -> Running:
         """Start any runtime under this supervisor's policy."""
+        if members := runtime.members():
+            self._warn(name, members, None)
         return self._start(self._wire(runtime, inputs, name, fallback, run_id))
 
     def stream_runtime(
@@ -226,9 +234,20 @@ class Supervisor:
         own = {task.name: task.guardrails for task in crew.tasks if task.guardrails}
         job = self._wire(NativeRuntime(crew, model_of), inputs, crew.name, crew.fallback, run_id, tasks=own)
         ends = crew.results()
+        own_tools = {tool.name for agent in crew.everyone() for tool in agent.tools}
+        self._warn(crew.name, [agent.name for agent in crew.everyone()], own_tools)
         steps = {agent.name: cap for agent in crew.everyone() if (cap := agent.role.max_steps) is not None}
         policy = job.policy.with_steps(steps)
         return replace(job, policy=policy, expects=ends[0].output if len(ends) == 1 else None)
+
+    def _warn(self, crew: str, agents: Collection[str], tools: Collection[str] | None) -> None:
+        """Log, once a crew, what the policy says of agents and tools that it hasn't got."""
+        if crew not in self._warned:
+            self._warned.add(crew)
+            for told in strangers(self.effective_policy, agents, tools):
+                from loguru import logger
+
+                logger.warning("policy: {}", told)
 
     def _wire(
         self,

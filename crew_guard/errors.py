@@ -46,6 +46,11 @@ class ConfigError(CrewGuardError):
         self.file = str(file) if file is not None else None
         self.line = line
         self.key = key
+        self.message = message
+        self.value: str | None = None
+        """What stands at the key, where that is one value."""
+        self.problems: tuple[ConfigError, ...] = ()
+        """Where several things are wrong: each by itself, as far as this error speaks of a file."""
         place = ":".join(str(part) for part in (self.file, line) if part is not None)
         super().__init__(": ".join(part for part in (place, key, message) if part))
 

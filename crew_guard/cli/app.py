@@ -19,6 +19,8 @@ app = typer.Typer(
 )
 runs_app = typer.Typer(help="Look at runs, past and under way.", no_args_is_help=True)
 app.add_typer(runs_app, name="runs")
+policy_app = typer.Typer(help="Check, explain and compare policies.", no_args_is_help=True)
+app.add_typer(policy_app, name="policy")
 
 Model = Annotated[
     str | None, typer.Option(help="For agents that name none, e.g. embedded:smollm2 or openai:gpt-4.1-mini.")
@@ -125,6 +127,53 @@ def show_run(
     from crew_guard.cli.journal import show_journal
 
     show_journal(run_id, store, events=events, as_json=as_json, debug=debug)
+
+
+@policy_app.command("check")
+def check_policies(
+    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Policies' files or names.")],
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Say what is wrong with policies: file, line, key, value and what was expected."""
+    from crew_guard.cli.policy import check
+
+    check(files, as_json=as_json, debug=debug)
+
+
+@policy_app.command("explain")
+def explain_policy(
+    policy: Annotated[
+        str | None, typer.Argument(metavar="[FILE|NAME]", help="By default what applies where none is named.")
+    ] = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Print the policy that would apply, with the file and line behind each value."""
+    from crew_guard.cli.policy import explain
+
+    explain(policy, as_json=as_json, debug=debug)
+
+
+@policy_app.command("schema")
+def print_schema() -> None:
+    """Print the JSON Schema of policy files, for editors."""
+    from crew_guard.cli.policy import schema
+
+    schema()
+
+
+@policy_app.command("diff")
+def diff_policies(
+    a: Annotated[str, typer.Argument(metavar="A", help="A policy's file or name.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="Another one.")],
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Print where B is tighter or looser than A; exit with 1 where they differ."""
+    from crew_guard.cli.policy import diff
+
+    diff(a, b, as_json=as_json, debug=debug)
 
 
 @app.command()

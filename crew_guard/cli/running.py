@@ -150,9 +150,13 @@ def run_job(make: Callable[[], Job], options: Options) -> None:
 
 
 def _run(job: Job, options: Options, watch: _Watch) -> Result:
+    from loguru import logger
+
     from crew_guard.api import Supervisor
     from crew_guard.observers.progress import Progress
 
+    if not options.quiet:
+        logger.enable("crew_guard.api")
     with Progress() as progress:
         supervisor = Supervisor(
             options.policy,

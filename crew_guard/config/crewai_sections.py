@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from crew_guard.config.crewai_keys import OF_AGENTS, OF_TASKS
 from crew_guard.config.document import Document, Scalar, Tree
-from crew_guard.config.files import as_error, parsed
+from crew_guard.config.files import as_error, problems_of, read_document
 from crew_guard.core.roles import Verifier
 from crew_guard.core.tools import Tool
 from crew_guard.errors import ConfigError
@@ -47,7 +47,7 @@ class Sections:
     ) -> None:
         self.file = file.expanduser()
         self.named = named
-        self.document = document or parsed(self.file, f"crewAI's {kind}")
+        self.document = document or read_document(self.file, f"crewAI's {kind}")
         self._told: list[str] = []
         tree = self.document.tree
         if not isinstance(tree, dict):
@@ -111,7 +111,7 @@ class Sections:
             ConfigError: one line for each thing that is wrong
         """
         if self.document.problems:
-            raise as_error(self.file, self.document)
+            raise as_error(problems_of(self.file, self.document))
         told, self._told = self._told, []
         for message in told:
             warnings.warn(message, UserWarning, stacklevel=4)

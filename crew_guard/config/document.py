@@ -88,6 +88,16 @@ class Document:
             key = key[:-1]
         return self.lines.get(key, 1)
 
+    def shown(self, key: Key) -> str | None:
+        """The text of the value at a key; None where there is none, or a section or a list."""
+        found: Any = self.tree
+        for part in key:
+            try:
+                found = found[part]
+            except (KeyError, IndexError, TypeError):
+                return None
+        return found.text if isinstance(found, Scalar) and found.kind != "null" else None
+
     def problem(self, key: Key, message: str, line: int | None = None) -> None:
         """Note what is wrong with a key."""
         self.problems.append(Problem(line or self.line(key), key, message))

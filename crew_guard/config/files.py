@@ -1,41 +1,19 @@
-"""Policies and roles from YAML files, by path or by name; every error names file, line and key."""
+"""Files by path or by name, and what they describe; every error names file, line and key."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TypeVar
 
-from pydantic import BaseModel
-
-from crew_guard.config.document import MAX_BYTES, Document, Problem, Scalar, Tree, UnreadableError, parse
-from crew_guard.config.places import Kind, as_path, is_path, named_files, search_dirs
+from crew_guard.config.document import MAX_BYTES, Document, Problem, Tree, UnreadableError, parse
+from crew_guard.config.places import SUFFIXES, Kind, as_path, is_path, named_files, search_dirs
 from crew_guard.config.schema import build
-from crew_guard.core.policy import Policy
 from crew_guard.core.roles import Role
 from crew_guard.errors import ConfigError
 
-M = TypeVar("M", bound=BaseModel)
 MAX_INPUT_BYTES = 8 * 1024 * 1024
-
-
-def load_policy(ref: str | Path) -> Policy:
-    """The policy in a file.
-
-    Args:
-        ref: a path (it holds a separator or ends in .yaml), or the name of a file in ./policies or
-            among those that came with the package
-    Raises:
-        ConfigError: there is none, or it is wrong: one line for each thing that is
-    """
-    file = _locate("policy", ref)
-    document = parsed(file, "a policy")
-    policy = _built(file, document, Policy, name=file.stem)
-    for tool, rules in policy.tools.rules.items():
-        for place, rule in enumerate(rules):
-            rule.placed(f"{file}:{document.line(('tools', 'rules', tool, place))}")
-    return policy
 
 
 def load_role(ref: str | Path) -> Role:
@@ -50,11 +28,14 @@ def load_role(ref: str | Path) -> Role:
     from crew_guard.config.crewai_files import role_of  # it reads by this module
 
     one_of = _ONE_OF.fullmatch(str(ref))
-    file = _locate("role", one_of[1] if one_of else ref)
-    document = parsed(file, "a role")
+    file = locate("role", one_of[1] if one_of else ref)
+    document = read_document(file, "a role")
     if one_of or _is_crewai(document.tree):
         return role_of(file, document, one_of[2] if one_of else None)
-    return _built(file, document, Role)
+    role = build(document, Role, {})
+    if role is None:
+        raise as_error(problems_of(file, document))
+    return role
 
 
 _ONE_OF = re.compile(r"(.+\.ya?ml):([^:/\\]+)", re.IGNORECASE)
@@ -76,7 +57,12 @@ def read_input(file: str | Path) -> str:
     return _read(as_path(str(file)), "a text", MAX_INPUT_BYTES)
 
 
-def _locate(kind: Kind, ref: str | Path) -> Path:
+def locate(kind: Kind, ref: str | Path) -> Path:
+    """The file that a path or a name stands for.
+
+    Raises:
+        ConfigError: there is no file of this name
+    """
     name = str(ref)
     if is_path(name):
         return as_path(name)
@@ -85,16 +71,29 @@ def _locate(kind: Kind, ref: str | Path) -> Path:
         return named[name]
     close = get_close_matches(name, named, 1)
     near = f" Did you mean {close[0]}?" if close else ""
+    if beside := next((name + suffix for suffix in SUFFIXES if is_file(as_path(name + suffix))), None):
+        near = f" There is a file {beside} here: give its path, {beside}."
     known = ", ".join(sorted(named)) or "none"
     looked = " and ".join(str(folder) for folder in search_dirs(kind))
     raise ConfigError(f"there is no {kind} named {name!r}.{near} There are: {known}. Looked in {looked}")
 
 
-def parsed(file: Path, what: str) -> Document:
-    """A file as a document that holds something.
+def is_file(path: Path) -> bool:
+    """Whether it is one; a name that no file system takes is none."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
 
+
+def read_document(file: Path, what: str) -> Document:
+    """The tree of a YAML file.
+
+    Args:
+        file: its path
+        what: what it should hold, for errors: a policy
     Raises:
-        ConfigError: it can't be read, is not YAML or is empty
+        ConfigError: it can't be read, is empty or no YAML
     """
     text = _read(file, what)
     try:
@@ -106,11 +105,25 @@ def parsed(file: Path, what: str) -> Document:
     return document
 
 
-def _built(file: Path, document: Document, model: type[M], **defaults: str) -> M:
-    built = build(document, model, {name: Scalar(value, "text") for name, value in defaults.items()})
-    if built is None:
-        raise as_error(file, document)
-    return built
+def problems_of(file: Path, document: Document) -> list[ConfigError]:
+    """What is wrong with a document, in the order of its lines."""
+    ordered = sorted(document.problems, key=lambda problem: problem.line)
+    found: list[ConfigError] = []
+    for one in ordered:
+        found.append(ConfigError(one.message, file=file, line=one.line, key=_dotted(one)))
+        found[-1].value = document.shown(one.key)
+    return found
+
+
+def as_error(problems: Sequence[ConfigError]) -> ConfigError:
+    """One error that says all of these, the first one's place in front."""
+    first, *others = problems
+    if not others:
+        return first
+    message = "\n".join([first.message, *(str(other) for other in others)])
+    error = ConfigError(message, file=first.file, line=first.line, key=first.key)
+    error.problems = tuple(problems)
+    return error
 
 
 def _read(file: Path, what: str, most: int = MAX_BYTES) -> str:
@@ -130,17 +143,6 @@ def _read(file: Path, what: str, most: int = MAX_BYTES) -> str:
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise ConfigError("is not UTF-8 text; save it as UTF-8", file=file, line=line) from None
-
-
-def as_error(file: Path, document: Document) -> ConfigError:
-    """Everything that is wrong with a file, a line each."""
-    first, *others = sorted(document.problems, key=lambda problem: problem.line)
-    message = "\n".join([first.message, *(str(_one(file, problem)) for problem in others)])
-    return ConfigError(message, file=file, line=first.line, key=_dotted(first))
-
-
-def _one(file: Path, problem: Problem) -> ConfigError:
-    return ConfigError(problem.message, file=file, line=problem.line, key=_dotted(problem))
 
 
 def _dotted(problem: Problem) -> str | None:

@@ -10,6 +10,7 @@ from typing import Literal, TypeAlias
 
 Kind: TypeAlias = Literal["policy", "role"]
 
+ORG_VARIABLE = "CREW_GUARD_ORG_POLICY"
 SUFFIXES = (".yaml", ".yml")
 _FOLDERS: dict[Kind, str] = {"policy": "policies", "role": "roles"}
 _SECRET_ENDINGS = ("_KEY", "_TOKEN", "_SECRET", "_PASSWORD")
@@ -38,6 +39,11 @@ def secrets() -> tuple[str, ...]:
         if name.upper().endswith(_SECRET_ENDINGS) and len(value) >= _SHORTEST_SECRET
     }
     return tuple(sorted(found, key=lambda value: (-len(value), value)))
+
+
+def org_ref() -> str | None:
+    """The policy that holds for every run here, whatever it names: CREW_GUARD_ORG_POLICY; None where it isn't set."""
+    return os.environ.get(ORG_VARIABLE)
 
 
 def shipped_dir(kind: Kind) -> Path:

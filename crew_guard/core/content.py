@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 from msgspec import Struct
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
+
+from crew_guard.core.merging import LEAST, UNION
 
 Place: TypeAlias = Literal["inputs", "outputs", "tool_results"]
 CheckOutcome: TypeAlias = Literal["pass", "fix", "reject"]
@@ -182,13 +184,13 @@ _CHECKS = tuple(ContentCheck.model_fields)
 class ContentRules(_Section):
     """Guardrails on what goes into a run, comes out of its agents, and out of its tools; in order."""
 
-    inputs: tuple[ContentCheck, ...] = ()
+    inputs: Annotated[tuple[ContentCheck, ...], UNION] = ()
     """Of the run's inputs, before any agent sees them."""
-    outputs: tuple[ContentCheck, ...] = ()
+    outputs: Annotated[tuple[ContentCheck, ...], UNION] = ()
     """Of each agent's answer to its task, and of what a run hands back."""
-    tool_results: tuple[ContentCheck, ...] = ()
+    tool_results: Annotated[tuple[ContentCheck, ...], UNION] = ()
     """Of what tools give, before an agent reads it."""
-    max_seconds: float = Field(default=10.0, gt=0, le=600, allow_inf_nan=False)
+    max_seconds: Annotated[float, LEAST] = Field(default=10.0, gt=0, le=600, allow_inf_nan=False)
     """Wall clock of one check; one that isn't done by then rejects. A judge's call is bounded by the run's limits."""
 
     @field_validator("inputs", "tool_results")
@@ -200,16 +202,3 @@ class ContentRules(_Section):
 
     def __bool__(self) -> bool:
         return bool(self.inputs or self.outputs or self.tool_results)
-
-    def tightened(self, child: ContentRules) -> ContentRules:
-        """These checks, then those of a layer below that aren't among them; the shorter time."""
-        return ContentRules(
-            inputs=_joined(self.inputs, child.inputs),
-            outputs=_joined(self.outputs, child.outputs),
-            tool_results=_joined(self.tool_results, child.tool_results),
-            max_seconds=min(self.max_seconds, child.max_seconds),
-        )
-
-
-def _joined(above: tuple[ContentCheck, ...], below: tuple[ContentCheck, ...]) -> tuple[ContentCheck, ...]:
-    return (*above, *(check for check in below if check not in above))

@@ -19,6 +19,11 @@ class Decision(Struct, frozen=True):
     source: str = ""
     """The file and line that the rule stands in, where it comes from a file."""
 
+    @property
+    def told(self) -> str:
+        """The reason, with where the rule stands."""
+        return self.reason if not self.source or self.source in self.reason else f"{self.reason} ({self.source})"
+
 
 ALLOWED = Decision("allow")
 

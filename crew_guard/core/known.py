@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from fnmatch import fnmatchcase
 from typing import Any, Literal, NamedTuple, TypeAlias, cast
@@ -32,7 +32,12 @@ _GONE = "\0"
 class Known:
     """The values that a run's user gave and that trusted results showed."""
 
-    def __init__(self, trusted: tuple[str, ...]) -> None:
+    def __init__(self, trusted: Sequence[Sequence[str]]) -> None:
+        """Know nothing yet.
+
+        Args:
+            trusted: lists of names or patterns of tools; a trusted one matches a pattern of each, and of none none
+        """
         self._trusted = trusted
         self._counts: dict[str, bool] = {}
         self._pending: list[tuple[str, str]] = []
@@ -53,9 +58,13 @@ class Known:
         """
         counts = self._counts.get(tool)
         if counts is None:
-            counts = self._counts[tool] = any(fnmatchcase(tool, pattern) for pattern in self._trusted)
+            counts = self._counts[tool] = self._trusts(tool)
         if counts:
             self._pending.append((arguments, text))
+
+    def _trusts(self, tool: str) -> bool:
+        lists = self._trusted
+        return bool(lists) and all(any(fnmatchcase(tool, pattern) for pattern in patterns) for patterns in lists)
 
     def holds(self, value: Any, origins: tuple[Origin, ...]) -> bool:
         """Whether the value, a text or a number, came from one of these origins as a whole."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from crew_guard.core.actions import ModelCall
+from crew_guard.core.merging import GREATEST, LEAST
 from crew_guard.core.usage import MILLION, Usage, cost, nano
 
 NO_CAP = 1 << 62
@@ -51,13 +52,13 @@ class AgentLimits(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
-    max_steps: int | None = Field(default=None, ge=0)
+    max_steps: Annotated[int | None, LEAST] = Field(default=None, ge=0)
     """Attempts at a provider, retries included."""
-    max_tool_calls: int | None = Field(default=None, ge=0)
+    max_tool_calls: Annotated[int | None, LEAST] = Field(default=None, ge=0)
     """Tool executions started."""
-    max_tokens: int | None = Field(default=None, ge=0)
+    max_tokens: Annotated[int | None, LEAST] = Field(default=None, ge=0)
     """Input plus output tokens, cached input included."""
-    max_usd: Decimal | None = Field(default=None, ge=0)
+    max_usd: Annotated[Decimal | None, LEAST] = Field(default=None, ge=0)
     """US dollars."""
 
     def caps(self) -> Caps:
@@ -73,13 +74,13 @@ class AgentLimits(BaseModel):
 class Limits(AgentLimits):
     """Limits of a whole run."""
 
-    max_agents: int | None = Field(default=None, ge=0)
+    max_agents: Annotated[int | None, LEAST] = Field(default=None, ge=0)
     """Identities that dispatch a model call, managers and selectors included."""
-    max_depth: int | None = Field(default=None, ge=0)
+    max_depth: Annotated[int | None, LEAST] = Field(default=None, ge=0)
     """How deep delegation may nest: 0 is none, 1 lets a manager call members, 2 lets those call others."""
-    max_seconds: float | None = Field(default=None, ge=0, le=LONGEST, allow_inf_nan=False)
+    max_seconds: Annotated[float | None, LEAST] = Field(default=None, ge=0, le=LONGEST, allow_inf_nan=False)
     """Wall clock of the run."""
-    max_idle_seconds: float | None = Field(default=None, gt=0, le=LONGEST, allow_inf_nan=False)
+    max_idle_seconds: Annotated[float | None, LEAST] = Field(default=None, gt=0, le=LONGEST, allow_inf_nan=False)
     """Longest stretch without progress: a model's tokens, a tool starting or ending."""
 
     def caps(self) -> Caps:
@@ -91,11 +92,11 @@ class ToolLimits(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
-    max_tool_calls: int | None = Field(default=None, ge=0)
+    max_tool_calls: Annotated[int | None, LEAST] = Field(default=None, ge=0)
     """Executions started, by all agents together."""
-    max_seconds: float | None = Field(default=None, gt=0, le=LONGEST, allow_inf_nan=False)
+    max_seconds: Annotated[float | None, LEAST] = Field(default=None, gt=0, le=LONGEST, allow_inf_nan=False)
     """Wall clock of one execution; where the tool has a bound of its own, the lesser counts."""
-    usd: Decimal | None = Field(default=None, ge=0, allow_inf_nan=False)
+    usd: Annotated[Decimal | None, GREATEST] = Field(default=None, ge=0, allow_inf_nan=False)
     """US dollars that one execution costs; where the tool has a price of its own, the greater counts."""
 
     def caps(self) -> Caps:
@@ -108,11 +109,16 @@ class Reserve(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
-    steps: int = Field(default=0, ge=0)
-    tool_calls: int = Field(default=0, ge=0)
-    tokens: int = Field(default=0, ge=0)
-    usd: Decimal = Field(default=Decimal(0), ge=0)
-    seconds: float = Field(default=0, ge=0, le=LONGEST, allow_inf_nan=False)
+    steps: Annotated[int, GREATEST] = Field(default=0, ge=0)
+    """Attempts at a provider, retries included."""
+    tool_calls: Annotated[int, GREATEST] = Field(default=0, ge=0)
+    """Tool executions started."""
+    tokens: Annotated[int, GREATEST] = Field(default=0, ge=0)
+    """Input plus output tokens."""
+    usd: Annotated[Decimal, GREATEST] = Field(default=Decimal(0), ge=0)
+    """US dollars."""
+    seconds: Annotated[float, GREATEST] = Field(default=0, ge=0, le=LONGEST, allow_inf_nan=False)
+    """Wall clock, in seconds."""
 
     def caps(self) -> Caps:
         """The same as integers."""

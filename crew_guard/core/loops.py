@@ -7,10 +7,12 @@ something new, another result or a call not made before, begins the count anew: 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 from msgspec import Struct
 from pydantic import BaseModel, ConfigDict, Field
+
+from crew_guard.core.merging import LEAST
 
 Rung: TypeAlias = Literal["tell", "refuse", "stop"]
 
@@ -25,11 +27,11 @@ class LoopRules(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
-    same_call: int = Field(default=5, ge=2)
+    same_call: Annotated[int, LEAST] = Field(default=5, ge=2)
     """The same tool with the same arguments and the same result, with nothing new in between."""
-    same_message: int = Field(default=4, ge=2)
+    same_message: Annotated[int, LEAST] = Field(default=4, ge=2)
     """The same message of 40 characters or more in a row, in a conversation that has grown."""
-    no_new_information: int = Field(default=10, ge=2)
+    no_new_information: Annotated[int, LEAST] = Field(default=10, ge=2)
     """Calls in a row that each repeat an earlier one of the agent and tell what it told."""
 
 

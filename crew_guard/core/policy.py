@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from fnmatch import fnmatchcase
 from functools import cached_property
-from typing import Literal
+from typing import Annotated, Any, Literal, Self, cast
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 from pydantic_core import PydanticCustomError
 
 from crew_guard.core.actions import Action, ModelCall, ToolCall
@@ -19,6 +20,19 @@ from crew_guard.core.decisions import ALLOWED, Decision
 from crew_guard.core.known import Known
 from crew_guard.core.limits import UNCAPPED, AgentLimits, Caps, Limits, Reserve, Terms, ToolLimits
 from crew_guard.core.loops import LoopRules
+from crew_guard.core.merging import (
+    BY_KEY,
+    GREATEST,
+    LABEL,
+    LEAST,
+    REST,
+    UNION,
+    Both,
+    ByKey,
+    Every,
+    Strictest,
+    canonical,
+)
 from crew_guard.core.usage import NANO, Rate, Rates, nano_price
 
 
@@ -29,16 +43,35 @@ class _Section(BaseModel):
 class ToolRules(_Section):
     """Which tools may be called, and how often."""
 
-    allow: tuple[str, ...] | None = None
+    allow: Annotated[tuple[str, ...] | None, Every("allow_also")] = None
     """Names or patterns such as read_*; absent restricts nothing, an empty list allows nothing."""
-    deny: tuple[str, ...] = ()
+    allow_also: Annotated[tuple[tuple[str, ...], ...], REST] = ()
+    """Further lists, each of which must hold the name as well: those of other layers."""
+    deny: Annotated[tuple[str, ...], UNION] = ()
     """Names or patterns; a tool that is denied stays denied, whatever is allowed."""
-    limits: dict[str, ToolLimits] = Field(default_factory=dict)
+    limits: Annotated[dict[str, ToolLimits], BY_KEY] = Field(default_factory=dict)
     """By tool name."""
-    rules: Rules = Field(default_factory=dict)
+    rules: Annotated[Rules, ByKey(UNION)] = Field(default_factory=dict)
     """Conditions on arguments, by tool name or pattern: every rule of every entry that fits must hold."""
-    trusted: tuple[str, ...] = ()
+    trusted: Annotated[tuple[str, ...] | None, Both("trusted_also")] = None
     """Names or patterns of tools whose results count for `seen_in: [trusted]`; all others can't vouch."""
+    trusted_also: Annotated[tuple[tuple[str, ...], ...], REST] = ()
+    """Further lists, each of which must hold the name as well: those of other layers."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _trusts_none(cls, values: Any) -> Any:
+        """A layer whose rules ask for trusted results and that names none trusts none, whatever another says."""
+        if not isinstance(values, Mapping):
+            return values
+        given = cast("Mapping[str, Any]", values)
+        silent = "trusted" not in given and _asks_for_trust(given.get("rules"))
+        return {**given, "trusted": ()} if silent else given
+
+    @property
+    def vouching(self) -> tuple[tuple[str, ...], ...]:
+        """The lists of trusted tools: a name must match a pattern of each, and where there is none, none does."""
+        return () if self.trusted is None else (self.trusted, *self.trusted_also)
 
     @cached_property
     def weighs_origins(self) -> bool:
@@ -59,53 +92,73 @@ class ToolRules(_Section):
 class ModelRules(_Section):
     """Which models may be called."""
 
-    allow: tuple[str, ...] | None = None
+    allow: Annotated[tuple[str, ...] | None, Every("allow_also")] = None
     """Names or patterns such as openai:gpt-4.1*; absent restricts nothing."""
-    deny: tuple[str, ...] = ()
+    allow_also: Annotated[tuple[tuple[str, ...], ...], REST] = ()
+    """Further lists, each of which must hold the name as well: those of other layers."""
+    deny: Annotated[tuple[str, ...], UNION] = ()
     """Names or patterns."""
 
 
 class Price(_Section):
     """What a model costs that no price table knows, in US dollars for a million tokens."""
 
-    input: Decimal = Field(ge=0)
-    output: Decimal = Field(ge=0)
+    input: Annotated[Decimal, GREATEST] = Field(ge=0)
+    """Of the prompt."""
+    output: Annotated[Decimal, GREATEST] = Field(ge=0)
+    """Of the completion, reasoning included."""
 
     def rates(self) -> Rates:
         """The same in nano-dollars."""
         return Rates(Rate(int(self.input * NANO)), Rate(int(self.output * NANO)))
 
 
+class Sources(dict[tuple[str | int, ...], str]):
+    """The file and line of each key. Two policies that differ in nothing else are equal."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sources)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = None  # pyright: ignore[reportAssignmentType]  as any dict's
+
+
 class Policy(_Section):
     """One layer of policy. What is absent is not limited; 0 is a limit."""
 
-    name: str = "default"
+    name: Annotated[str, LABEL] = "default"
+    """What results and journals call it; by default its file's name."""
     limits: Limits = Limits()
     """Of a whole run."""
     per_agent: AgentLimits = AgentLimits()
     """Of every agent that `agents` doesn't name."""
-    agents: dict[str, AgentLimits] = Field(default_factory=dict)
+    agents: Annotated[dict[str, AgentLimits], ByKey(otherwise="per_agent")] = Field(default_factory=dict)
     """By agent name."""
     tools: ToolRules = ToolRules()
+    """Which tools may be called, and how often."""
     models: ModelRules = ModelRules()
-    prices: dict[str, Price] = Field(default_factory=dict)
+    """Which models may be called."""
+    prices: Annotated[dict[str, Price], BY_KEY] = Field(default_factory=dict)
     """By model name, e.g. openai:my-model; they come before the price table."""
     content: ContentRules = ContentRules()
     """Guardrails on inputs, outputs and tool results."""
     reserve: Reserve = Reserve()
     """Kept back from the crew so that its fallback can always run."""
-    completion_default: int = Field(default=4096, ge=1)
+    completion_default: Annotated[int, LEAST] = Field(default=4096, ge=1)
     """Longest completion of a call that doesn't say how long, in tokens."""
-    completion_min: int = Field(default=256, ge=1)
+    completion_min: Annotated[int, GREATEST] = Field(default=256, ge=1)
     """Shortest completion worth paying for: a call clamped below it is refused."""
-    attempts: int = Field(default=3, ge=1, le=10)
+    attempts: Annotated[int, LEAST] = Field(default=3, ge=1, le=10)
     """How often a model call may be tried where the provider fails; each attempt is a step."""
     loops: LoopRules = LoopRules()
     """What counts as going in circles."""
-    warn_at: float = Field(default=0.8, gt=0, le=1, allow_inf_nan=False)
+    warn_at: Annotated[float, LEAST] = Field(default=0.8, gt=0, le=1, allow_inf_nan=False)
     """The share of a budget from which on an agent is told what is left; 1 never tells."""
-    durability: Literal["write_ahead", "relaxed"] = "write_ahead"
+    durability: Annotated[Literal["write_ahead", "relaxed"], Strictest(("write_ahead", "relaxed"))] = "write_ahead"
     """write_ahead flushes each admission to disk before it acts; relaxed flushes in the background."""
+    _sources: Sources = PrivateAttr(default_factory=Sources)
 
     @model_validator(mode="after")
     def _reserve_fits(self) -> Policy:
@@ -117,7 +170,7 @@ class Policy(_Section):
                 raise PydanticCustomError(
                     "reserve", "reserve.{name} is {part}, more than limits.max_{name}, {cap}", words
                 )
-        if self.completion_min > self.completion_default:
+        if "completion_min" in self.model_fields_set and self.completion_min > self.completion_default:
             words = {"least": self.completion_min, "most": self.completion_default}
             text = "completion_min is {least}, more than completion_default, {most}"
             raise PydanticCustomError("completion_min", text, words)
@@ -125,8 +178,30 @@ class Policy(_Section):
 
     @cached_property
     def hash(self) -> str:
-        """SHA-256 of the policy's values, in hexadecimal: what a result names."""
-        return hashlib.sha256(self.model_dump_json(exclude_defaults=True).encode()).hexdigest()
+        """SHA-256 of what the policy allows, in hexadecimal: what a result names.
+
+        Neither its name nor the layers that it was made of change it.
+        """
+        return hashlib.sha256(json.dumps(canonical(self, Policy), sort_keys=True).encode()).hexdigest()
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """As any model's; what was worked out of the old values is not copied along."""
+        found = super().model_copy(update=update, deep=deep)
+        if update:
+            vars(found).pop("hash", None)
+            found._sources = Sources()  # noqa: SLF001 - a copy of our own
+        return found
+
+    @property
+    def sources(self) -> Sources:
+        """Where its values come from."""
+        return self._sources
+
+    def sourced(self, where: Mapping[tuple[str | int, ...], str]) -> Self:
+        """The same policy, its values said to come from these files and lines."""
+        found = self.model_copy()
+        found._sources = Sources(where)  # noqa: SLF001 - a copy of our own
+        return found
 
     @property
     def terms(self) -> Terms:
@@ -139,14 +214,14 @@ class Policy(_Section):
 
     def with_steps(self, caps: Mapping[str, int]) -> Policy:
         """This policy with the steps of some agents, by name, capped: a cap of its own that is lower stays."""
+        if not caps:
+            return self
         agents = dict(self.agents)
         for name, cap in caps.items():
             own = agents.get(name, self.per_agent)
             steps = cap if own.max_steps is None else min(cap, own.max_steps)
             agents[name] = own.model_copy(update={"max_steps": steps})
-        # Made anew of its fields: a copy would keep the hash of the policy that it was copied from.
-        fields = {name: getattr(self, name) for name in Policy.model_fields}
-        return Policy.model_validate({**fields, "agents": agents}) if caps else self
+        return self.model_copy(update={"agents": agents}).sourced(self.sources)
 
     def caps_of(self, scope: str) -> Caps:
         """The caps of one agent's or tool's scope."""
@@ -164,13 +239,13 @@ def judge(policy: Policy, action: Action, known: Known | None = None) -> Decisio
         known: what the run was told by its user and by trusted tools
     """
     if isinstance(action, ToolCall):
-        decision = _listed("tools", action.tool, policy.tools.allow, policy.tools.deny)
+        decision = _listed(policy, "tools", action.tool, policy.tools)
         if decision.effect != "allow" or not policy.tools.rules or not (rules := policy.tools.rules_for(action.tool)):
             return decision
         return judge_arguments(rules, action.tool, action.arguments, known)
     if not isinstance(action, ModelCall):
         return ALLOWED
-    decision = _listed("models", action.model, policy.models.allow, policy.models.deny)
+    decision = _listed(policy, "models", action.model, policy.models)
     if decision.effect == "allow" and action.rates is None and _capped_in_dollars(policy, action.agent):
         return Decision(
             "deny",
@@ -180,13 +255,38 @@ def judge(policy: Policy, action: Action, known: Known | None = None) -> Decisio
     return decision
 
 
-def _listed(rule: str, name: str, allow: tuple[str, ...] | None, deny: tuple[str, ...]) -> Decision:
-    if deny and any(fnmatchcase(name, pattern) for pattern in deny):
-        return Decision("deny", f"{rule}.deny", f"{name} is denied by the policy's {rule}.deny")
-    if allow is not None and not any(fnmatchcase(name, pattern) for pattern in allow):
-        allowed = ", ".join(allow) or "none"
-        return Decision("deny", f"{rule}.allow", f"{name} is not among the policy's {rule}.allow: {allowed}")
+def _listed(policy: Policy, section: str, name: str, rules: ToolRules | ModelRules) -> Decision:
+    if rules.deny and any(fnmatchcase(name, pattern) for pattern in rules.deny):
+        place = next(i for i, pattern in enumerate(rules.deny) if fnmatchcase(name, pattern))
+        reason = f"{name} is denied by the policy's {section}.deny"
+        return Decision("deny", f"{section}.deny", reason, policy.sources.get((section, "deny", place), ""))
+    if rules.allow is not None and not any(fnmatchcase(name, pattern) for pattern in rules.allow):
+        return _not_allowed(policy, section, name, rules.allow, (section, "allow"))
+    for place, patterns in enumerate(rules.allow_also):
+        if not any(fnmatchcase(name, pattern) for pattern in patterns):
+            return _not_allowed(policy, section, name, patterns, (section, "allow_also", place))
     return ALLOWED
+
+
+def _not_allowed(
+    policy: Policy, section: str, name: str, patterns: tuple[str, ...], key: tuple[str | int, ...]
+) -> Decision:
+    reason = f"{name} is not among the policy's {section}.allow: {', '.join(patterns) or 'none'}"
+    return Decision("deny", f"{section}.allow", reason, policy.sources.get(key, ""))
+
+
+def _asks_for_trust(rules: Any) -> bool:
+    entries: list[Any] = list(cast("Mapping[str, Any]", rules).values()) if isinstance(rules, Mapping) else []
+    for entry in entries:
+        for rule in cast("Sequence[Any]", entry) if isinstance(entry, list | tuple) else ():
+            origins = (
+                cast("Mapping[str, Any]", rule).get("seen_in")
+                if isinstance(rule, Mapping)
+                else getattr(rule, "seen_in", None)
+            )
+            if isinstance(origins, list | tuple) and "trusted" in origins:
+                return True
+    return False
 
 
 def _capped_in_dollars(policy: Policy, agent: str) -> bool:

@@ -207,7 +207,7 @@ class Gatekeeper(Line):
         action_id = f"a{next(self._ids)}"
         if decision.effect != "allow":
             own = self._known_scopes[key_of(action, side)][-1]
-            stop = Stop("denied", own, decision.rule, detail=self.redact.short(decision.reason))
+            stop = Stop("denied", own, decision.rule, detail=self.redact.short(decision.told))
             return self._refuse(action_id, action, side, stop, latch=False)
         if not isinstance(action, ModelCall) and side == "crew" and (stop := self._astray(action)):
             return self._refuse(action_id, action, side, stop, latch=stop.scope.startswith("agent:"))

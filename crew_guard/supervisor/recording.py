@@ -44,7 +44,7 @@ class Recorder:
     def __init__(self, run_id: str, policy: Policy, store: Store, clock: Clock, outbox: Outbox) -> None:
         self.run_id = run_id
         self.policy = policy
-        self.state = RunState(known=Known(policy.tools.trusted) if policy.tools.weighs_origins else None)
+        self.state = RunState(known=Known(policy.tools.vouching) if policy.tools.weighs_origins else None)
         self.clock = clock
         self.redact = Redactor(())
         self.last_progress = clock.monotonic()

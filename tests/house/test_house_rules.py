@@ -7,11 +7,15 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import get_args
 
 import pytest
+from pydantic import BaseModel
 
 import crew_guard
 from crew_guard import errors
+from crew_guard.core.merging import ByKey, rule_of
+from crew_guard.core.policy import Policy
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = sorted((ROOT / "crew_guard").rglob("*.py"))
@@ -112,6 +116,35 @@ def test_nothing_tracked_names_a_machine_or_a_registry() -> None:
             found.append(name)
     assert not found
     assert not [name for name in tracked if name.endswith((".lock", "package-lock.json"))]
+
+
+def test_each_field_of_a_policy_says_how_its_layers_merge() -> None:
+    """A rule of core/merging.py beside each field, down to the last section; without one layers can't be merged."""
+    todo: list[type[BaseModel]] = [Policy]
+    fields = 0
+    while todo:
+        kind = todo.pop()
+        for name, info in kind.model_fields.items():
+            fields += 1
+            rule = rule_of(kind, name)  # raises where there is none
+            if rule is None:
+                todo.append(info.annotation)  # type: ignore[arg-type]
+            elif isinstance(rule, ByKey):
+                entry = get_args(info.annotation)[1]
+                section = isinstance(entry, type) and issubclass(entry, BaseModel)
+                assert section or rule.each, f"{kind.__name__}.{name} says no rule for its entries: ByKey(each=…)"
+                todo += [entry] if section and rule.each is None else []
+    assert fields > 30
+
+
+def test_a_field_without_a_rule_is_told_by_its_name() -> None:
+    """What the test above would say of it."""
+
+    class Forgetful(BaseModel):
+        limit: int = 0
+
+    with pytest.raises(TypeError, match=r"Forgetful\.limit says no rule"):
+        rule_of(Forgetful, "limit")
 
 
 def test_tests_do_not_sleep() -> None:

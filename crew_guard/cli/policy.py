@@ -1,0 +1,154 @@
+"""`policy`: whether files are right, what they come to together, and how two of them differ."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from crew_guard.cli.ends import DONE, USAGE, command
+from crew_guard.cli.streams import Stdout
+from crew_guard.cli.summary import write
+from crew_guard.config import load_policy, org_policy, under_org
+from crew_guard.core.policy import Policy
+from crew_guard.core.tightening import Difference, Value, differences, values_of, words
+from crew_guard.errors import ConfigError
+from crew_guard.observers.words import clean, count
+
+DIFFERS = 1
+_STYLES = {"tighter": "green", "looser": "red", "changed": "yellow"}
+
+
+def check(refs: Sequence[str], *, as_json: bool, debug: bool) -> None:
+    """Say what is wrong with each file, and exit with 2 where something is."""
+    with command(as_json=as_json, debug=debug) as stdout:
+        above = org_policy()
+        found = [(ref, *_checked(ref)) for ref in refs]
+        wrong = [one for _, _, problems in found for one in problems]
+        if as_json:
+            files = [{"file": ref, "ok": not problems, "problems": _told(problems)} for ref, _, problems in found]
+            stdout.json({"ok": not wrong, "files": files})
+        else:
+            for ref, policy, problems in found:
+                for problem in problems:
+                    stdout.text(f"{clean(str(problem))}\n")
+                if policy is not None:
+                    stdout.text(f"{clean(ref)}: right{_beyond_org(above, policy)}\n")
+            if wrong:
+                stdout.text(f"{count(len(wrong), 'problem')}\n")
+        raise typer.Exit(USAGE if wrong else DONE)
+
+
+def _checked(ref: str) -> tuple[Policy | None, tuple[ConfigError, ...]]:
+    try:
+        return load_policy(ref), ()
+    except ConfigError as error:
+        return None, error.problems or (error,)
+
+
+def _told(problems: Sequence[ConfigError]) -> list[dict[str, Any]]:
+    return [{name: getattr(one, name) for name in ("file", "line", "key", "value", "message")} for one in problems]
+
+
+def _beyond_org(above: Policy | None, policy: Policy) -> str:
+    """What the organisation's policy would take back, for whoever wonders why less applies."""
+    if above is None:
+        return ""
+    tighter = [one.key for one in differences(policy, under_org(policy)) if one.change == "tighter"]
+    names = ", ".join(_dotted(key) for key in tighter)
+    return f"; CREW_GUARD_ORG_POLICY tightens {names}" if names else ""
+
+
+def explain(ref: str | None, *, as_json: bool, debug: bool) -> None:
+    """Print the policy that would apply, each value with the file and line behind it."""
+    with command(as_json=as_json, debug=debug) as stdout:
+        from crew_guard.api import Supervisor
+
+        policy = Supervisor(ref).effective_policy
+        values = list(values_of(policy))
+        if as_json:
+            rows = [
+                {"key": _dotted(one.key), "value": _plain(one.value), "source": one.source or None} for one in values
+            ]
+            stdout.json({"name": policy.name, "hash": policy.hash, "values": rows})
+            return
+        without = "what applies where no policy is named; " if ref is None else ""
+        table = Table(box=None, padding=(0, 3, 0, 0), header_style="bold")
+        for name in ("Key", "Value", "From"):
+            table.add_column(name, overflow="fold")
+        for one in values:
+            shown = Text(_shown(one), style="" if _limits(one) else "dim")
+            table.add_row(Text(clean(_dotted(one.key))), shown, Text(clean(_origin(one)), style="dim"))
+        write(stdout.stream, Text(f"{clean(policy.name)}: {without}hash {policy.hash[:12]}\n"), table)
+
+
+def _limits(value: Value) -> bool:
+    return bool(value.value)
+
+
+def _shown(value: Value | Difference, what: Any = None) -> str:
+    what = value.value if isinstance(value, Value) else what
+    if what is None or what == ():
+        return value.absent
+    if value.absent == "any":
+        return clean(" and ".join(words(patterns) for patterns in what))
+    return clean(words(what))
+
+
+def _origin(value: Value) -> str:
+    return value.source or ("built in" if _limits(value) else "")
+
+
+def schema() -> None:
+    """Print the JSON Schema of policy files."""
+    with command(as_json=False, debug=False) as stdout:
+        stdout.text(schema_text())
+
+
+def schema_text() -> str:
+    """The JSON Schema as a file holds it."""
+    from crew_guard.config.json_schema import policy_schema
+
+    return json.dumps(policy_schema(), indent=2, ensure_ascii=False) + "\n"
+
+
+def diff(before: str, after: str, *, as_json: bool, debug: bool) -> None:
+    """Print each key that two policies differ in, and exit with 1 where there is one."""
+    with command(as_json=as_json, debug=debug) as stdout:
+        first, second = load_policy(before), load_policy(after)
+        found = differences(first, second)
+        _print_diff(stdout, (before, after), found, as_json=as_json)
+        raise typer.Exit(DIFFERS if found else DONE)
+
+
+def _print_diff(stdout: Stdout, names: tuple[str, str], found: Sequence[Difference], *, as_json: bool) -> None:
+    if as_json:
+        rows = [
+            {"key": _dotted(one.key), "change": one.change, "a": _plain(one.before), "b": _plain(one.after)}
+            for one in found
+        ]
+        stdout.json({"a": names[0], "b": names[1], "same": not found, "differences": rows})
+    elif not found:
+        stdout.text("They allow the same.\n")
+    else:
+        table = Table(box=None, padding=(0, 3, 0, 0), header_style="bold")
+        for name in ("Key", *(clean(name) for name in names), "B is"):
+            table.add_column(name, overflow="fold")
+        for one in found:
+            values = (Text(_shown(one, one.before)), Text(_shown(one, one.after)))
+            table.add_row(Text(clean(_dotted(one.key))), *values, Text(one.change, style=_STYLES[one.change]))
+        write(stdout.stream, table)
+
+
+def _plain(value: Any) -> Any:
+    from crew_guard.core.plain import plain
+
+    return plain(value)
+
+
+def _dotted(key: Sequence[str | int]) -> str:
+    return ".".join(str(part) for part in key)

@@ -1,0 +1,249 @@
+"""What layers of policy make together, and what is wrong with a layer below others.
+
+A lower layer can only tighten. Where one file extends another, a looser value is a mistake and
+`faults` says so; where layers meet that know nothing of each other, `tightened` takes the tighter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from difflib import get_close_matches
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+from pydantic import BaseModel
+
+from crew_guard.core.actions import ModelCall, ToolCall
+from crew_guard.core.decisions import Decision
+from crew_guard.core.layers import Key, Merger, Side, pairs
+from crew_guard.core.limits import Limits
+from crew_guard.core.merging import ByKey, Every, lists_of, plain, rule_of
+from crew_guard.core.patterns import can_meet, covers, is_name
+from crew_guard.core.policy import Policy, judge
+from crew_guard.core.usage import FREE
+
+Change: TypeAlias = Literal["tighter", "looser", "changed"]
+
+_ALLOW = Every("allow_also")
+_CAPS = {name: f"max_{name}" for name in ("steps", "tool_calls", "tokens", "usd", "seconds")}
+"""By part of the reserve: the limit of the run that it is kept back from."""
+
+
+class Fault(NamedTuple):
+    """What is wrong with one key of a layer."""
+
+    key: Key
+    value: Any
+    expected: str
+    message: str
+    """Value, expectation and why, in a sentence."""
+
+
+class Difference(NamedTuple):
+    """One key that two policies differ in."""
+
+    key: Key
+    change: Change
+    before: Any
+    after: Any
+    absent: str
+    """What it means that a value is None or empty."""
+
+
+class Value(NamedTuple):
+    """One value of a policy."""
+
+    key: Key
+    value: Any
+    absent: str
+    """What it means that the value is None or empty."""
+    source: str
+    """The file and line it comes from, those of an allow-list in its lists' order; empty for a default."""
+
+
+def tightened(outer: Policy, inner: Policy) -> Policy:
+    """The policy that allows what both allow; of equal values the outer one's source is named.
+
+    The reserve is at most its cap: more than everything can't be kept back, and a crew that has
+    nothing left is as tight as it gets.
+    """
+    merger = Merger()
+    made = merger.section(Policy, _side(outer), _side(inner))
+    reserve = {name: getattr(made.reserve, name) for name in made.reserve.model_fields_set}
+    for name, part in reserve.items():
+        cap = getattr(made.limits, _CAPS[name])
+        if cap is not None and part > cap:
+            reserve[name] = cap
+            merger.where["reserve", name] = merger.where.get(("limits", _CAPS[name]), "")
+    fitted = type(made.reserve).model_construct(_fields_set=set(reserve), **reserve)
+    return made.model_copy(update={"reserve": fitted}).sourced(merger.where)
+
+
+def values_of(policy: Policy) -> Iterator[Value]:
+    """Every value of a policy, in the order of its fields; defaults where it says nothing."""
+    side = _side(policy)
+    for pair in pairs(Policy, side, side):
+        value = pair.usual if pair.outer is None else pair.outer
+        source = policy.sources.get(pair.key, "")
+        if isinstance(pair.rule, Every):
+            others = [policy.sources.get((*pair.key[:-1], pair.rule.rest, i), "") for i in range(len(value) - 1)]
+            source = ", ".join(dict.fromkeys(one for one in (source, *others) if one))
+        elif isinstance(value, tuple):
+            items = [policy.sources.get((*pair.key, i), "") for i in range(len(value))]  # pyright: ignore[reportUnknownArgumentType]
+            source = ", ".join(dict.fromkeys(one for one in items if one)) or source
+        yield Value(pair.key, value, pair.rule.absent, source)
+
+
+def differences(before: Policy, after: Policy) -> list[Difference]:
+    """Every key that `after` says otherwise than `before`, and whether that is tighter."""
+    found: list[Difference] = []
+    for pair in pairs(Policy, _side(before), _side(after)):
+        one = pair.usual if pair.outer is None else pair.outer
+        two = pair.usual if pair.inner is None else pair.inner
+        tighter, looser = pair.rule.tightens(one, two), pair.rule.tightens(two, one)
+        if tighter and looser:
+            continue
+        change: Change = "tighter" if tighter else "looser" if looser else "changed"
+        found.append(Difference(pair.key, change, one, two, pair.rule.absent))
+    return found
+
+
+def faults(above: Policy | None, own: Policy) -> list[Fault]:
+    """What is wrong with a layer: values looser than those above it, and values that can never take effect.
+
+    Args:
+        above: what all layers above it make together; None for the outermost
+        own: the layer alone
+    """
+    found = [*_looser(above, own), *_misfits(above, own)] if above else []
+    whole = tightened(above, own) if above else own
+    found += [*_never_allowed(above, whole, own), *_beyond_the_run(whole, own), *_of_what_is_denied(whole, own)]
+    first: dict[Key, Fault] = {}
+    for fault in found:
+        first.setdefault(fault.key, fault)
+    return list(first.values())
+
+
+def strangers(policy: Policy, agents: Collection[str], tools: Collection[str] | None) -> list[str]:
+    """What a policy says of agents and tools that a crew hasn't got: a typing error, as often as not.
+
+    Args:
+        policy: what applies
+        agents: the crew's, by name
+        tools: its agents', by name; None where nobody knows them
+    """
+    named: list[tuple[str, Key, Collection[str]]] = [("agent", ("agents", name), agents) for name in policy.agents]
+    if tools is not None:
+        named += [("tool", ("tools", "limits", name), tools) for name in policy.tools.limits]
+    found: list[str] = []
+    for kind, key, known in named:
+        name = str(key[-1])
+        if name not in known:
+            close = get_close_matches(name, known, 1)
+            near = f"; did you mean {close[0]}?" if close else ""
+            found.append(f"{'.'.join(map(str, key))}{_of(policy, *key)}: the crew has no {kind} of this name{near}")
+    return found
+
+
+def words(value: Any) -> str:
+    """A value as a file has it."""
+    if isinstance(value, tuple | list):
+        return f"[{', '.join(words(item) for item in value)}]"  # pyright: ignore[reportUnknownVariableType]
+    return str(plain(value))
+
+
+def _side(policy: Policy) -> Side:
+    return Side(policy, policy.sources)
+
+
+def _of(policy: Policy, *key: str | int) -> str:
+    source = policy.sources.get(key)
+    return f" ({source})" if source else ""
+
+
+def _looser(above: Policy, own: Policy) -> Iterator[Fault]:
+    for pair in pairs(Policy, _side(above), _side(own)):
+        rule, outer, inner = pair.rule, pair.outer, pair.inner
+        if rule.ordered and pair.inner_said and not rule.tightens(outer, inner):
+            expected = rule.expected(outer)
+            name = "" if pair.outer_at == pair.key else f"{'.'.join(str(part) for part in pair.outer_at)}, "
+            other = f"{name}{words(outer)} of {above.sources.get(pair.outer_at) or 'the layer above'}"
+            yield Fault(pair.key, inner, expected, f"{words(inner)} is looser than {other}; expected {expected}")
+
+
+def _misfits(above: Policy, own: Policy) -> Iterator[Fault]:
+    """Values of two layers that one file could not hold together."""
+    bounds = [(("reserve", part), ("limits", cap)) for part, cap in _CAPS.items()]
+    for low, high in (*bounds, (("completion_min",), ("completion_default",))):
+        least, most = _said(own, low), _said(own, high)
+        if least is not None and most is None and (cap := _said(above, high)) is not None and least > cap:
+            yield _misfit(low, least, f"{'.'.join(high)}, {words(cap)}{_of(above, *high)}", f"at most {words(cap)}")
+        if most is not None and least is None and (part := _said(above, low)) is not None and part > most:
+            yield _misfit(high, most, f"{'.'.join(low)}, {words(part)}{_of(above, *low)}", f"at least {words(part)}")
+
+
+def _misfit(key: Key, value: Any, other: str, expected: str) -> Fault:
+    return Fault(key, value, expected, f"{words(value)} does not go with the {other} above it; expected {expected}")
+
+
+def _said(policy: Policy, key: tuple[str, ...]) -> Any:
+    section: BaseModel = policy
+    for name in key[:-1]:
+        section = getattr(section, name)
+    return getattr(section, key[-1]) if key[-1] in section.model_fields_set else None
+
+
+def _never_allowed(above: Policy | None, whole: Policy, own: Policy) -> Iterator[Fault]:
+    """Patterns of allow-lists that let nothing through."""
+    for section in ("tools", "models"):
+        rules, denials = getattr(own, section), getattr(whole, section).deny
+        lists = lists_of(getattr(above, section), "allow", _ALLOW) if above else ()
+        first = 0 if above and getattr(above, section).allow is not None else 1
+        for place, pattern in enumerate(rules.allow or ()):
+            key = (section, "allow", place)
+            for i, denied in enumerate(denials):
+                if covers(denied, pattern):
+                    other = f"{section}.deny has {denied}{_of(whole, section, 'deny', i)}"
+                    yield _dead(key, pattern, other, "take it away")
+            for i, patterns in enumerate(lists, first):
+                if above and not any(can_meet(pattern, other) for other in patterns):
+                    at = (section, "allow_also", i - 1) if i else (section, "allow")
+                    other = f"{section}.allow above it is {words(patterns)}{_of(above, *at)}"
+                    yield _dead(key, pattern, other, "expected what one of those matches")
+
+
+def _beyond_the_run(whole: Policy, own: Policy) -> Iterator[Fault]:
+    """Limits of an agent or a tool that the run's own limit comes before."""
+    sections: list[tuple[Key, BaseModel]] = [(("per_agent",), own.per_agent)]
+    sections += [(("agents", name), limits) for name, limits in own.agents.items()]
+    sections += [(("tools", "limits", name), limits) for name, limits in own.tools.limits.items()]
+    for at, section in sections:
+        for name in sorted(section.model_fields_set & Limits.model_fields.keys()):
+            yield from _beyond((*at, name), getattr(section, name), name, whole)
+    yield from _beyond(("limits", "max_idle_seconds"), own.limits.max_idle_seconds, "max_seconds", whole)
+
+
+def _beyond(key: Key, value: Any, limit: str, whole: Policy) -> Iterator[Fault]:
+    cap = getattr(whole.limits, limit)
+    if value is not None and cap is not None and value > cap:
+        other = f"limits.{limit} is {words(cap)}{_of(whole, 'limits', limit)}"
+        yield _dead(key, value, other, f"expected at most {words(cap)}")
+
+
+def _of_what_is_denied(whole: Policy, own: Policy) -> Iterator[Fault]:
+    """Limits of tools, and prices of models, that may not be called at all."""
+    for name in type(own.tools).model_fields:
+        if isinstance(rule_of(type(own.tools), name), ByKey):
+            for tool in getattr(own.tools, name):
+                yield from _denied(("tools", name, tool), judge(whole, ToolCall("", tool)))
+    for model in own.prices:
+        yield from _denied(("prices", model), judge(whole, ModelCall("", model, 0, rates=FREE)))
+
+
+def _denied(key: Key, decision: Decision) -> Iterator[Fault]:
+    if is_name(str(key[-1])) and decision.rule.endswith((".allow", ".deny")):
+        yield _dead(key, None, decision.told, "take it away")
+
+
+def _dead(key: Key, value: Any, because: str, way_out: str) -> Fault:
+    shown = "" if value is None else f"{words(value)} "
+    return Fault(key, value, way_out.removeprefix("expected "), f"{shown}can never take effect: {because}; {way_out}")

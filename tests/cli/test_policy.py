@@ -1,0 +1,127 @@
+"""`crew-guard policy` as a process: what it prints, and which code it exits with."""
+
+from __future__ import annotations
+
+import json
+
+from crew_guard.cli.policy import schema_text
+from crew_guard.config import shipped_dir
+from crew_guard.config.json_schema import sentences_of
+from crew_guard.config.policies import PolicyFile
+
+ORG = "limits:\n  max_steps: 25\n  max_usd: 5\ntools: {deny: [shell]}\n"
+LOOSE = "extends: org.yaml\nlimits: {max_steps: 30}\ntools: {limits: {shell: {}}}\n"
+
+
+def test_check_names_every_problem_of_every_file_and_exits_with_2(cli, tmp_path):
+    """File, line, key, value and what was expected; a file that is right is said to be."""
+    (tmp_path / "org.yaml").write_text(ORG)
+    (tmp_path / "loose.yaml").write_text(LOOSE)
+    code, out, _ = cli("policy", "check", "org.yaml", "loose.yaml", "strict")
+    assert code == 2
+    assert out.splitlines() == [
+        "org.yaml: right",
+        "loose.yaml:2: limits.max_steps: 30 is looser than 25 of org.yaml:2; expected at most 25",
+        "loose.yaml:3: tools.limits.shell: can never take effect: shell is denied by the policy's tools.deny "
+        "(org.yaml:4); take it away",
+        "strict: right",
+        "2 problems",
+    ]
+    code, out, _ = cli("policy", "check", "loose.yaml", "--json")
+    assert code == 2
+    told = json.loads(out)
+    assert not told["ok"]
+    first = told["files"][0]["problems"][0]
+    assert [first[name] for name in ("file", "line", "key", "value")] == ["loose.yaml", 2, "limits.max_steps", "30"]
+    assert cli("policy", "check", "org.yaml", "--json")[0] == 0
+
+
+def test_check_says_what_the_organisation_takes_back(cli, tmp_path):
+    """Nothing is wrong with the file, and yet less applies."""
+    (tmp_path / "org.yaml").write_text(ORG)
+    (tmp_path / "mine.yaml").write_text("limits: {max_steps: 40, max_usd: 1}\n")
+    code, out, _ = cli("policy", "check", "mine.yaml", CREW_GUARD_ORG_POLICY="org.yaml")
+    assert code == 0
+    assert out == "mine.yaml: right; CREW_GUARD_ORG_POLICY tightens limits.max_steps, tools.deny\n"
+    code, _, err = cli("policy", "check", "mine.yaml", CREW_GUARD_ORG_POLICY="gone.yaml")
+    assert code == 2
+    assert "gone.yaml: there is no such file" in err
+
+
+def test_explain_prints_each_value_with_the_file_and_line_behind_it(cli, tmp_path):
+    """The organisation's layer included; what is not limited is said."""
+    (tmp_path / "org.yaml").write_text(ORG)
+    (tmp_path / "mine.yaml").write_text("limits: {max_steps: 40, max_tokens: 9}\ntools: {allow: [search]}\n")
+    code, out, _ = cli("policy", "explain", "mine.yaml", CREW_GUARD_ORG_POLICY="org.yaml")
+    assert code == 0
+    rows = {line.split()[0]: " ".join(line.split()[1:]) for line in out.splitlines()[3:]}
+    assert rows["limits.max_steps"] == "25 org.yaml:2"
+    assert rows["limits.max_tokens"] == "9 mine.yaml:1"
+    assert rows["limits.max_seconds"] == "no limit"
+    assert rows["tools.allow"] == "[search] mine.yaml:2"
+    assert rows["tools.deny"] == "[shell] org.yaml:4"
+    assert rows["attempts"] == "3 built in"
+    code, out, _ = cli("policy", "explain", "--json")
+    assert code == 0
+    told = {row["key"]: row for row in json.loads(out)["values"]}
+    assert told["limits.max_steps"] == {"key": "limits.max_steps", "value": 25, "source": None}
+    assert told["limits.max_tokens"]["value"] is None
+
+
+def test_diff_says_what_is_tighter_and_what_is_looser(cli, tmp_path):
+    """Exit code 0 where two allow the same, 1 where they differ, 2 where one is wrong."""
+    (tmp_path / "a.yaml").write_text("name: x\n" + ORG)
+    (tmp_path / "b.yaml").write_text("name: x\nlimits: {max_steps: 30, max_usd: 1}\ntools: {deny: [shell]}\n")
+    code, out, _ = cli("policy", "diff", "a.yaml", "b.yaml")
+    assert code == 1
+    rows = [line.split() for line in out.splitlines()[1:]]
+    assert rows == [["limits.max_steps", "25", "30", "looser"], ["limits.max_usd", "5", "1", "tighter"]]
+    code, out, _ = cli("policy", "diff", "a.yaml", "b.yaml", "--json")
+    changes = {one["key"]: (one["change"], one["a"], one["b"]) for one in json.loads(out)["differences"]}
+    assert (code, changes["limits.max_usd"]) == (1, ("tighter", "5", "1"))
+    assert cli("policy", "diff", "a.yaml", "a.yaml")[:2] == (0, "They allow the same.\n")
+    assert cli("policy", "diff", "a.yaml", "gone.yaml")[0] == 2
+
+
+def test_the_schema_in_the_repository_is_what_the_command_prints(cli):
+    """Editors see the keys of this version: crew-guard policy schema > policies/policy.schema.json."""
+    code, out, _ = cli("policy", "schema")
+    assert code == 0
+    assert out == schema_text() == (shipped_dir("policy") / "policy.schema.json").read_text()
+
+
+def test_each_key_of_the_schema_is_described(cli):
+    """By the sentence that stands under its field."""
+    schema = json.loads(schema_text())
+    sections = {"policy": schema, **schema["$defs"]}
+    bare = [
+        f"{name}.{key}"
+        for name, section in sections.items()
+        for key, field in section.get("properties", {}).items()
+        if not field.get("description")
+    ]
+    assert not bare
+    assert sentences_of(PolicyFile)["extends"] == schema["properties"]["extends"]["description"]
+    assert schema["$defs"]["Limits"]["properties"]["max_usd"] == {
+        "description": "US dollars.",
+        "minimum": 0,
+        "type": "number",
+    }
+
+
+def test_a_run_warns_of_what_its_crew_has_not_got(cli, crews, server, tmp_path):
+    """A typing error in an agent's or a tool's name limits nobody: a line on stderr says so."""
+    (tmp_path / "typo.yaml").write_text("agents: {writter: {max_steps: 1}}\ntools: {limits: {noisi: {}}}\n")
+    model = ["--model", "ollama:says", "--base-url", server.url, "--policy", "typo.yaml"]
+    code, _, err = cli("run", f"{crews}:talk", "-i", "topic=x", *model)
+    assert code == 0, err
+    assert "WARNING: policy: agents.writter (typo.yaml:1): the crew has no agent of this name; did you mean" in err
+    assert "WARNING: policy: tools.limits.noisi (typo.yaml:2): the crew has no tool of this name" in err
+
+
+def test_a_run_names_the_file_that_lies_beside_it(cli, crews, tmp_path):
+    """--policy weather where weather.yaml is here."""
+    (tmp_path / "weather.yaml").write_text("attempts: 1\n")
+    code, _, err = cli("run", f"{crews}:talk", "-i", "topic=x", "--policy", "weather")
+    assert code == 2
+    assert "There is a file weather.yaml here: give its path, weather.yaml." in err

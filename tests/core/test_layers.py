@@ -1,0 +1,340 @@
+"""Layers of policy: no stack is looser than any of its members, in whatever way it is made."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from crew_guard.core.actions import ModelCall, ToolCall
+from crew_guard.core.limits import NO_CAP, Ledger, Meter, Shortfall, Terms, fit_agent, fit_model_call, fit_tool_call
+from crew_guard.core.policy import Policy, judge
+from crew_guard.core.tightening import differences, faults, strangers, tightened, values_of
+from crew_guard.core.usage import NANO, Rate, Rates, Usage
+
+AGENTS, TOOLS, MODELS = ("ann", "bob"), ("read_a", "read_b", "write_a", "shell"), ("p:small", "p:large", "q:small")
+COUNTS = st.none() | st.integers(0, 12)
+TOKENS = st.none() | st.integers(0, 3_000)
+USD = st.none() | st.integers(0, 300).map(lambda cents: Decimal(cents) / 100)
+SECONDS = st.none() | st.integers(1, 90)
+
+
+def said(**values: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
+    """A section that says some of its keys, others not."""
+    return st.fixed_dictionaries(values).map(lambda made: {key: one for key, one in made.items() if one is not None})
+
+
+OF_AGENT = {"max_steps": COUNTS, "max_tool_calls": COUNTS, "max_tokens": TOKENS, "max_usd": USD}
+
+
+def listed(patterns: tuple[str, ...]) -> st.SearchStrategy[dict[str, Any]]:
+    lists = st.lists(st.sampled_from(patterns), max_size=3).map(tuple)
+    return said(allow=st.none() | lists, deny=st.none() | st.lists(st.sampled_from(patterns), max_size=2).map(tuple))
+
+
+PRICE = st.fixed_dictionaries({"input": st.integers(0, 9).map(Decimal), "output": st.integers(0, 9).map(Decimal)})
+RESERVED = ("steps", "tool_calls", "tokens", "usd", "seconds")
+SECTIONS = said(
+    name=st.sampled_from(["org", "team", "run"]),
+    limits=said(**OF_AGENT, max_agents=COUNTS, max_seconds=SECONDS, max_idle_seconds=SECONDS),
+    reserve=said(steps=COUNTS, tool_calls=COUNTS, tokens=TOKENS, usd=USD, seconds=SECONDS),
+    per_agent=said(**OF_AGENT),
+    agents=st.dictionaries(st.sampled_from(AGENTS), said(**OF_AGENT), max_size=2),
+    tools=listed((*TOOLS, "read_*", "*_a", "*", "[rs]*")),
+    tool_limits=st.dictionaries(st.sampled_from(TOOLS), said(max_tool_calls=COUNTS, max_seconds=SECONDS), max_size=2),
+    models=listed((*MODELS, "p:*", "*:small")),
+    prices=st.dictionaries(st.sampled_from(MODELS), PRICE, max_size=2),
+    completion_default=st.none() | st.integers(300, 900),
+    completion_min=st.none() | st.integers(1, 300),
+    attempts=st.none() | st.integers(1, 10),
+    durability=st.sampled_from([None, "write_ahead", "relaxed"]),
+)
+
+
+def made_of(values: dict[str, Any]) -> Policy:
+    """A policy whose reserve fits its limits."""
+    caps, tools = values["limits"], {**values["tools"], "limits": values["tool_limits"]}
+    reserve = {name: min(part, caps.get(f"max_{name}", part)) for name, part in values["reserve"].items()}
+    others = {name: value for name, value in values.items() if name != "tool_limits"}
+    return Policy.model_validate({**others, "reserve": reserve, "tools": tools})
+
+
+POLICIES = SECTIONS.map(made_of)
+STACKS = st.lists(POLICIES, min_size=1, max_size=3)
+
+
+def stacked(layers: list[Policy]) -> Policy:
+    made = layers[0]
+    for layer in layers[1:]:
+        made = tightened(made, layer)
+    return made
+
+
+def ledgers(policy: Policy, agent: str, tool: str | None, used: Meter, *, fallback: bool) -> list[Ledger]:
+    """The scopes of one action, each with this much used: run, side, agent and tool."""
+    caps = policy.limits.caps()
+    side = caps.minus(policy.reserve.caps()) if fallback else caps
+    scopes = {"run": caps._replace(agents=NO_CAP), "crew": side, f"agent:{agent}": policy.caps_of(f"agent:{agent}")}
+    if tool:
+        scopes[f"tool:{tool}"] = policy.caps_of(f"tool:{tool}")
+    return [Ledger(scope, caps, used) for scope, caps in scopes.items()]
+
+
+def terms(policy: Policy) -> Terms:
+    """How long completions may be by what the layer itself says; a default is nobody's word."""
+    told = {name: getattr(policy, name) for name in ("completion_default", "completion_min")}
+    return Terms(
+        told["completion_default"] if "completion_default" in policy.model_fields_set else 1 << 40,
+        told["completion_min"] if "completion_min" in policy.model_fields_set else 1,
+    )
+
+
+def admitted(policy: Policy, action: ModelCall | ToolCall, used: Meter, how: Terms) -> Usage | Shortfall | None:
+    """What the policy lets the action reserve; None where a rule denies it."""
+    if judge(policy, action).effect != "allow":
+        return None
+    tool = action.tool if isinstance(action, ToolCall) else None
+    scopes = ledgers(policy, action.agent, tool, used, fallback=True)
+    if isinstance(action, ToolCall):
+        return fit_tool_call(scopes) or Usage(tool_calls=1)
+    wanted = action.max_tokens or how.completion_default
+    return fit_model_call(scopes, action, wanted, min(how.completion_min, wanted), 1)
+
+
+USED = st.builds(
+    Meter,
+    agents=st.integers(0, 4),
+    steps=st.integers(0, 12),
+    tool_calls=st.integers(0, 12),
+    input_tokens=st.integers(0, 1_500),
+    output_tokens=st.integers(0, 1_500),
+    nano_usd=st.integers(0, 2 * NANO),
+)
+CALLS = st.builds(
+    ModelCall,
+    agent=st.sampled_from((*AGENTS, "cy")),
+    model=st.sampled_from(MODELS),
+    prompt_tokens=st.integers(1, 500),
+    max_tokens=st.none() | st.integers(1, 800),
+    rates=st.none() | st.builds(lambda rate: Rates(Rate(rate), Rate(4 * rate)), st.integers(0, 10**11)),
+)
+ACTIONS = CALLS | st.builds(ToolCall, agent=st.sampled_from((*AGENTS, "cy")), tool=st.sampled_from((*TOOLS, "other")))
+
+
+@settings(max_examples=120, deadline=None)
+@given(layers=STACKS, action=ACTIONS, used=USED)
+def test_what_a_stack_admits_every_member_alone_admits(
+    layers: list[Policy], action: ModelCall | ToolCall, used: Meter
+) -> None:
+    """Names, models, prices, caps of the run, the crew, the agent and the tool; and never more of it."""
+    made = stacked(layers)
+    told = terms(made)
+    answer = admitted(made, action, used, told)
+    if not isinstance(answer, Usage):
+        return
+    for member in layers:
+        alone = admitted(member, action, used, terms(member))
+        assert isinstance(alone, Usage), (member, alone)
+        assert answer.output_tokens <= alone.output_tokens
+
+
+@settings(max_examples=60, deadline=None)
+@given(layers=STACKS, used=st.integers(0, 12))
+def test_a_stack_has_the_tightest_of_everything_else(layers: list[Policy], used: int) -> None:
+    """Agents, deadlines, attempts, durability, a tool's clock and what a model costs."""
+    made = stacked(layers)
+    grows = fit_agent(ledgers(made, "ann", None, Meter(agents=used), fallback=False)) is None
+    for member in layers:
+        assert not grows or fit_agent(ledgers(member, "ann", None, Meter(agents=used), fallback=False)) is None
+        for name in ("max_seconds", "max_idle_seconds"):
+            cap = getattr(member.limits, name)
+            assert cap is None or getattr(made.limits, name) <= cap
+        if member.limits.max_seconds is not None:
+            kept = member.limits.max_seconds - member.reserve.seconds
+            assert made.limits.max_seconds - made.reserve.seconds <= kept
+        for name in member.model_fields_set & {"attempts", "completion_default"}:
+            assert getattr(made, name) <= getattr(member, name)
+        assert made.durability == "write_ahead" or "write_ahead" not in member.model_dump(exclude_unset=True).values()
+        for tool, limits in member.tools.limits.items():
+            assert limits.max_seconds is None or made.tools.limits[tool].max_seconds <= limits.max_seconds
+        for model, price in member.prices.items():
+            assert made.prices[model].input >= price.input
+            assert made.prices[model].output >= price.output
+    for part in RESERVED:
+        cap = getattr(made.limits, f"max_{part}")
+        assert cap is None or getattr(made.reserve, part) <= cap
+
+
+@settings(max_examples=60, deadline=None)
+@given(a=POLICIES, b=POLICIES, c=POLICIES)
+def test_layers_make_the_same_however_they_are_put_together(a: Policy, b: Policy, c: Policy) -> None:
+    """Associative and idempotent; the order only names it, and names no other hash."""
+    left, right = tightened(tightened(a, b), c), tightened(a, tightened(b, c))
+    assert left == right
+    assert left.hash == right.hash == tightened(c, tightened(b, a)).hash
+    assert tightened(a, a).hash == a.hash
+    assert tightened(left, b).hash == left.hash
+    assert not [one for one in differences(left, right) if one.change != "changed"]
+
+
+@settings(max_examples=60, deadline=None)
+@given(a=POLICIES, b=POLICIES)
+def test_a_stack_is_never_called_looser_and_nothing_in_it_is_at_fault(a: Policy, b: Policy) -> None:
+    """What diff says of a member and its stack, and what check says of a layer that copies the stack."""
+    made = tightened(a, b)
+    for member in (a, b):
+        looser = [one.key for one in differences(member, made) if one.change == "looser"]
+        # A reserve is cut to its cap; a default gives way to whoever says something.
+        assert not [
+            key for key in looser if key[0] != "reserve" and (len(key) > 1 or key[0] in member.model_fields_set)
+        ]
+    assert not [fault for fault in faults(made, made) if "looser" in fault.message]
+    assert list(values_of(made))
+
+
+def policy(**values: Any) -> Policy:
+    return Policy.model_validate(values)
+
+
+def told(above: Policy | None, own: Policy) -> dict[str, str]:
+    return {".".join(map(str, fault.key)): fault.message for fault in faults(above, own)}
+
+
+def test_an_agent_that_only_a_child_names_stays_below_its_parents_per_agent() -> None:
+    """per_agent holds for whoever a layer doesn't name."""
+    made = tightened(policy(per_agent={"max_steps": 8}), policy(agents={"ann": {"max_usd": "1"}}))
+    assert (made.agents["ann"].max_steps, made.agents["ann"].max_usd) == (8, 1)
+    assert made.per_agent.max_steps == 8
+
+
+def test_lists_of_patterns_are_kept_side_by_side_until_one_says_it_all() -> None:
+    """read_* and *_file allow what matches both; a list of names within them needs no other."""
+    made = tightened(policy(tools={"allow": ["read_*"]}), policy(tools={"allow": ["*_file"]}))
+    answers = {name: judge(made, ToolCall("a", name)).effect for name in ("read_file", "read_web", "write_file")}
+    assert answers == {"read_file": "allow", "read_web": "deny", "write_file": "deny"}
+    assert (made.tools.allow, made.tools.allow_also) == (("read_*",), (("*_file",),))
+    only = tightened(made, policy(tools={"allow": ["read_file"]}))
+    assert (only.tools.allow, only.tools.allow_also) == (("read_file",), ())
+    assert tightened(only, policy(tools={"allow": []})).tools.allow == ()
+
+
+def test_a_default_is_nobodys_word() -> None:
+    """A layer that says no attempts doesn't hold its child to 3; one that says 3 does."""
+    child = policy(attempts=5, durability="relaxed", completion_min=64)
+    assert tightened(policy(), child).attempts == 5
+    assert tightened(policy(), child).durability == "relaxed"
+    assert tightened(policy(attempts=3), child).attempts == 3
+    assert tightened(policy(completion_min=128), child).completion_min == 128
+
+
+def test_a_reserve_never_passes_the_cap_that_a_child_lowers() -> None:
+    """8 of 20 kept back, then at most 5: all 5 are kept back, so the crew is as tight as it gets."""
+    made = tightened(policy(limits={"max_steps": 20}, reserve={"steps": 8}), policy(limits={"max_steps": 5}))
+    assert made.limits.caps().minus(made.reserve.caps()).steps == 0
+    assert made.reserve.steps == 5
+
+
+def test_the_hash_is_of_what_is_allowed() -> None:
+    """Not of the name, the spelling of a number, the order of a list or an entry that changes nothing."""
+    one = policy(name="a", limits={"max_usd": "0.50"}, tools={"deny": ["x", "y"]}, per_agent={"max_steps": 2})
+    two = policy(
+        name="b",
+        limits={"max_usd": "0.5"},
+        tools={"deny": ["y", "x"], "limits": {"z": {}}},
+        per_agent={"max_steps": 2},
+        agents={"ann": {"max_steps": 2}},
+        attempts=3,
+    )
+    assert one.hash == two.hash
+    assert one.hash != policy(name="a", limits={"max_usd": "0.50"}).hash
+    assert policy(tools={"allow": []}).hash != policy().hash
+
+
+def test_a_changed_copy_is_another_policy() -> None:
+    """With a hash of its own, and without the lines that its values no longer come from."""
+    one = policy(attempts=2).sourced({("attempts",): "org.yaml:1"})
+    two = one.model_copy(update={"attempts": 1}) if one.hash else one
+    assert two.hash == policy(attempts=1).hash != one.hash
+    assert (one.sources["attempts",], two.sources.get(("attempts",))) == ("org.yaml:1", None)
+    assert one == policy(attempts=2)
+
+
+@pytest.mark.parametrize(
+    ("above", "own", "key", "words"),
+    [
+        ({"limits": {"max_usd": "5"}}, {"limits": {"max_usd": "5.01"}}, "limits.max_usd", "expected at most 5"),
+        ({"attempts": 2}, {"attempts": 3}, "attempts", "3 is looser than 2"),
+        ({"durability": "write_ahead"}, {"durability": "relaxed"}, "durability", "expected write_ahead"),
+        ({"completion_min": 64}, {"completion_min": 32}, "completion_min", "expected at least 64"),
+        ({"reserve": {"usd": "0.5"}}, {"reserve": {"usd": "0.2"}}, "reserve.usd", "expected at least 0.5"),
+        (
+            {"prices": {"m": {"input": 1, "output": 2}}},
+            {"prices": {"m": {"input": 1, "output": 1}}},
+            "prices.m.output",
+            "at least 2",
+        ),
+        ({"per_agent": {"max_steps": 3}}, {"agents": {"ann": {"max_steps": 4}}}, "agents.ann.max_steps", "per_agent"),
+        ({"agents": {"ann": {"max_steps": 3}}}, {"agents": {"ann": {"max_steps": 4}}}, "agents.ann.max_steps", "3"),
+        ({"reserve": {"steps": 4}}, {"limits": {"max_steps": 3}}, "limits.max_steps", "expected at least 4"),
+        ({"limits": {"max_steps": 3}}, {"reserve": {"steps": 4}}, "reserve.steps", "expected at most 3"),
+        ({"completion_min": 64}, {"completion_default": 50}, "completion_default", "expected at least 64"),
+        ({"tools": {"allow": ["read_*"]}}, {"tools": {"allow": ["read_a", "mail"]}}, "tools.allow.1", "[read_*]"),
+        ({"tools": {"deny": ["mail*"]}}, {"tools": {"allow": ["mail_all"]}}, "tools.allow.0", "deny has mail*"),
+        ({"models": {"allow": ["p:*"]}}, {"models": {"allow": ["q:*"]}}, "models.allow.0", "never take effect"),
+        ({"tools": {"deny": ["x"]}}, {"tools": {"limits": {"x": {}}}}, "tools.limits.x", "x is denied"),
+        (
+            {"models": {"deny": ["m"]}},
+            {"prices": {"m": {"input": 1, "output": 1}}},
+            "prices.m",
+            "m is denied by the policy's models.deny",
+        ),
+        ({"limits": {"max_steps": 5}}, {"per_agent": {"max_steps": 6}}, "per_agent.max_steps", "never take effect"),
+        ({}, {"limits": {"max_usd": "1"}, "agents": {"a": {"max_usd": "2"}}}, "agents.a.max_usd", "expected at most 1"),
+        (
+            {},
+            {"limits": {"max_seconds": 5}, "tools": {"limits": {"x": {"max_seconds": 6}}}},
+            "tools.limits.x.max_seconds",
+            "limits.max_seconds is 5",
+        ),
+        ({}, {"limits": {"max_seconds": 5, "max_idle_seconds": 6}}, "limits.max_idle_seconds", "never take effect"),
+        ({}, {"tools": {"allow": ["a"], "limits": {"b": {}}}}, "tools.limits.b", "not among"),
+    ],
+)
+def test_what_is_wrong_with_a_layer(above: dict[str, Any], own: dict[str, Any], key: str, words: str) -> None:
+    """Looser than above, at odds with it, or never of effect: one fault, at the key of the lower layer."""
+    found = told(policy(**above), policy(**own))
+    assert list(found) == [key]
+    assert words in found[key]
+
+
+def test_equal_and_tighter_values_are_no_fault() -> None:
+    """A child may repeat its parent, and may say less of anything."""
+    above = policy(
+        limits={"max_steps": 5, "max_seconds": 9},
+        tools={"allow": ["read_*", "mail"], "deny": ["shell"], "limits": {"mail": {"max_tool_calls": 2}}},
+        prices={"m": {"input": 1, "output": 2}},
+        reserve={"steps": 1},
+    )
+    own = policy(
+        limits={"max_steps": 4, "max_idle_seconds": 9},
+        tools={"allow": ["*_file", "mail"], "deny": ["x"], "limits": {"mail": {"max_tool_calls": 1}}},
+        prices={"m": {"input": 2, "output": 2}, "n": {"input": 0, "output": 0}},
+        reserve={"steps": 2},
+    )
+    assert not faults(above, above)
+    assert not faults(above, own)
+    assert not faults(above, tightened(above, own))
+
+
+def test_agents_and_tools_that_a_crew_has_not_got_are_named() -> None:
+    """With the likely word, where there is one; tools only where they are known."""
+    made = policy(agents={"writter": {}, "critic": {}}, tools={"limits": {"serch": {}}})
+    found = strangers(made, ["writer", "critic"], ["search"])
+    assert found == [
+        "agents.writter: the crew has no agent of this name; did you mean writer?",
+        "tools.limits.serch: the crew has no tool of this name; did you mean search?",
+    ]
+    assert len(strangers(made, ["writer", "critic"], None)) == 1
