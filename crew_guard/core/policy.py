@@ -40,6 +40,20 @@ class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
+def _asks_for_trust(rules: Any) -> bool:
+    entries: list[Any] = list(cast("Mapping[str, Any]", rules).values()) if isinstance(rules, Mapping) else []
+    for entry in entries:
+        for rule in cast("Sequence[Any]", entry) if isinstance(entry, list | tuple) else ():
+            origins = (
+                cast("Mapping[str, Any]", rule).get("seen_in")
+                if isinstance(rule, Mapping)
+                else getattr(rule, "seen_in", None)
+            )
+            if isinstance(origins, list | tuple) and "trusted" in origins:
+                return True
+    return False
+
+
 class ToolRules(_Section):
     """Which tools may be called, and how often."""
 
@@ -273,20 +287,6 @@ def _not_allowed(
 ) -> Decision:
     reason = f"{name} is not among the policy's {section}.allow: {', '.join(patterns) or 'none'}"
     return Decision("deny", f"{section}.allow", reason, policy.sources.get(key, ""))
-
-
-def _asks_for_trust(rules: Any) -> bool:
-    entries: list[Any] = list(cast("Mapping[str, Any]", rules).values()) if isinstance(rules, Mapping) else []
-    for entry in entries:
-        for rule in cast("Sequence[Any]", entry) if isinstance(entry, list | tuple) else ():
-            origins = (
-                cast("Mapping[str, Any]", rule).get("seen_in")
-                if isinstance(rule, Mapping)
-                else getattr(rule, "seen_in", None)
-            )
-            if isinstance(origins, list | tuple) and "trusted" in origins:
-                return True
-    return False
 
 
 def _capped_in_dollars(policy: Policy, agent: str) -> bool:
