@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from decimal import Decimal
-from typing import Any
+from itertools import product
+from random import Random
+from typing import Any, cast
 
 import pytest
 from hypothesis import given, settings
@@ -62,7 +65,45 @@ def made_of(values: dict[str, Any]) -> Policy:
     return Policy.model_validate({**others, "reserve": reserve, "tools": tools})
 
 
-POLICIES = SECTIONS.map(made_of)
+def sparse(seed: int) -> Policy:
+    """A policy that says a third of what it could, with room to act: most stacks of these admit something."""
+    dice = Random(seed)
+
+    def some(**values: Any) -> dict[str, Any]:
+        return {name: value for name, value in values.items() if dice.random() < 0.35}
+
+    def limits() -> dict[str, Any]:
+        usd = Decimal(dice.randint(50, 300)) / 100
+        return some(
+            max_steps=dice.randint(1, 12),
+            max_tool_calls=dice.randint(1, 12),
+            max_tokens=dice.randint(300, 4_000),
+            max_usd=usd,
+        )
+
+    def lists(*patterns: str) -> dict[str, Any]:
+        return some(allow=tuple(dice.sample(patterns, dice.randint(2, 5))), deny=(dice.choice(patterns[-4:]),))
+
+    agents = {name: limits() for name in AGENTS if dice.random() < 0.4}
+    tool_limits = {name: some(max_tool_calls=dice.randint(1, 6)) for name in TOOLS if dice.random() < 0.3}
+    parts = {"steps": dice.randint(0, 4), "tool_calls": dice.randint(0, 4), "tokens": dice.randint(0, 300)}
+    own = limits()
+    reserve = {name: min(part, own.get(f"max_{name}", part)) for name, part in some(**parts).items()}
+    return Policy.model_validate(
+        {
+            "limits": own,
+            "reserve": reserve,
+            "per_agent": limits(),
+            "agents": agents,
+            "tools": {**lists("*", "read_*", "*_a", "[rs]*", *TOOLS), "limits": tool_limits},
+            "models": lists("*", "p:*", "*:small", "?:*", *MODELS),
+            **some(completion_default=dice.randint(300, 900), completion_min=dice.randint(1, 300)),
+        }
+    )
+
+
+SPARSE = st.integers(0, 1 << 32).map(sparse)
+POLICIES = SECTIONS.map(made_of) | SPARSE
 STACKS = st.lists(POLICIES, min_size=1, max_size=3)
 
 
@@ -107,38 +148,38 @@ def admitted(policy: Policy, action: ModelCall | ToolCall, used: Meter, how: Ter
 USED = st.builds(
     Meter,
     agents=st.integers(0, 4),
-    steps=st.integers(0, 12),
-    tool_calls=st.integers(0, 12),
-    input_tokens=st.integers(0, 1_500),
-    output_tokens=st.integers(0, 1_500),
-    nano_usd=st.integers(0, 2 * NANO),
+    steps=st.integers(0, 8),
+    tool_calls=st.integers(0, 8),
+    input_tokens=st.integers(0, 800),
+    output_tokens=st.integers(0, 800),
+    nano_usd=st.integers(0, NANO),
 )
-CALLS = st.builds(
-    ModelCall,
-    agent=st.sampled_from((*AGENTS, "cy")),
-    model=st.sampled_from(MODELS),
-    prompt_tokens=st.integers(1, 500),
-    max_tokens=st.none() | st.integers(1, 800),
-    rates=st.none() | st.builds(lambda rate: Rates(Rate(rate), Rate(4 * rate)), st.integers(0, 10**11)),
-)
-ACTIONS = CALLS | st.builds(ToolCall, agent=st.sampled_from((*AGENTS, "cy")), tool=st.sampled_from((*TOOLS, "other")))
+PRICED = st.none() | st.builds(lambda rate: Rates(Rate(rate), Rate(4 * rate)), st.integers(0, 10**10))
+WISHES = st.tuples(st.integers(1, 300), st.none() | st.integers(1, 800), PRICED)
 
 
-@settings(max_examples=120, deadline=None)
-@given(layers=STACKS, action=ACTIONS, used=USED)
+def actions(prompt: int, wanted: int | None, rates: Rates | None) -> Iterator[ModelCall | ToolCall]:
+    """Every agent with every model and tool, strangers included."""
+    for agent in (*AGENTS, "cy"):
+        for model in (*MODELS, "r:other"):
+            yield ModelCall(agent, model, prompt, wanted, rates=rates)
+        for tool in (*TOOLS, "other"):
+            yield ToolCall(agent, tool)
+
+
+@settings(max_examples=100, deadline=None)
+@given(layers=st.lists(SPARSE, min_size=2, max_size=4), wish=WISHES, used=st.lists(USED, max_size=4))
 def test_what_a_stack_admits_every_member_alone_admits(
-    layers: list[Policy], action: ModelCall | ToolCall, used: Meter
+    layers: list[Policy], wish: tuple[int, int | None, Rates | None], used: list[Meter]
 ) -> None:
     """Names, models, prices, caps of the run, the crew, the agent and the tool; and never more of it."""
     made = stacked(layers)
-    told = terms(made)
-    answer = admitted(made, action, used, told)
-    if not isinstance(answer, Usage):
-        return
-    for member in layers:
-        alone = admitted(member, action, used, terms(member))
-        assert isinstance(alone, Usage), (member, alone)
-        assert answer.output_tokens <= alone.output_tokens
+    for action, spent in product(actions(*wish), [Meter(), *used]):
+        answer = admitted(made, action, spent, terms(made))
+        for member in layers if isinstance(answer, Usage) else ():
+            alone = admitted(member, action, spent, terms(member))
+            assert isinstance(alone, Usage), (action, member, alone)
+            assert cast(Usage, answer).output_tokens <= alone.output_tokens
 
 
 @settings(max_examples=60, deadline=None)
