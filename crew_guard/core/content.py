@@ -156,13 +156,21 @@ class ContentCheck(_Section):
     """One guardrail: exactly one of these keys."""
 
     length: LengthRule | None = None
+    """How long it may be."""
     secrets: SecretsRule | None = None
+    """Keys and passwords."""
     personal_data: PersonalRule | None = None
+    """Personal data."""
     topics: TopicsRule | None = None
+    """What must not come up."""
     instructions: InstructionsRule | None = None
+    """Text that reads as instructions to a model."""
     json_schema: SchemaRule | None = None
+    """What a JSON answer must look like."""
     citations: CitationsRule | None = None
+    """Quotes must stand in what was read; of outputs only."""
     judge: JudgeRule | None = None
+    """A model that says yes or no."""
 
     @property
     def chosen(self) -> tuple[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 
 
 class Flush:
-    """Done once, by the writer; waited for from any thread. A Flushed of ports.py."""
+    """Done once, by the writer; waited for from any thread. A Flushed of ports."""
 
     __slots__ = ("_callbacks", "_done", "_error")
 

@@ -29,7 +29,7 @@ _LONGEST_WISH = 120.0
 
 @dataclass(frozen=True, slots=True)
 class RunGate:
-    """The Gate of ports.py: one side's door, the crew's or its workflow's, to the run's gatekeeper."""
+    """The Gate of ports: one side's door, the crew's or its workflow's, to the run's gatekeeper."""
 
     keeper: Gatekeeper
     side: Side

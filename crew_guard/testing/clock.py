@@ -20,7 +20,7 @@ class _Timer:
 
 
 class FakeClock:
-    """A Clock of ports.py whose timers fire in `advance`, on the caller's thread."""
+    """A Clock of ports whose timers fire in `advance`, on the caller's thread."""
 
     def __init__(self, start: float = 1_000_000.0) -> None:
         self._time = start

@@ -88,7 +88,7 @@ def node(function: Callable[..., Any] | Tool, *, name: str | None = None) -> Nod
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """Nodes in a fixed order. A Workflow of ports.py."""
+    """Nodes in a fixed order. A Workflow of ports."""
 
     name: str
     nodes: tuple[Node, ...] = field(default=())

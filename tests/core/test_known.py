@@ -15,7 +15,7 @@ TEXT = (
 
 
 def told(*values, trusted=("book_*",)):
-    known = Known(tuple(trusted))
+    known = Known([tuple(trusted)])
     known.give(values)
     return known
 

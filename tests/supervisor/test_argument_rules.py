@@ -122,7 +122,7 @@ def test_what_is_known_is_a_fold_of_the_journal():
     """A run's events, folded again, know the same: nothing of it lives elsewhere."""
     store = MemoryStore()
     go(asks("book_find", name="Ann Lee"), asks("send", to="Ann"), store=store)
-    state = RunState(known=Known(RULES["trusted"]))
+    state = RunState(known=Known([RULES["trusted"]]))
     for event in store.read("r1"):
         apply(state, event)
     assert state.known is not None
@@ -183,7 +183,7 @@ def test_a_wrong_rule_is_told_with_file_line_and_key(tmp_path: Path, rule, line,
 
 def test_many_turns_of_trusted_results_cost_no_more_each():
     """A thousand results are read once each: what is asked at the end is answered from sets."""
-    known = Known(("book_*",))
+    known = Known([("book_*",)])
     for number in range(1_000):
         known.learn("book_find", "{}", f"account AC{number:06} of customer {number}")
     assert known.holds("AC000999", ("trusted",))

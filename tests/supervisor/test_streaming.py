@@ -69,6 +69,13 @@ async def look(query: str) -> str:
 
 
 LOOK = Reply(tools=(("look", '{"query": "gzip"}'),))
+
+
+def looks(count: int) -> list[Reply]:
+    """As many questions, each another one: an agent that goes in circles would be stopped."""
+    return [Reply(tools=(("look", f'{{"query": "gzip {number}"}}'),)) for number in range(count)]
+
+
 CREW = Crew([Agent(Role(name="researcher", goal="know"), (look,))], [Task("go", verify=lambda *_: Verdict(True))])
 
 
@@ -486,7 +493,7 @@ def test_a_reader_who_comes_late_gets_every_event_and_is_told_what_is_missing(
     for store in stores(tmp_path):
         ending = Ending()
         policy = Policy.model_validate({"durability": durability})
-        model = Talker([*[LOOK] * 100, ANSWER])
+        model = Talker([*looks(100), ANSWER])
         stream = supervisor(model, store=store, policy=policy, observers=[ending]).stream(CREW)
         ending.wait()
         assert len(small[-1]._items) <= 41
@@ -531,7 +538,7 @@ def test_a_reader_who_is_slower_than_the_run_misses_no_event(small: list[Buffer]
         async def turn(go: threading.Semaphore = go) -> None:
             await asyncio.to_thread(go.acquire)
 
-        policy, model = Policy.model_validate({}), Talker([*[LOOK] * 300, ANSWER], wait=turn)
+        policy, model = Policy.model_validate({}), Talker([*looks(300), ANSWER], wait=turn)
         stream = supervisor(model, store=store, policy=policy, observers=[turns]).stream(CREW)
         items: list[StreamItem] = []
         for item in stream:
@@ -558,7 +565,7 @@ def test_events_that_the_journal_does_not_give_back_are_counted(small: list[Buff
     ending = Ending()
     store = Forgetful()
     policy = Policy.model_validate({})
-    stream = supervisor(Talker([*[LOOK] * 60, ANSWER]), store=store, policy=policy, observers=[ending]).stream(CREW)
+    stream = supervisor(Talker([*looks(60), ANSWER]), store=store, policy=policy, observers=[ending]).stream(CREW)
     last = ending.wait().seq
     items = list(stream)
     missed = [item.count for item in items if isinstance(item, Missed)]

@@ -22,7 +22,7 @@ from crew_guard.ports import Gate, RuntimeResult
 
 @dataclass(frozen=True, slots=True)
 class AutoGenRuntime:
-    """Runs one AssistantAgent, and the agents that are its tools. A Runtime of ports.py."""
+    """Runs one AssistantAgent, and the agents that are its tools. A Runtime of ports."""
 
     agent: AssistantAgent
     facts: ModelFacts

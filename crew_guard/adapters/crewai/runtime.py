@@ -22,7 +22,7 @@ from crew_guard.ports import Gate, RuntimeResult
 
 @dataclass(frozen=True, slots=True)
 class CrewAIRuntime:
-    """Runs one Agent or one Crew. A Runtime of ports.py."""
+    """Runs one Agent or one Crew. A Runtime of ports."""
 
     host: Agent | Crew
     facts: ModelFacts

@@ -28,7 +28,7 @@ _PROCESSES: dict[Process, Callable[[Work], Awaitable[RuntimeResult]]] = {
 
 @dataclass(frozen=True, slots=True)
 class NativeRuntime:
-    """Runs a Crew. A Runtime of ports.py."""
+    """Runs a Crew. A Runtime of ports."""
 
     crew: Crew
     model_for: Callable[[Agent], Model]

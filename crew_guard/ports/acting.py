@@ -1,21 +1,17 @@
-"""The doors between the rooms. Read this page first.
-
-A Runtime runs a crew and does nothing but through a Gate: admit, act, settle. A Model answers
-one request; a Workflow is the fixed path. A Store keeps the journal. An Observer is told.
-"""
+"""Who acts, and the gate that they act through."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from msgspec import Struct
 
 from crew_guard.core.actions import Action, Grant, Outcome
 from crew_guard.core.content import Check, Place
 from crew_guard.core.decisions import Stop
-from crew_guard.core.events import AgentStep, Event
+from crew_guard.core.events import AgentStep
 from crew_guard.core.headroom import Remaining
 from crew_guard.core.messages import JsonObject, Message, ModelReply, ModelRequest, ToolSpec
 from crew_guard.core.roles import Verdict
@@ -167,89 +163,6 @@ class CallTerms:
     min_tokens: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Content:
-    """What a guardrail looks at."""
-
-    place: Place
-    agent: str
-    """Whose it is; empty for the run's inputs."""
-    target: str
-    """The input's, the task's or the tool's name."""
-    text: str
-    """What an agent reads of it: a text as it is, the rest as JSON."""
-    value: Any
-    """The same as a Python value."""
-    readable: str
-    """A text as it is; of a structured value each text in it, as it is, on a line behind its key."""
-    inputs: Mapping[str, Any]
-    """The run's."""
-    gate: Gate
-    """For guardrails that ask a model."""
-    sources: Callable[[], Iterable[str]]
-    """Every text that the run has read so far, kept only where a guardrail's `reads` asks for it."""
-
-
-class Guardrail(Protocol):
-    """Lets content pass, fixes it or rejects it. One that raises, or takes too long, has rejected it."""
-
-    @property
-    def name(self) -> str:
-        """What journals and reasons call it."""
-        ...
-
-    @property
-    def runs(self) -> Literal["here", "thread", "gate"]:
-        """here: in well under a millisecond; thread: blocking; gate: by asking a model, bounded by the run alone."""
-        ...
-
-    @property
-    def reads(self) -> bool:
-        """Whether it needs Content.sources."""
-        ...
-
-    def check(self, content: Content) -> Check | Awaitable[Check]:
-        """Look at content."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Guards:
-    """The guardrails of one run."""
-
-    inputs: tuple[Guardrail, ...] = ()
-    outputs: tuple[Guardrail, ...] = ()
-    tool_results: tuple[Guardrail, ...] = ()
-    tasks: Mapping[str, tuple[Guardrail, ...]] = field(default_factory=dict[str, "tuple[Guardrail, ...]"])
-    """Of the answers to single tasks, by name."""
-    max_seconds: float = 10.0
-    """Of one check that doesn't ask a model."""
-
-    def of(self, place: Place, target: str) -> tuple[Guardrail, ...]:
-        """Those of a place, and those of the task, in order."""
-        if place == "inputs":
-            return self.inputs
-        if place == "tool_results":
-            return self.tool_results
-        return (*self.outputs, *self.tasks.get(target, ()))
-
-    @property
-    def check_outputs(self) -> bool:
-        """Whether any answer is checked."""
-        return bool(self.outputs or self.tasks)
-
-    @property
-    def read_sources(self) -> bool:
-        """Whether any of them needs what the run has read."""
-        every = (
-            *self.inputs,
-            *self.outputs,
-            *self.tool_results,
-            *(one for some in self.tasks.values() for one in some),
-        )
-        return any(guardrail.reads for guardrail in every)
-
-
 class ToolResult(Struct, frozen=True):
     """What came of one tool execution."""
 
@@ -312,129 +225,4 @@ class Workflow(Protocol):
 
     async def run(self, inputs: Mapping[str, Any], gate: Gate) -> RuntimeResult:
         """Do the job under the same gate."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class RunSummary:
-    """One line of the list of runs."""
-
-    run_id: str
-    crew: str
-    started: float
-    """Unix seconds."""
-    ended: float | None
-    status: str
-    """running, done, stopped, denied, failed; a run whose process died stays running."""
-
-
-class Flushed(Protocol):
-    """When something is on disk; a concurrent.futures.Future is one. Done at most once, from any thread."""
-
-    def done(self) -> bool: ...
-
-    def result(self, timeout: float | None = None) -> None:
-        """Wait for it; raises what was wrong."""
-        ...
-
-    def exception(self, timeout: float | None = None) -> BaseException | None:
-        """Wait for it; what was wrong, or None."""
-        ...
-
-    def add_done_callback(self, fn: Callable[[Any], object], /) -> None:
-        """Call this when it is done: on any thread, quick and without blocking."""
-        ...
-
-
-class Store(Protocol):
-    """Keeps the journals of runs. Thread-safe; only `push` and reading may block."""
-
-    def begin(self, run_id: str, first: Event) -> Flushed:
-        """Create a run's journal with its first event; done when it is on disk.
-
-        The future raises JournalConflictError where the run exists, StoreError where it can't be written.
-        """
-        ...
-
-    def append(self, run_id: str, events: Sequence[Event]) -> Flushed:
-        """Append events in the order of calls; done when they, and all before, are on disk.
-
-        Args:
-            run_id: a run that was begun
-            events: numbered on from the last one
-
-        The future raises JournalConflictError where another writer has used one of their numbers.
-        """
-        ...
-
-    def later(self, run_id: str, events: Sequence[Event]) -> None:
-        """Append events that nobody waits for: on disk soon, or with the next that somebody waits for.
-
-        Where they can't be written, the run's next append says so.
-        """
-        ...
-
-    def write(self, run_id: str, events: Sequence[Event]) -> Flushed:
-        """The same for a caller that calls `push` before it waits: until then they keep for company, not for long."""
-        ...
-
-    def push(self) -> None:
-        """Have everything on disk now. May block for one commit, where this thread is quicker than the store's own."""
-        ...
-
-    @property
-    def crowded(self) -> bool:
-        """Whether several runs are being written, so that a moment's wait shares a commit."""
-        ...
-
-    def read(self, run_id: str) -> Iterable[Event]:
-        """A run's events in order.
-
-        Raises:
-            StoreError: there is no such run, or its journal can't be read
-        """
-        ...
-
-    def runs(self, limit: int = 50) -> Sequence[RunSummary]:
-        """The latest runs, the newest first."""
-        ...
-
-    def find(self, prefix: str) -> str:
-        """The id of the one run that starts with this prefix.
-
-        Raises:
-            StoreError: none does, or several do
-        """
-        ...
-
-    def close(self) -> None:
-        """Flush, and let go of files and threads."""
-        ...
-
-
-class Observer(Protocol):
-    """Is told of every event, in order, after it counts. May look, may not veto."""
-
-    def __call__(self, run_id: str, event: Event) -> None: ...
-
-
-class Handle(Protocol):
-    """A scheduled call that can be taken back."""
-
-    def cancel(self) -> None: ...
-
-
-class Clock(Protocol):
-    """Time, so that tests can own it."""
-
-    def now(self) -> float:
-        """Unix seconds."""
-        ...
-
-    def monotonic(self) -> float:
-        """Seconds that never go back."""
-        ...
-
-    def call_later(self, seconds: float, callback: Callable[[], None]) -> Handle:
-        """Call once after this many seconds, on any thread."""
         ...

@@ -1,0 +1,29 @@
+"""The doors between the rooms. Read this page, and the three behind it, first.
+
+A Runtime runs a crew and does nothing but through a Gate: admit, act, settle. A Model answers
+one request; a Workflow is the fixed path. A Store keeps the journal. An Observer is told.
+"""
+
+from crew_guard.ports.acting import CallTerms, Gate, Model, Runtime, RuntimeResult, Tasked, ToolResult, Workflow
+from crew_guard.ports.content import Content, Guardrail, Guards
+from crew_guard.ports.keeping import Clock, Flushed, Handle, Observer, RunSummary, Store
+
+__all__ = [
+    "CallTerms",
+    "Clock",
+    "Content",
+    "Flushed",
+    "Gate",
+    "Guardrail",
+    "Guards",
+    "Handle",
+    "Model",
+    "Observer",
+    "RunSummary",
+    "Runtime",
+    "RuntimeResult",
+    "Store",
+    "Tasked",
+    "ToolResult",
+    "Workflow",
+]
