@@ -520,7 +520,7 @@ class Turns:
         self.count, self.news = 0, threading.Condition()
 
     def __call__(self, run_id: str, event: Event) -> None:
-        if isinstance(event, Settled) and event.text == "about gzip":
+        if isinstance(event, Settled) and event.text.startswith("about gzip"):
             with self.news:
                 self.count += 1
                 self.news.notify()
