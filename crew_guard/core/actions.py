@@ -1,6 +1,7 @@
 """What an agent may ask to do. Every action passes the gate before it is carried out.
 
-Structs, not dataclasses: they are made several times a step, and cost a tenth.
+Structs, not dataclasses: they are made several times a step, and cost a tenth. None can be
+part of a cycle, so that the collector leaves them alone.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ ActionKind: TypeAlias = Literal["model_call", "tool_call", "spawn", "handoff"]
 Ending: TypeAlias = Literal["ok", "rejected", "failed", "cancelled", "withdrawn"]
 
 
-class ModelCall(Struct, frozen=True):
+class ModelCall(Struct, frozen=True, gc=False):
     """One attempt at a provider."""
 
     agent: str
@@ -50,7 +51,7 @@ class ModelCall(Struct, frozen=True):
         return self.model
 
 
-class ToolCall(Struct, frozen=True):
+class ToolCall(Struct, frozen=True, gc=False):
     """One execution of a tool."""
 
     agent: str
@@ -71,7 +72,7 @@ class ToolCall(Struct, frozen=True):
         return self.tool
 
 
-class Spawn(Struct, frozen=True):
+class Spawn(Struct, frozen=True, gc=False):
     """One agent joins the crew."""
 
     agent: str
@@ -86,7 +87,7 @@ class Spawn(Struct, frozen=True):
         return self.agent
 
 
-class Handoff(Struct, frozen=True):
+class Handoff(Struct, frozen=True, gc=False):
     """One agent gives work to another: for an answer (it nests), or for good."""
 
     agent: str
@@ -109,7 +110,7 @@ class Handoff(Struct, frozen=True):
 Action: TypeAlias = ModelCall | ToolCall | Spawn | Handoff
 
 
-class Grant(Struct, frozen=True):
+class Grant(Struct, frozen=True, gc=False):
     """The gate said yes: how much the action may use. It must be settled exactly once."""
 
     action_id: str
@@ -121,7 +122,7 @@ class Grant(Struct, frozen=True):
     """Monotonic seconds."""
 
 
-class Outcome(Struct, frozen=True):
+class Outcome(Struct, frozen=True, gc=False):
     """How an action that was let through ended, as the one who carried it out saw it."""
 
     status: Ending

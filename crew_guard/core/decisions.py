@@ -30,7 +30,7 @@ ALLOWED = Decision("allow")
 StopReason: TypeAlias = Literal["limit", "denied", "deadline", "idle", "killed", "cancelled", "failed", "loop"]
 
 
-class Stop(Struct, frozen=True, omit_defaults=True):
+class Stop(Struct, frozen=True, omit_defaults=True, gc=False):
     """Why a scope ended before its work was done. Frozen: a latch answers the same for ever."""
 
     reason: StopReason

@@ -29,14 +29,14 @@ Status: TypeAlias = Literal["running", "done", "stopped", "denied", "failed"]
 AgentStep: TypeAlias = Literal["think", "act", "observe", "compact", "finish"]
 
 
-class _Event(Struct, frozen=True, omit_defaults=True):
+class _Event(Struct, frozen=True, omit_defaults=True, gc=False):
     seq: int
     """From 1 on, without a gap."""
     at: float
     """Unix seconds."""
 
 
-class RunStarted(_Event, frozen=True):
+class RunStarted(_Event, frozen=True, gc=True):
     """A supervisor took on a run."""
 
     crew: str
@@ -176,7 +176,7 @@ class FellBack(_Event, frozen=True):
     stop: Stop | None = None
 
 
-class RunEnded(_Event, frozen=True):
+class RunEnded(_Event, frozen=True, gc=True):
     """The run is over. Nothing of it is admitted afterwards."""
 
     status: Status

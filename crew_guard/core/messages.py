@@ -17,7 +17,7 @@ Speaker: TypeAlias = Literal["system", "user", "assistant", "tool"]
 JsonObject: TypeAlias = Mapping[str, Any]
 
 
-class ToolRequest(Struct, frozen=True):
+class ToolRequest(Struct, frozen=True, gc=False):
     """A model asks for one tool execution."""
 
     id: str
@@ -26,7 +26,7 @@ class ToolRequest(Struct, frozen=True):
     """A JSON object, as the model wrote it: it may be malformed."""
 
 
-class Message(Struct, frozen=True):
+class Message(Struct, frozen=True, gc=False):
     """One entry of a conversation. Immutable, so that it is counted once."""
 
     speaker: Speaker
@@ -46,7 +46,7 @@ class ToolSpec:
     """JSON Schema of the arguments, an object."""
 
 
-class ModelRequest(Struct, frozen=True):
+class ModelRequest(Struct, frozen=True, gc=False):
     """Everything a model is asked in one call, except how long its answer may be."""
 
     messages: tuple[Message, ...] | list[Message]
@@ -58,7 +58,7 @@ class ModelRequest(Struct, frozen=True):
     """An upper bound of the whole prompt's tokens, schemas and overhead included."""
 
 
-class ModelReply(Struct, frozen=True):
+class ModelReply(Struct, frozen=True, gc=False):
     """What a model answered."""
 
     text: str

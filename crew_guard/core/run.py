@@ -49,7 +49,7 @@ _KINDS: dict[Side, str] = {"crew": "agent", "fallback": "node"}
 """What an actor's scope is called: a workflow's node never meets the latch of an agent of its name."""
 
 
-class OpenAction(Struct, frozen=True):
+class OpenAction(Struct, frozen=True, gc=False):
     """An action that was admitted and is not settled yet."""
 
     event: Admitted
