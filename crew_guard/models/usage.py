@@ -100,7 +100,6 @@ def _gemini(usage: Mapping[str, Any]) -> Tokens:
         cached_image=cached.get("IMAGE", 0) + cached.get("DOCUMENT", 0),
         input_video=sent.get("VIDEO", 0),
         cached_video=cached.get("VIDEO", 0),
-        cached_video=cached.get("VIDEO", 0),
         output_audio=made.get("AUDIO", 0),
         output_image=made.get("IMAGE", 0) + made.get("DOCUMENT", 0),
         reasoning=thoughts,
