@@ -177,7 +177,7 @@ def process_rows() -> Iterable[Row]:
 
 
 HEADER = ("scenario", "limit", "cap", "served", "charged", "over", "unused", "< needed")
-FORMAT = "{:<34}{:<16}{:>10}{:>12}{:>12}{:>8}{:>10}{:>10}"
+FORMAT = "{:<44}{:<16}{:>10}{:>12}{:>12}{:>8}{:>10}{:>10}"
 
 
 def line(row: Row) -> str:

@@ -23,8 +23,11 @@ _KINDS = ("throttled", "unavailable", "broken", "unreachable")
 class Caller(Provider):
     """Asks for whatever its request lets it ask for, so that no process ever ends by itself."""
 
-    def __init__(self, *, fails: bool = False, rates: Rates = FREE, window: int | None = None) -> None:
+    def __init__(
+        self, *, fails: bool = False, rates: Rates = FREE, window: int | None = None, streams: bool = False
+    ) -> None:
         super().__init__(talks=300, rates=rates)
+        self.streams = streams
         self.window = window  # type: ignore[assignment]
         self._fails = fails
 
@@ -37,11 +40,15 @@ class Caller(Provider):
             usage = Usage(input_tokens=request.prompt_tokens, output_tokens=output)
             self.tokens += usage.tokens
             self.nano_usd += self.rates.price(usage)
+        text = f"{number} " + "said " * 30
+        if self.streams:
+            for word in text[: len(text) // 2 if kind else None].split():
+                on_text(word)
         await asyncio.sleep(0)
         if kind is not None:
             raise ModelError("as told", kind=kind, retry_after=0)  # type: ignore[arg-type]
         used = Usage(input_tokens=request.prompt_tokens, output_tokens=output)
-        return ModelReply(f"{number} " + "said " * 30, _asked(request, number), used)
+        return ModelReply(text, _asked(request, number), used)
 
 
 def _asked(request: ModelRequest, number: int) -> tuple[ToolRequest, ...]:
@@ -85,16 +92,22 @@ def crews() -> dict[str, Crew]:
 
 def _run(crew: Crew, provider: Provider, **limits: Any) -> Result:
     policy = Policy(limits=Limits.model_validate(limits), completion_min=256, attempts=9)
-    return Supervisor(policy, model=provider, store=MemoryStore()).run(crew)
+    supervisor = Supervisor(policy, model=provider, store=MemoryStore())
+    if not provider.streams:
+        return supervisor.run(crew)
+    stream = supervisor.stream(crew)
+    for _ in stream:
+        pass
+    return stream.result
 
 
 def process_rows_of() -> Iterable[tuple[str, str, float, Caller, Result]]:
     """(scenario, limit, cap, provider, result) of every process below every cap."""
     for name, crew in crews().items():
-        for fails in (False, True):
-            what = f"{name}, failing" if fails else name
+        for fails, streams in ((False, False), (True, False), (False, True), (True, True)):
+            what = f"{name}{', failing' if fails else ''}{', streamed' if streams else ''}"
             for limit, cap in (("max_tokens", 60_001), ("max_steps", 23), ("max_usd", 0.2)):
-                provider = Caller(fails=fails, rates=PRICES if limit == "max_usd" else FREE)
+                provider = Caller(fails=fails, rates=PRICES if limit == "max_usd" else FREE, streams=streams)
                 yield what, limit, cap, provider, _run(crew, provider, **{limit: cap})
     for fails in (False, True):
         for limit, cap in (("max_tokens", 60_001), ("max_steps", 23)):
