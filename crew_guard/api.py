@@ -22,6 +22,7 @@ from crew_guard.core.result import Result
 from crew_guard.core.roles import Agent, Crew, Role, Verifier
 from crew_guard.core.tightening import strangers
 from crew_guard.core.tools import Tool
+from crew_guard.core.usage import Rates
 from crew_guard.errors import ConfigError, JournalConflictError
 from crew_guard.ports import Guards, Model, Observer, Runtime, Store, Workflow
 from crew_guard.supervisor.estimating import Estimator
@@ -201,15 +202,19 @@ class Supervisor:
     def _resolve(self, name: str) -> Model:
         from crew_guard.models.registry import model_for
 
-        prices = self.effective_policy.prices
-        price = prices.get(name)
-        return model_for(
-            name,
-            base_url=self.base_url,
-            api_key=None,
-            env=config.environment(),
-            rates=price.rates() if price else None,
-        )
+        rates = self.price_of(name)
+        return model_for(name, base_url=self.base_url, api_key=None, env=config.environment(), rates=rates)
+
+    def price_of(self, name: str) -> Rates | None:
+        """What the policy says that a model costs; None where it says nothing."""
+        from crew_guard.models.prices import dearest, rates_for
+
+        policy = self.effective_policy
+        price = policy.prices.get(name)
+        if price is None:
+            return None
+        table = rates_for(name) if name in policy.yielding else None
+        return price.rates() if table is None else dearest([price.rates(), table])
 
     @property
     def effective_policy(self) -> Policy:
@@ -379,5 +384,5 @@ def _facts(supervisor: Supervisor) -> Any:
     """What an adapter needs to know of a model by name: its rates, and bounds of its tokens."""
     from crew_guard.models.facts import ModelFacts
 
-    prices = supervisor.effective_policy.prices
-    return ModelFacts({name: price.rates() for name, price in prices.items()})
+    priced = {name: supervisor.price_of(name) for name in supervisor.effective_policy.prices}
+    return ModelFacts({name: rates for name, rates in priced.items() if rates is not None})

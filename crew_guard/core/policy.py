@@ -173,6 +173,7 @@ class Policy(_Section):
     durability: Annotated[Literal["write_ahead", "relaxed"], Strictest(("write_ahead", "relaxed"))] = "write_ahead"
     """write_ahead flushes each admission to disk before it acts; relaxed flushes in the background."""
     _sources: Sources = PrivateAttr(default_factory=Sources)
+    _yielding: frozenset[str] = PrivateAttr(default=frozenset())
 
     @model_validator(mode="after")
     def _reserve_fits(self) -> Policy:
@@ -196,7 +197,10 @@ class Policy(_Section):
 
         Neither its name nor the layers that it was made of change it.
         """
-        return hashlib.sha256(json.dumps(canonical(self, Policy), sort_keys=True).encode()).hexdigest()
+        values = canonical(self, Policy)
+        if self._yielding:
+            values["yielding"] = sorted(self._yielding)
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """As any model's; what was worked out of the old values is not copied along."""
@@ -215,6 +219,18 @@ class Policy(_Section):
         """The same policy, its values said to come from these files and lines."""
         found = self.model_copy()
         found._sources = Sources(where)  # noqa: SLF001 - a copy of our own
+        return found
+
+    @property
+    def yielding(self) -> frozenset[str]:
+        """Models whose price here yields to a dearer one of the price table: a layer with a dollar cap names none."""
+        return self._yielding
+
+    def priced(self, yielding: frozenset[str]) -> Self:
+        """The same policy, the prices of these models yielding."""
+        found = self.model_copy()
+        vars(found).pop("hash", None)
+        found._yielding = yielding  # noqa: SLF001 - a copy of our own
         return found
 
     @property

@@ -75,7 +75,17 @@ def tightened(outer: Policy, inner: Policy) -> Policy:
             reserve[name] = cap
             merger.where["reserve", name] = merger.where.get(("limits", _CAPS[name]), "")
     fitted = type(made.reserve).model_construct(_fields_set=set(reserve), **reserve)
-    return made.model_copy(update={"reserve": fitted}).sourced(merger.where)
+    return made.model_copy(update={"reserve": fitted}).sourced(merger.where).priced(_yielding(outer, inner))
+
+
+def _yielding(outer: Policy, inner: Policy) -> frozenset[str]:
+    """Models that only one layer prices, below a dollar cap of the other: a low price would stretch that cap."""
+    found = outer.yielding | inner.yielding
+    for capped, other in ((outer, inner), (inner, outer)):
+        every = (capped.limits, capped.per_agent, *capped.agents.values())
+        if any(limits.max_usd is not None for limits in every):
+            found |= other.prices.keys() - capped.prices.keys()
+    return found
 
 
 def values_of(policy: Policy) -> Iterator[Value]:

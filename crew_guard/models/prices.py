@@ -7,7 +7,7 @@ that a reservation is never too small.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from decimal import ROUND_CEILING, Decimal
 from functools import lru_cache
@@ -44,7 +44,7 @@ def rates_at(model_name: str, when: datetime) -> Rates | None:
     if found is None:
         return None
     candidates = [rates for price in _prices(found, when) if (rates := _rates(price)) is not None]
-    return _dearest(candidates) if candidates else None
+    return dearest(candidates) if candidates else None
 
 
 def _find(model_name: str) -> ModelInfo | None:
@@ -132,7 +132,8 @@ def _nano(usd: Decimal) -> int:
     return int((usd * NANO).to_integral_value(rounding=ROUND_CEILING))
 
 
-def _dearest(candidates: list[Rates]) -> Rates:
+def dearest(candidates: Sequence[Rates]) -> Rates:
+    """Of each kind of token the highest of these rates."""
     if len(candidates) == 1:
         return candidates[0]
     return Rates(
@@ -145,7 +146,7 @@ def _dearest(candidates: list[Rates]) -> Rates:
     )
 
 
-def _dearest_parts(candidates: list[Rates]) -> PartRates | None:
+def _dearest_parts(candidates: Sequence[Rates]) -> PartRates | None:
     every = [rates.parts or _NONE for rates in candidates]
     found: dict[str, Rate | None] = {}
     for name in _PARTS:

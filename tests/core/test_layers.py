@@ -379,3 +379,13 @@ def test_agents_and_tools_that_a_crew_has_not_got_are_named() -> None:
         "tools.limits.serch: the crew has no tool of this name; did you mean search?",
     ]
     assert len(strangers(made, ["writer", "critic"], None)) == 1
+
+
+def test_a_price_of_a_lower_layer_does_not_stretch_a_dollar_cap():
+    """Whichever of the two layers is the outer one: what the capped one doesn't price yields to the price table."""
+    capped = Policy.model_validate({"limits": {"max_usd": 5}, "prices": {"mine": {"input": 1, "output": 2}}})
+    cheap = Policy.model_validate({"prices": {"openai:gpt-4.1": {"input": 0, "output": 0}}})
+    assert tightened(capped, cheap).yielding == tightened(cheap, capped).yielding == {"openai:gpt-4.1"}
+    assert tightened(capped, cheap).hash == tightened(cheap, capped).hash != capped.hash
+    assert tightened(tightened(capped, cheap), Policy()).yielding == {"openai:gpt-4.1"}
+    assert tightened(Policy(), cheap).yielding == set()
