@@ -20,6 +20,7 @@ from crew_guard.supervisor.loop import EngineLoop, LoopClock, abandon, engine_lo
 
 _GRACE = 0.1
 """Seconds after the deadline until a loop that doesn't answer is taken to be blocked."""
+_NAP = 0.5
 _TIDY = 2.0
 """Seconds that an interrupted run has to make its record whole."""
 
@@ -52,6 +53,12 @@ class Running:
         if seconds is None:
             return None
         return max(_GRACE, self.life.began + seconds + _GRACE - self.life.clock.monotonic())
+
+    @property
+    def nap(self) -> float:
+        """Seconds that a thread may block at a time, so that it hears of an interrupt that came just before."""
+        patience = self.patience
+        return _NAP if patience is None else min(patience, _NAP)
 
     def overdue(self) -> Result | None:
         """The result, taken from here, where something blocks the engine's loop past the deadline."""
@@ -89,7 +96,7 @@ class Running:
             raise CrewGuardError("run() was called on the supervisor's own loop, from an async tool: use arun() there")
         while True:
             try:
-                return self.future.result(self.patience)
+                return self.future.result(self.nap)
             except TimeoutError:
                 if self.future.done():
                     return self.future.result()

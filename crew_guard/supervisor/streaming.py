@@ -186,7 +186,7 @@ class _Reader:
                 elif item is not None:
                     return item
                 else:
-                    self._buffer.wait(self.running.patience)
+                    self._buffer.wait(self.running.nap)
                     self._result = self._result or self.running.overdue()
         except (KeyboardInterrupt, SystemExit):
             self.close()
