@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from crew_guard import config
 from crew_guard.core.decisions import Stop
 from crew_guard.core.limits import Limits, Reserve
+from crew_guard.core.messages import ToolSpec
 from crew_guard.core.policy import Policy
 from crew_guard.core.result import Result
 from crew_guard.core.roles import Agent, Crew, Role, Verifier
@@ -239,13 +240,13 @@ class Supervisor:
         own = {task.name: task.guardrails for task in crew.tasks if task.guardrails}
         job = self._wire(NativeRuntime(crew, model_of), inputs, crew.name, crew.fallback, run_id, tasks=own)
         ends = crew.results()
-        own_tools = {tool.name for agent in crew.everyone() for tool in agent.tools}
+        own_tools = [tool.spec for agent in crew.everyone() for tool in agent.tools]
         self._warn(crew.name, [agent.name for agent in crew.everyone()], own_tools)
         steps = {agent.name: cap for agent in crew.everyone() if (cap := agent.role.max_steps) is not None}
         policy = job.policy.with_steps(steps)
         return replace(job, policy=policy, expects=ends[0].output if len(ends) == 1 else None)
 
-    def _warn(self, crew: str, agents: Collection[str], tools: Collection[str] | None) -> None:
+    def _warn(self, crew: str, agents: Collection[str], tools: Collection[ToolSpec] | None) -> None:
         """Log, once a crew, what the policy says of agents and tools that it hasn't got."""
         if crew not in self._warned:
             self._warned.add(crew)

@@ -22,7 +22,8 @@ from rich.text import Text
 import crew_guard
 from crew_guard.cli.ends import DONE, FAILED, command
 from crew_guard.cli.summary import write
-from crew_guard.config import data_dir, environment
+from crew_guard.config import data_dir, environment, org_policy
+from crew_guard.config.places import ORG_VARIABLE
 from crew_guard.observers.words import clean, dollars
 
 _HOSTS = {
@@ -73,6 +74,7 @@ def all_checks(*, deep: bool) -> list[Check]:
         _tried("crew-guard", _package),
         _tried("sqlite", _sqlite, "use a Python whose SQLite has FTS5", needed=True),
         _tried("journal", _journal, "make the directory writable, or set CREW_GUARD_HOME", needed=True),
+        _tried("org policy", _org, f"correct the file, or unset {ORG_VARIABLE}", needed=True),
         _tried("token counting", _counting, "pip install 'crew-guard[providers]'", needed=True),
         _tried("price table", _prices, "pip install genai-prices", needed=True),
         _tried("embedded model", _deeply if deep else _embedded, _EMBEDDED_FIX),
@@ -116,6 +118,11 @@ def _sqlite() -> str:
         if len(found.fetchall()) != 1:
             raise RuntimeError(f"{sqlite3.sqlite_version}: full-text search finds nothing")
     return f"{sqlite3.sqlite_version} with FTS5"
+
+
+def _org() -> str:
+    policy = org_policy()
+    return f"none: {ORG_VARIABLE} is not set" if policy is None else f"{policy.name}, over every run"
 
 
 def _journal() -> str:

@@ -73,6 +73,12 @@ class LengthRule(_Rule):
     max_tokens: int | None = Field(default=None, ge=1)
     """Tokens at most, by the o200k vocabulary, or bytes where it isn't at hand."""
 
+    @model_validator(mode="after")
+    def _says_something(self) -> LengthRule:
+        if self.max_chars is None and self.min_chars is None and self.max_tokens is None:
+            raise PydanticCustomError("length", "expected max_chars, min_chars or max_tokens, got none of them", {})
+        return self
+
 
 class SecretsRule(_Rule):
     """API keys, private keys and passwords."""

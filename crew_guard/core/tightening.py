@@ -6,7 +6,7 @@ A lower layer can only tighten. Where one file extends another, a looser value i
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -17,6 +17,7 @@ from crew_guard.core.decisions import Decision
 from crew_guard.core.layers import Key, Merger, Side, pairs
 from crew_guard.core.limits import Limits
 from crew_guard.core.merging import ByKey, Every, lists_of, plain, rule_of
+from crew_guard.core.messages import ToolSpec
 from crew_guard.core.patterns import can_meet, covers, is_name
 from crew_guard.core.policy import Policy, judge
 from crew_guard.core.usage import FREE
@@ -133,14 +134,22 @@ def faults(above: Policy | None, own: Policy) -> list[Fault]:
     return list(first.values())
 
 
-def strangers(policy: Policy, agents: Collection[str], tools: Collection[str] | None) -> list[str]:
-    """What a policy says of agents and tools that a crew hasn't got: a typing error, as often as not.
+def strangers(policy: Policy, agents: Collection[str], tools: Collection[ToolSpec] | None) -> list[str]:
+    """What a policy says of agents, tools and arguments that a crew hasn't got: a typing error, as often as not.
+
+    Lists and rules may well speak of tools that some other crew has: of those only what is nearly a name is told.
 
     Args:
         policy: what applies
         agents: the crew's, by name
-        tools: its agents', by name; None where nobody knows them
+        tools: its agents'; None where nobody knows them
     """
+    specs = {tool.name: tool for tool in tools or ()}
+    found = _unknown_names(policy, agents, None if tools is None else specs)
+    return found if tools is None else [*found, *_nearly_names(policy, specs), *_unknown_arguments(policy, specs)]
+
+
+def _unknown_names(policy: Policy, agents: Collection[str], tools: Collection[str] | None) -> list[str]:
     named: list[tuple[str, Key, Collection[str]]] = [("agent", ("agents", name), agents) for name in policy.agents]
     if tools is not None:
         named += [("tool", ("tools", "limits", name), tools) for name in policy.tools.limits]
@@ -152,6 +161,28 @@ def strangers(policy: Policy, agents: Collection[str], tools: Collection[str] | 
             near = f"; did you mean {close[0]}?" if close else ""
             found.append(f"{'.'.join(map(str, key))}{_of(policy, *key)}: the crew has no {kind} of this name{near}")
     return found
+
+
+def _nearly_names(policy: Policy, tools: Collection[str]) -> Iterator[str]:
+    rules = policy.tools
+    named: list[tuple[str, Key]] = [(name, ("tools", "rules", name)) for name in rules.rules]
+    for part, patterns in (("allow", rules.allow), ("deny", rules.deny), ("trusted", rules.trusted)):
+        named += [(name, ("tools", part, place)) for place, name in enumerate(patterns or ())]
+    for name, key in named:
+        close = get_close_matches(name, tools, 1, 0.8) if is_name(name) and name not in tools else []
+        if close:
+            yield f"{'.'.join(map(str, key[:2]))}{_of(policy, *key)}: the crew has no tool {name}; is {close[0]} meant?"
+
+
+def _unknown_arguments(policy: Policy, tools: Mapping[str, ToolSpec]) -> Iterator[str]:
+    for name, tool in tools.items():
+        known = tool.parameters.get("properties")
+        if not isinstance(known, dict) or tool.parameters.get("additionalProperties") is True:
+            continue
+        for told, rule in policy.tools.rules_for(name):
+            if rule.argument.partition(".")[0] not in known:
+                place = f" ({rule.place})" if rule.place else ""
+                yield f"{told}{place}: {name} has no argument {rule.argument!r}; it has {', '.join(known) or 'none'}"  # pyright: ignore[reportUnknownArgumentType]
 
 
 def words(value: Any) -> str:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from crew_guard.core.actions import ModelCall, ToolCall
 from crew_guard.core.limits import NO_CAP, Ledger, Meter, Shortfall, Terms, fit_agent, fit_model_call, fit_tool_call
+from crew_guard.core.messages import ToolSpec
 from crew_guard.core.policy import Policy, judge
 from crew_guard.core.tightening import differences, faults, strangers, tightened, values_of
 from crew_guard.core.usage import NANO, Rate, Rates, Usage
@@ -373,12 +374,29 @@ def test_equal_and_tighter_values_are_no_fault() -> None:
 def test_agents_and_tools_that_a_crew_has_not_got_are_named() -> None:
     """With the likely word, where there is one; tools only where they are known."""
     made = policy(agents={"writter": {}, "critic": {}}, tools={"limits": {"serch": {}}})
-    found = strangers(made, ["writer", "critic"], ["search"])
+    search = ToolSpec("search", "", {"type": "object", "properties": {"query": {}}})
+    found = strangers(made, ["writer", "critic"], [search])
     assert found == [
         "agents.writter: the crew has no agent of this name; did you mean writer?",
         "tools.limits.serch: the crew has no tool of this name; did you mean search?",
     ]
     assert len(strangers(made, ["writer", "critic"], None)) == 1
+
+
+def test_a_rule_with_a_typing_error_is_told() -> None:
+    """A name that is nearly a tool's, an argument that the tool hasn't got; rules for other crews are not."""
+    send = ToolSpec("send_money", "", {"type": "object", "properties": {"amount": {}}})
+    rules = {
+        "send_mony": [{"argument": "amount", "most": 5}],
+        "fetch": [{"argument": "url", "prefix": "x"}],
+        "send_*": [{"argument": "amuont", "most": 5, "optional": True}, {"argument": "amount", "most": 9}],
+    }
+    made = policy(tools={"rules": rules, "deny": ["send_moneyy", "delete_all"]})
+    assert strangers(made, [], [send]) == [
+        "tools.rules: the crew has no tool send_mony; is send_money meant?",
+        "tools.deny: the crew has no tool send_moneyy; is send_money meant?",
+        "tools.rules.send_*.0: send_money has no argument 'amuont'; it has amount",
+    ]
 
 
 def test_a_price_of_a_lower_layer_does_not_stretch_a_dollar_cap():

@@ -89,7 +89,13 @@ class MCPServer:
 
     @property
     def tools(self) -> tuple[Tool, ...]:
-        """Its tools, for Agent(tools=...); they work while it is open."""
+        """Its tools, for Agent(tools=...); they work while it is open.
+
+        Raises:
+            ConfigError: it was never started, so nobody knows them
+        """
+        if not self._told and not self._skipped and self._home is None:
+            raise ConfigError("this MCP server was not started: `with MCPServer(...) as server:`, or server.start()")
         return self._tools
 
     @property
