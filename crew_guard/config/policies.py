@@ -167,7 +167,9 @@ def _named(name: str, folders: Sequence[Path], not_this: Path | None) -> Path | 
 def _missing(layer: _Layer, parent: Path, error: ConfigError) -> ConfigError:
     if is_file(parent):
         return error
-    return _at_extends(layer, f"{parent}: {error.message}")
+    named = _named(parent.stem, search_dirs("policy"), layer.file)
+    hint = f"; write {parent.stem} for {named}" if named else ""
+    return _at_extends(layer, f"{parent}: {error.message}{hint}")
 
 
 def _at_extends(layer: _Layer, message: str) -> ConfigError:
