@@ -15,11 +15,16 @@ from crew_guard.ports import Content
 _Span = tuple[int, int]
 
 _EMAIL = re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@(?:[\w-]{1,63}\.){1,8}[^\W\d_]{2,24}(?![\w-])(?!:[\w~/])")
-_CARD = re.compile(r"(?<![\w.])(?<!\d[ -])\d(?:[ -]?\d){12,18}(?![ -]?\d)(?!\.\d)(?!\w)")
+_CARDS = re.compile(r"(?<![\w.])\d+(?:[ -]\d+)*(?!\.\d)(?!\w)")
+"""Groups of digits in a row: one card, several, or something else."""
+_GROUPED = frozenset({(4, 4, 4, 4), (4, 6, 5), (4, 6, 4), (4, 4, 4, 4, 3), (4, 4, 4, 1)})
+"""How the digits of a card are grouped; beside other numbers only these, or no groups at all, are taken for one."""
 _BRANDS = (
     ("4", (13, 16, 19)), ("51 52 53 54 55", (16,)), ("34 37", (15,)), ("6011 64 65", (16, 19)),
     ("35", (16,)), ("30 36 38", (14,)), (" ".join(map(str, range(222, 272))), (16,)), ("62", (16, 17, 18, 19)),
 )  # fmt: skip
+_CARD_DIGITS = range(13, 20)
+_MOST_GROUPS = 19
 _IBAN = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{2}\d{2}(?:[ -]?[A-Za-z0-9]){11,60}")
 _LONGEST_IBAN = 34
 _SSN = re.compile(r"(?<![\d-])\d{3}-\d{2}-\d{4}(?![\d-])")
@@ -96,25 +101,43 @@ def _numbers() -> dict[PersonalKind, Callable[[str], Iterator[_Span]]]:
     ssn = needed("stdnum.us.ssn", "finding social security numbers")
 
     def cards(text: str) -> Iterator[_Span]:
-        for match in _CARD.finditer(text):
-            digits = re.sub(r"\D", "", match[0])
-            if _of_a_brand(digits) and luhn.is_valid(digits):
-                yield match.span()
+        for run in _CARDS.finditer(text):
+            groups = [match.span() for match in re.finditer(r"\d+", run[0])]
+            at = 0
+            while at < len(groups):
+                ends = range(min(len(groups), at + _MOST_GROUPS), at, -1)
+                end = next((end for end in ends if _is_card(run[0], groups, at, end, luhn.is_valid)), None)
+                if end is not None:
+                    yield run.start() + groups[at][0], run.start() + groups[end - 1][1]
+                at = at + 1 if end is None else end
 
     def ibans(text: str) -> Iterator[_Span]:
-        for match in _IBAN.finditer(text):
+        match = _IBAN.search(text)
+        while match:
+            after = match.start() + 1
             # The words after it look like more of it: the longest beginning whose sum is right is taken.
             for end in range(match.end(), match.start() + 14, -1):
                 part = text[match.start() : end]
                 whole = end == len(text) or not (text[end].isalnum() and text[end].isascii())
                 if whole and part[-1].isalnum() and len(part) <= _LONGEST_IBAN * 2 and iban.is_valid(part):
                     yield match.start(), end
+                    after = end
                     break
+            match = _IBAN.search(text, after)
 
     def ssns(text: str) -> Iterator[_Span]:
         return (match.span() for match in _SSN.finditer(text) if ssn.is_valid(match[0]))
 
     return {"card": cards, "iban": ibans, "ssn": ssns}
+
+
+def _is_card(text: str, groups: list[_Span], at: int, end: int, sums: Callable[[str], bool]) -> bool:
+    lengths = tuple(group[1] - group[0] for group in groups[at:end])
+    alone = at == 0 and end == len(groups)
+    if sum(lengths) not in _CARD_DIGITS or not (alone or len(lengths) == 1 or lengths in _GROUPED):
+        return False
+    digits = "".join(text[start:stop] for start, stop in groups[at:end])
+    return _of_a_brand(digits) and sums(digits)
 
 
 def _of_a_brand(digits: str) -> bool:

@@ -100,3 +100,20 @@ def test_a_fix_passes_or_its_parts_are_gone(text):
     """However they are put together: what is fixed once needs no second fix."""
     for guardrail in (SECRET, PERSON):
         assert look(guardrail, mended(guardrail, text)).outcome == "pass"
+
+
+@pytest.mark.parametrize(
+    ("text", "cards", "ibans"),
+    [
+        ("4111 1111 1111 1111 5500 0000 0000 0004", 2, 0),
+        ("4111111111111111 4111111111111111", 2, 0),
+        ("order 12 4111-1111-1111-1111 7", 1, 0),
+        ("IBAN DE89 3704 0044 0532 0130 00 and IBAN DE89 3704 0044 0532 0130 00", 0, 2),
+        ("1111 2222 3333 4444 5555 6666 7777 8888", 0, 0),
+    ],
+)
+def test_what_stands_side_by_side_is_each_found(text, cards, ibans):
+    """Two of a kind in a row hide neither of each other, and rows of other numbers are none."""
+    fixed = mended(PERSON, text) if cards or ibans else text
+    assert (fixed.count("[card]"), fixed.count("[iban]")) == (cards, ibans)
+    assert look(PERSON, fixed).outcome == "pass"
