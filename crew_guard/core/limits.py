@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Annotated, NamedTuple
 
+from msgspec import Struct, field
 from pydantic import BaseModel, ConfigDict, Field
 
 from crew_guard.core.actions import ModelCall
@@ -129,8 +130,7 @@ def _cap(value: int | None) -> int:
     return NO_CAP if value is None else value
 
 
-@dataclass(slots=True)
-class Meter:
+class Meter(Struct, gc=False):
     """A running total that is added to in place: the ledger's hot path."""
 
     agents: int = 0
@@ -177,8 +177,7 @@ class Meter:
         return self.input_tokens + self.output_tokens if limit == "tokens" else getattr(self, limit)
 
 
-@dataclass(slots=True)
-class Ledger:
+class Ledger(Struct, gc=False):
     """One scope's caps, and what is used and reserved below them."""
 
     scope: str

@@ -94,6 +94,14 @@ class Running:
         if self.engine.owns_this_thread():
             self.interrupt()
             raise CrewGuardError("run() was called on the supervisor's own loop, from an async tool: use arun() there")
+        try:
+            return self._until_over()
+        except KeyboardInterrupt:
+            if (result := self.leave()) is None:
+                raise
+            raise RunInterruptedError(result) from None
+
+    def _until_over(self) -> Result:
         while True:
             try:
                 return self.future.result(self.nap)
@@ -102,10 +110,6 @@ class Running:
                     return self.future.result()
                 if (result := self.overdue()) is not None:
                     return result
-            except KeyboardInterrupt:
-                if (result := self.leave()) is None:
-                    raise
-                raise RunInterruptedError(result) from None
 
     async def result(self) -> Result:
         """The same for async code; cancelling it ends the run."""

@@ -383,13 +383,26 @@ def test_what_is_of_the_wrong_kind_is_named_with_the_right_one(build: Any, said:
         build()
 
 
-def test_ctrl_c_ends_a_run_with_its_result() -> None:
-    """Once: the caller gets a KeyboardInterrupt that carries the result, and the journal is whole."""
+async def interrupt_the_waiting(times: int = 1) -> None:
+    """Ctrl-C, once the main thread waits for its run."""
     main = threading.main_thread().ident
     assert main is not None
+    waits = False
+    while not waits:
+        await asyncio.sleep(0)
+        frame = sys._current_frames().get(main)
+        while frame is not None and not waits:
+            waits = frame.f_code.co_name == "_until_over"
+            frame = frame.f_back
+    for _ in range(times):
+        signal.pthread_kill(main, signal.SIGINT)
+
+
+def test_ctrl_c_ends_a_run_with_its_result() -> None:
+    """Once: the caller gets a KeyboardInterrupt that carries the result, and the journal is whole."""
 
     async def hang() -> None:
-        signal.pthread_kill(main, signal.SIGINT)
+        await interrupt_the_waiting()
         await asyncio.Event().wait()
 
     store = MemoryStore()
@@ -420,7 +433,7 @@ def test_a_second_ctrl_c_leaves_at_once() -> None:
             return Flush()
 
     async def hang() -> None:
-        interrupt()
+        await interrupt_the_waiting()
         await asyncio.Event().wait()
 
     crew = Crew([Agent(Role(name="ann", goal="work"))], [Task("go")])

@@ -52,8 +52,7 @@ def test_a_disk_that_fills_up_ends_the_run_and_says_so(tmp_path: Path, durabilit
     assert str(file) in told["said"]
     store = SqliteStore(file)
     admitted = [event for event in store.read("r") if isinstance(event, Admitted) and event.kind == "model_call"]
-    assert admitted
     if durability == "write_ahead":
-        assert told["served"] <= len(admitted)
+        assert 0 < told["served"] <= len(admitted)
     assert store.runs()[0].status == "running"
     store.close()
