@@ -21,6 +21,7 @@ from crew_guard.supervisor.loop import EngineLoop, LoopClock, abandon, engine_lo
 _GRACE = 0.1
 """Seconds after the deadline until a loop that doesn't answer is taken to be blocked."""
 _NAP = 0.5
+"""Seconds that a waiting thread blocks at a time."""
 _TIDY = 2.0
 """Seconds that an interrupted run has to make its record whole."""
 

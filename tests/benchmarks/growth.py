@@ -6,6 +6,7 @@ A run's fixed cost, and the pages that an empty file holds already, are in neith
 from __future__ import annotations
 
 import gc
+import statistics
 import tempfile
 import time
 import tracemalloc
@@ -21,8 +22,8 @@ BOUND = 1.3
 
 
 def seconds(turns: int) -> float:
-    """CPU of a run of these many turns, the least of some: a busy machine only adds."""
-    return min(turn_seconds(turns, MemoryStore(), time.process_time) * turns for _ in range(ROUNDS))
+    """CPU of a run of these many turns, the median of some."""
+    return statistics.median(turn_seconds(turns, MemoryStore(), time.process_time) * turns for _ in range(ROUNDS))
 
 
 def kept(turns: int) -> float:
