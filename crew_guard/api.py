@@ -232,7 +232,8 @@ class Supervisor:
             raise ConfigError(f"inputs must be a mapping of names to values, not {inputs!r}")
         inputs = {**crew.defaults, **inputs}
         check_inputs(crew, inputs)
-        chosen = {agent.name: self.model_named(agent.model or agent.role.model) for agent in crew.everyone()}
+        everyone = crew.everyone()
+        chosen = {agent.name: self.model_named(agent.model or agent.role.model) for agent in everyone}
 
         def model_of(agent: Agent) -> Model:
             return chosen[agent.name]
@@ -240,9 +241,9 @@ class Supervisor:
         own = {task.name: task.guardrails for task in crew.tasks if task.guardrails}
         job = self._wire(NativeRuntime(crew, model_of), inputs, crew.name, crew.fallback, run_id, tasks=own)
         ends = crew.results()
-        own_tools = [tool.spec for agent in crew.everyone() for tool in agent.tools]
-        self._warn(crew.name, [agent.name for agent in crew.everyone()], own_tools)
-        steps = {agent.name: cap for agent in crew.everyone() if (cap := agent.role.max_steps) is not None}
+        own_tools = [tool.spec for agent in everyone for tool in agent.tools]
+        self._warn(crew.name, [agent.name for agent in everyone], own_tools)
+        steps = {agent.name: cap for agent in everyone if (cap := agent.role.max_steps) is not None}
         policy = job.policy.with_steps(steps)
         return replace(job, policy=policy, expects=ends[0].output if len(ends) == 1 else None)
 

@@ -6,7 +6,7 @@ part of a cycle, so that the collector leaves them alone.
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import ClassVar, Literal, TypeAlias
 
 from msgspec import Struct
 
@@ -19,6 +19,7 @@ Ending: TypeAlias = Literal["ok", "rejected", "failed", "cancelled", "withdrawn"
 class ModelCall(Struct, frozen=True, gc=False):
     """One attempt at a provider."""
 
+    kind: ClassVar[ActionKind] = "model_call"
     agent: str
     model: str
     """provider:name, as policies and prices know it."""
@@ -43,10 +44,6 @@ class ModelCall(Struct, frozen=True, gc=False):
     """False where it sends or wants audio or images, whose tokens may cost more."""
 
     @property
-    def kind(self) -> ActionKind:
-        return "model_call"
-
-    @property
     def target(self) -> str:
         return self.model
 
@@ -54,6 +51,7 @@ class ModelCall(Struct, frozen=True, gc=False):
 class ToolCall(Struct, frozen=True, gc=False):
     """One execution of a tool."""
 
+    kind: ClassVar[ActionKind] = "tool_call"
     agent: str
     tool: str
     arguments: str = "{}"
@@ -64,10 +62,6 @@ class ToolCall(Struct, frozen=True, gc=False):
     """What it costs, in nano-dollars, however it ends."""
 
     @property
-    def kind(self) -> ActionKind:
-        return "tool_call"
-
-    @property
     def target(self) -> str:
         return self.tool
 
@@ -75,12 +69,9 @@ class ToolCall(Struct, frozen=True, gc=False):
 class Spawn(Struct, frozen=True, gc=False):
     """One agent joins the crew."""
 
+    kind: ClassVar[ActionKind] = "spawn"
     agent: str
     parent: str | None = None
-
-    @property
-    def kind(self) -> ActionKind:
-        return "spawn"
 
     @property
     def target(self) -> str:
@@ -90,6 +81,7 @@ class Spawn(Struct, frozen=True, gc=False):
 class Handoff(Struct, frozen=True, gc=False):
     """One agent gives work to another: for an answer (it nests), or for good."""
 
+    kind: ClassVar[ActionKind] = "handoff"
     agent: str
     to: str
     words: str = ""
@@ -97,10 +89,6 @@ class Handoff(Struct, frozen=True, gc=False):
     nests: bool = True
     """True where the answer comes back to this agent, who waits for it: what `max_depth` counts."""
     parent: str | None = None
-
-    @property
-    def kind(self) -> ActionKind:
-        return "handoff"
 
     @property
     def target(self) -> str:

@@ -151,15 +151,6 @@ class Meter(Struct, gc=False):
         self.nano_usd += usage.nano_usd
         self.cached_tokens += usage.cached_tokens
 
-    def take_off(self, usage: Usage) -> None:
-        """Take a usage off that was added before; nothing of it is cached."""
-        self.agents -= usage.agents
-        self.steps -= usage.steps
-        self.tool_calls -= usage.tool_calls
-        self.input_tokens -= usage.input_tokens
-        self.output_tokens -= usage.output_tokens
-        self.nano_usd -= usage.nano_usd
-
     def usage(self) -> Usage:
         """The total as a value."""
         return Usage(
@@ -184,6 +175,27 @@ class Ledger(Struct, gc=False):
     caps: Caps = UNCAPPED
     used: Meter = field(default_factory=Meter)
     reserved: Meter = field(default_factory=Meter)
+
+    def settle(self, reserved: Usage, used: Usage) -> None:
+        """What was reserved is taken off, and what was used added. Spelled out: this is the hot path of every step."""
+        held, total = self.reserved, self.used
+        held.steps -= reserved.steps
+        held.input_tokens -= reserved.input_tokens
+        held.output_tokens -= reserved.output_tokens
+        total.steps += used.steps
+        total.input_tokens += used.input_tokens
+        total.output_tokens += used.output_tokens
+        if reserved.nano_usd or used.nano_usd:
+            held.nano_usd -= reserved.nano_usd
+            total.nano_usd += used.nano_usd
+        if reserved.agents or used.agents:
+            held.agents -= reserved.agents
+            total.agents += used.agents
+        if used.cached_tokens:
+            total.cached_tokens += used.cached_tokens
+        if reserved.tool_calls or used.tool_calls:
+            held.tool_calls -= reserved.tool_calls
+            total.tool_calls += used.tool_calls
 
     def room(self, limit: str) -> int:
         """What of one limit is neither used nor reserved; below 0 after an overshoot."""

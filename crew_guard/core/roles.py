@@ -154,6 +154,7 @@ class Crew:
     """Of a conversation: when it ends."""
     selector: Agent | Role | None = None
     """Of a conversation: who says who speaks next; by default they speak in order."""
+    _variables: frozenset[str] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         agents = _several(self.agents, Agent, "a crew's agents", "Agent(role) makes one")
@@ -178,6 +179,7 @@ class Crew:
             check_order(self.process, self.needs())
         except ValueError as error:
             raise ValueError(f"crew {self.name!r}: {error}") from None
+        object.__setattr__(self, "_variables", self._found_variables())
 
     def _leaders(self, names: list[str]) -> None:
         for name, process in (("manager", "hierarchical"), ("turns", "conversation"), ("selector", "conversation")):
@@ -242,6 +244,9 @@ class Crew:
 
     def variables(self) -> frozenset[str]:
         """The names of all {variables} that its tasks and roles hold."""
+        return self._variables
+
+    def _found_variables(self) -> frozenset[str]:
         texts = [task.description for task in self.tasks]
         roles = [agent.role for agent in self.everyone()]
         texts += [text for role in roles for text in (role.title, role.goal, role.instructions)]

@@ -54,6 +54,8 @@ class OpenAction(Struct, frozen=True, gc=False):
 
     event: Admitted
     scopes: tuple[str, ...]
+    ledgers: tuple[Ledger, ...]
+    """Theirs, in the same order."""
 
 
 @dataclass(slots=True)
@@ -244,18 +246,21 @@ def _admitted(state: RunState, event: Admitted) -> None:
     if event.reserved.agents:
         state.members.add((event.side, event.agent))
     reserved = event.reserved
-    for scope in scopes:
-        if scope not in state.ledgers:
+    ledgers = state.ledgers_of(scopes)
+    if len(ledgers) < len(scopes):
+        for scope in scopes:
             state.open_scope(scope)
+        ledgers = state.ledgers_of(scopes)
     whole = tool is None or reserved.nano_usd
-    for ledger in state.ledgers_of(scopes):
+    for ledger in ledgers:
         if whole:
             ledger.reserved.add(reserved)
         else:
             ledger.reserved.tool_calls += 1
-    state.actors.setdefault(event.agent, Meter())
+    if event.agent not in state.actors:
+        state.actors[event.agent] = Meter()
     state.steps_of[event.agent] = "think" if tool is None and event.kind != "handoff" else "act"
-    state.open[event.action_id] = OpenAction(event, scopes)
+    state.open[event.action_id] = OpenAction(event, scopes, ledgers)
 
 
 def _refused(state: RunState, event: Refused) -> None:
@@ -273,9 +278,8 @@ def _settled(state: RunState, event: Settled) -> None:
             _settle_free_tool_call(state, opened, used.tool_calls)
             return
     state.actors[opened.event.agent].add(used)
-    for ledger in state.ledgers_of(opened.scopes):
-        ledger.reserved.take_off(reserved)
-        ledger.used.add(used)
+    for ledger in opened.ledgers:
+        ledger.settle(reserved, used)
     if not event.reported and opened.event.kind == "model_call" and event.status in _BILLED:
         state.unreported += 1
     if event.overshoot is not NOTHING and event.overshoot != NOTHING:
@@ -285,7 +289,7 @@ def _settled(state: RunState, event: Settled) -> None:
 def _settle_free_tool_call(state: RunState, opened: OpenAction, started: int) -> None:
     """A free tool call moves one count only: the half of all actions that need not be added up in full."""
     state.actors[opened.event.agent].tool_calls += started
-    for ledger in state.ledgers_of(opened.scopes):
+    for ledger in opened.ledgers:
         ledger.reserved.tool_calls -= 1
         ledger.used.tool_calls += started
 

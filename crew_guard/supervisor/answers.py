@@ -41,7 +41,7 @@ class Answerer(Recorder):
 
     def _scopes(self, action: Action, side: Side) -> tuple[str, ...]:
         tool = action.tool if isinstance(action, ToolCall) else None
-        key = key_of(action, side)
+        key = side, action.agent, tool or ""
         known = self._known_scopes.get(key)
         if known is None:
             known = self._known_scopes[key] = self.state.scopes(side, action.agent, tool, None)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import time
-from concurrent.futures import Future
 
 from msgspec.structs import replace
 
@@ -27,6 +26,7 @@ from crew_guard.supervisor.guarding import Guarding
 from crew_guard.supervisor.headroom import Headroom
 from crew_guard.supervisor.line import Line, Waiter
 from crew_guard.supervisor.outbox import Outbox
+from crew_guard.supervisor.recording import NO_FLUSH
 from crew_guard.supervisor.wakeups import written
 
 inside: contextvars.ContextVar[tuple[Gatekeeper, str] | None] = contextvars.ContextVar(
@@ -38,12 +38,14 @@ inside: contextvars.ContextVar[tuple[Gatekeeper, str] | None] = contextvars.Cont
 class Gatekeeper(Line):
     """Decides and keeps the ledger of one run. A RunGate is one side's door to it."""
 
-    def __init__(self, run_id: str, policy: Policy, store: Store, clock: Clock, outbox: Outbox) -> None:
+    def __init__(
+        self, run_id: str, policy: Policy, store: Store, clock: Clock, outbox: Outbox, *, estimator: Estimator
+    ) -> None:
         super().__init__(run_id, policy, store, clock, outbox)
         self._known_good: Flushed | None = None
         """A flush that was seen to succeed: the store in memory hands out the same one each time."""
-        self._last_flush: Flushed = Future()
-        self.estimator = Estimator()
+        self._last_flush: Flushed = NO_FLUSH
+        self.estimator = estimator
         self.guarding: Guarding | None = None
         """The run's guardrails; None where it has none."""
         self.pauses = 0
@@ -114,8 +116,9 @@ class Gatekeeper(Line):
                     self._latch(stop.scope, stop)
             if self._waiters:
                 self._pump()
-            news = self._take_news()
-        self._tell(news)
+            news = self._take_news() if self._news else None
+        if news or self._outbox.waiting:
+            self._tell(news or [])
 
     def fall_back(self, reason: str, stop: Stop | None) -> None:
         """Hand the run to the sibling scope of its workflow; who of the crew still waits is refused."""
@@ -164,9 +167,10 @@ class Gatekeeper(Line):
 
     def _enter(self, action: Action, side: Side) -> Ticket | Waiter:
         with self._lock:
-            answer = self._decide(self._bounded(self._placed(action)), side)
-            news = self._take_news()
-        self._tell(news)
+            answer = self._decide(self._placed(action), side)
+            news = self._take_news() if self._news else None
+        if news or self._outbox.waiting:
+            self._tell(news or [])
         if isinstance(answer, RefusedError):
             raise answer
         return answer
@@ -175,15 +179,15 @@ class Gatekeeper(Line):
         if self._tool_prices and isinstance(action, ToolCall):
             # Here, and not where a tool is known: a host's own tools have no price but the policy's.
             action = replace(action, nano_usd=max(action.nano_usd, self._tool_prices.get(action.tool, 0)))
+        if isinstance(action, ModelCall):
+            action = self._bounded(action)
         around = inside.get()
         if around is None or around[0] is not self or action.parent is not None:
             return action
         return replace(action, parent=around[1])
 
-    def _bounded(self, action: Action) -> Action:
+    def _bounded(self, action: ModelCall) -> ModelCall:
         """The action with its prompt as long as this model's provider has been seen to count it."""
-        if not isinstance(action, ModelCall):
-            return action
         counted = action.counted or action.prompt_tokens
         bound = self.estimator.bound(action.model, counted)
         return action if bound == counted else replace(action, prompt_tokens=bound, counted=counted)
@@ -213,7 +217,7 @@ class Gatekeeper(Line):
             return self._refuse(action_id, action, side, stop, latch=stop.scope.startswith("agent:"))
         answer = self.state.ask(action, scopes, self._terms)
         if isinstance(answer, Usage):
-            if action.parent is not None or not spends(action) or not self._behind(scopes):
+            if not self._waiters or action.parent is not None or not spends(action) or not self._behind(scopes):
                 return self._grant(action_id, action, side, answer)
             answer = self._head_of(scopes)
         elif not self.state.may_come_back(answer, action_id, action.parent):

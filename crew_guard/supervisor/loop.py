@@ -9,6 +9,7 @@ import asyncio
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any, TypeVar
@@ -23,6 +24,11 @@ class EngineLoop:
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
+        self._arrivals: deque[tuple[Coroutine[Any, Any, Any], Future[Any]]] = deque()
+        self._called = False
+        """Whether the loop was told of arrivals and has not looked yet: each call costs a wake-up."""
+        self._tasks: set[asyncio.Task[None]] = set()
+        """Held here, because a loop holds its tasks weakly."""
         self._thread = threading.Thread(target=self._main, name="crew_guard", daemon=True)
         self._thread.start()
 
@@ -31,8 +37,20 @@ class EngineLoop:
         self.loop.run_forever()
 
     def submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
-        """Start a coroutine on the loop, from any other thread."""
-        return asyncio.run_coroutine_threadsafe(work, self.loop)
+        """Start a coroutine on the loop, from any other thread. Cancelling the future does not end it."""
+        future: Future[T] = Future()
+        self._arrivals.append((work, future))
+        if not self._called:
+            self._called = True
+            self.loop.call_soon_threadsafe(self._let_in)
+        return future
+
+    def _let_in(self) -> None:
+        self._called = False  # before looking: what comes from here on calls again
+        while self._arrivals:
+            task = self.loop.create_task(_carried(*self._arrivals.popleft()))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
     @property
     def alive(self) -> bool:
@@ -42,6 +60,21 @@ class EngineLoop:
     def owns_this_thread(self) -> bool:
         """Whether the caller is on the loop's own thread, where waiting for it would never end."""
         return threading.current_thread() is self._thread
+
+
+async def _carried(work: Coroutine[Any, Any, T], future: Future[T]) -> None:
+    """Run the coroutine, and put what comes of it into the future."""
+    if not future.set_running_or_notify_cancel():
+        work.close()
+        return
+    try:
+        result = await work
+    except BaseException as error:
+        future.set_exception(error)
+        if not isinstance(error, Exception):
+            raise
+    else:
+        future.set_result(result)
 
 
 _lock = threading.Lock()

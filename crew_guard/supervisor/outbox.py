@@ -25,7 +25,8 @@ class Outbox:
     def __init__(self, run_id: str, observers: Sequence[Observer]) -> None:
         self._run_id = run_id
         self._observers = list(observers)
-        self._events: deque[Event] = deque()
+        self.waiting: deque[Event] = deque()
+        """What they have not been told yet."""
         self._draining = threading.Lock()
         self.tap: Tap | None = None
         """Where somebody reads the run as a stream: told at once, under the gate's lock."""
@@ -35,14 +36,14 @@ class Outbox:
         if self.tap is not None:
             self.tap.event(event)
         if self._observers:
-            self._events.append(event)
+            self.waiting.append(event)
 
     def drain(self) -> None:
         """Hand over what is lined up, unless another thread is at it."""
-        while self._events and self._draining.acquire(blocking=False):
+        while self.waiting and self._draining.acquire(blocking=False):
             try:
-                while self._events:
-                    self._hand_over(self._events.popleft())
+                while self.waiting:
+                    self._hand_over(self.waiting.popleft())
             finally:
                 self._draining.release()
 

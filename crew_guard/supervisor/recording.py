@@ -32,10 +32,9 @@ from crew_guard.ports import Clock, Flushed, Store
 from crew_guard.supervisor.outbox import Outbox
 from crew_guard.supervisor.redaction import Redactor
 
-_AWAITED = (Admitted, RunEnded)
-_NOTHING: Future[None] = Future()
+NO_FLUSH: Future[None] = Future()
 """To wait for: what nobody waits for, or what was refused."""
-_NOTHING.set_result(None)
+NO_FLUSH.set_result(None)
 
 
 class Recorder:
@@ -62,7 +61,7 @@ class Recorder:
         """Create the run's journal with its first event, once."""
         with self._lock:
             if self.state.started is not None:
-                return _NOTHING
+                return NO_FLUSH
             event = event_type(1, self.clock.now(), *values)
             flushed = self.store.begin(self.run_id, event)
             apply(self.state, event)
@@ -78,12 +77,13 @@ class Recorder:
         with self._lock:
             if self.state.ended is None:
                 self._note(event_type, *values)
-        self._outbox.drain()
+        if self._outbox.waiting:
+            self._outbox.drain()
 
     def end(self, *values: Any) -> Flushed:
         """Close the run, once: nothing of it is admitted or settled afterwards. See RunEnded."""
         with self._lock:
-            flushed: Flushed = _NOTHING if self.state.ended is not None else self._note(RunEnded, *values)
+            flushed: Flushed = NO_FLUSH if self.state.ended is not None else self._note(RunEnded, *values)
         self._outbox.drain()
         return flushed
 
@@ -123,8 +123,8 @@ class Recorder:
         event = event_type(self.state.seq + 1, self.clock.now(), *values)
         apply(self.state, event)
         # Only an admission is waited for: what else happened goes to disk with the next one, or soon.
-        flushed: Flushed = _NOTHING
-        if event_type in _AWAITED:
+        flushed: Flushed = NO_FLUSH
+        if event_type is Admitted or event_type is RunEnded:
             flushed = self.store.write(self.run_id, (event,))
         else:
             self.store.later(self.run_id, (event,))

@@ -17,6 +17,7 @@ from crew_guard.core.result import Result
 from crew_guard.errors import CrewGuardError, RunInterruptedError
 from crew_guard.supervisor.life import Job, Life
 from crew_guard.supervisor.loop import EngineLoop, LoopClock, abandon, engine_loop
+from crew_guard.supervisor.wakeups import done
 
 _GRACE = 0.1
 """Seconds after the deadline until a loop that doesn't answer is taken to be blocked."""
@@ -114,17 +115,15 @@ class Running:
 
     async def result(self) -> Result:
         """The same for async code; cancelling it ends the run."""
-        waiting = asyncio.wrap_future(self.future)
         try:
-            while True:
-                done, _ = await asyncio.wait({waiting}, timeout=self.patience)
-                if done:
-                    return waiting.result()
-                if (result := self.overdue()) is not None:
+            while not self.future.done():
+                await done(self.future, self.patience)
+                if not self.future.done() and (result := self.overdue()) is not None:
                     return result
+            return self.future.result()
         except asyncio.CancelledError:
             self.interrupt()
-            await asyncio.wait({waiting}, timeout=_TIDY)  # so that the record is whole
+            await done(self.future, _TIDY)  # so that the record is whole
             raise
 
 

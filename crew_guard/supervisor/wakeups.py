@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -35,9 +36,7 @@ class _Bell:
     def _wake(self) -> None:
         self._rung = False  # before looking: what comes from here on rings again
         while self._ready:
-            waiter = self._ready.popleft()
-            if not waiter.done():
-                waiter.set_result(None)
+            release(self._ready.popleft())
 
 
 async def written(store: Store, flushed: Flushed) -> None:
@@ -49,8 +48,12 @@ async def written(store: Store, flushed: Flushed) -> None:
         await done(flushed)
 
 
-async def done(future: Flushed) -> None:
-    """Wait until a future of another thread is done, however it ended. Cancelling leaves it as it is."""
+async def done(future: Future[Any] | Flushed, seconds: float | None = None) -> None:
+    """Wait until a future of another thread is done, however it ended. Cancelling leaves it as it is.
+
+    Args:
+        seconds: the longest to wait; None for as long as it takes
+    """
     if future.done():
         return
     loop = asyncio.get_running_loop()
@@ -59,4 +62,17 @@ async def done(future: Flushed) -> None:
         bell = _by_loop[loop] = _Bell()
     waiter = loop.create_future()
     future.add_done_callback(partial(bell.ring, waiter))
-    await waiter
+    if seconds is None:
+        await waiter
+        return
+    timer = loop.call_later(seconds, release, waiter)
+    try:
+        await waiter
+    finally:
+        timer.cancel()
+
+
+def release(waiter: asyncio.Future[None]) -> None:
+    """Wake who waits for this future, unless it was woken before."""
+    if not waiter.done():
+        waiter.set_result(None)

@@ -41,6 +41,7 @@ from crew_guard.core.policy import Policy
 from crew_guard.errors import PolicyDeniedError
 from crew_guard.store.memory import MemoryStore
 from crew_guard.supervisor.acting import RunGate
+from crew_guard.supervisor.estimating import Estimator
 from crew_guard.supervisor.gate import Gatekeeper
 from crew_guard.supervisor.outbox import Outbox
 from crew_guard.testing.clock import FakeClock
@@ -144,7 +145,7 @@ def _values(value: Any) -> Iterator[Any]:
 
 def play(suite: Suite, policy: Policy, text: str, calls: tuple[Call, ...]) -> list[bool]:
     """Which of these calls one run's gate lets through, in order."""
-    keeper = Gatekeeper("run", policy, MemoryStore(), FakeClock(), Outbox("run", ()))
+    keeper = Gatekeeper("run", policy, MemoryStore(), FakeClock(), Outbox("run", ()), estimator=Estimator())
     keeper.begin(RunStarted, suite.name, "native", policy.name, {"task": text}, UNCAPPED, UNCAPPED).result()
     gate = RunGate(keeper, "crew")
     passed = []
