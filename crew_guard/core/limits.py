@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from crew_guard.core.actions import ModelCall
 from crew_guard.core.merging import GREATEST, LEAST
-from crew_guard.core.usage import MILLION, Usage, cost, nano
+from crew_guard.core.usage import FREE, MILLION, Usage, cost, nano
 
 NO_CAP = 1 << 62
 LONGEST = 10_000_000
@@ -176,6 +176,19 @@ class Ledger(Struct, gc=False):
     used: Meter = field(default_factory=Meter)
     reserved: Meter = field(default_factory=Meter)
 
+    def hold(self, reserved: Usage) -> None:
+        """Reserve this much. Spelled out, as below."""
+        held = self.reserved
+        held.steps += reserved.steps
+        held.input_tokens += reserved.input_tokens
+        held.output_tokens += reserved.output_tokens
+        if reserved.nano_usd:
+            held.nano_usd += reserved.nano_usd
+        if reserved.agents:
+            held.agents += reserved.agents
+        if reserved.tool_calls:
+            held.tool_calls += reserved.tool_calls
+
     def settle(self, reserved: Usage, used: Usage) -> None:
         """What was reserved is taken off, and what was used added. Spelled out: this is the hot path of every step."""
         held, total = self.reserved, self.used
@@ -251,8 +264,9 @@ def fit_model_call(
     Returns:
         the usage to reserve (output_tokens is the clamped completion), or what is missing
     """
-    prompt, completion = call.prompt_tokens, wanted
-    prompt_cost, output_rate, fixed = call.rates.bound(prompt, text_only=call.text_only) if call.rates else (0, 0, 0)
+    prompt, completion, rates = call.prompt_tokens, wanted, call.rates
+    input_cost, output_rate = _dearest(call)
+    at_least = input_cost + cost(least, output_rate)
     for ledger in ledgers:
         caps, used, held = ledger.caps, ledger.used, ledger.reserved
         if caps is UNCAPPED:
@@ -262,23 +276,28 @@ def fit_model_call(
         if used.steps + held.steps >= caps.steps:
             return _short(ledger, "steps", 1)
         # Spelled out, not by room(): this is the hot path of every step.
-        taken = used.input_tokens + used.output_tokens + held.input_tokens + held.output_tokens
-        if caps.tokens < taken + prompt + least:
-            return _short(ledger, "tokens", prompt + least)
-        completion = min(completion, caps.tokens - taken - prompt)
-        if call.rates and caps.nano_usd != NO_CAP:
-            room = caps.nano_usd - used.nano_usd - held.nano_usd - prompt_cost - fixed
-            if room < cost(least, output_rate):
-                return _short(ledger, "nano_usd", prompt_cost + fixed + cost(least, output_rate))
+        if caps.tokens != NO_CAP:
+            room = caps.tokens - used.input_tokens - used.output_tokens - held.input_tokens - held.output_tokens
+            if room < prompt + least:
+                return _short(ledger, "tokens", prompt + least)
+            completion = min(completion, room - prompt)
+        if rates is not None and caps.nano_usd != NO_CAP:
+            room = caps.nano_usd - used.nano_usd - held.nano_usd
+            if room < at_least:
+                return _short(ledger, "nano_usd", at_least)
             if output_rate:
-                completion = min(completion, room * MILLION // output_rate)
-    return Usage(
-        steps=1,
-        input_tokens=prompt,
-        output_tokens=completion,
-        nano_usd=prompt_cost + fixed + cost(completion, output_rate),
-        agents=agents,
-    )
+                completion = min(completion, (room - input_cost) * MILLION // output_rate)
+    nano_usd = input_cost + cost(completion, output_rate) if output_rate else input_cost
+    return Usage(steps=1, input_tokens=prompt, output_tokens=completion, nano_usd=nano_usd, agents=agents)
+
+
+def _dearest(call: ModelCall) -> tuple[int, int]:
+    """The most that a call's input can cost, in nano-dollars, and its highest rate of output."""
+    rates = call.rates
+    if rates is None or rates is FREE:
+        return 0, 0
+    prompt_cost, output_rate, fixed = rates.bound(call.prompt_tokens, text_only=call.text_only)
+    return prompt_cost + fixed, output_rate
 
 
 def _short(ledger: Ledger, limit: str, asked: int) -> Shortfall:

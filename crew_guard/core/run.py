@@ -210,7 +210,8 @@ class RunState:
 def apply(state: RunState, event: Event) -> RunState:
     """Fold one event into the state, which is changed and returned."""
     state.seq = event.seq
-    if fold := _FOLDS.get(type(event)):
+    fold = _FOLDS.get(type(event))
+    if fold is not None:
         fold(state, event)
     return state
 
@@ -240,26 +241,27 @@ def _queued(state: RunState, event: Queued) -> None:
 
 
 def _admitted(state: RunState, event: Admitted) -> None:
-    state.queued.pop(event.action_id, None)
+    agent, reserved = event.agent, event.reserved
+    if state.queued:
+        state.queued.pop(event.action_id, None)
     tool = event.target if event.kind == "tool_call" else None
-    scopes = state.scopes(event.side, event.agent, tool, event.parent)
-    if event.reserved.agents:
-        state.members.add((event.side, event.agent))
-    reserved = event.reserved
+    scopes = state.scopes(event.side, agent, tool, event.parent)
+    if reserved.agents:
+        state.members.add((event.side, agent))
     ledgers = state.ledgers_of(scopes)
     if len(ledgers) < len(scopes):
         for scope in scopes:
             state.open_scope(scope)
         ledgers = state.ledgers_of(scopes)
-    whole = tool is None or reserved.nano_usd
-    for ledger in ledgers:
-        if whole:
-            ledger.reserved.add(reserved)
-        else:
+    if tool is None or reserved.nano_usd:
+        for ledger in ledgers:
+            ledger.hold(reserved)
+    else:
+        for ledger in ledgers:
             ledger.reserved.tool_calls += 1
-    if event.agent not in state.actors:
-        state.actors[event.agent] = Meter()
-    state.steps_of[event.agent] = "think" if tool is None and event.kind != "handoff" else "act"
+    if agent not in state.actors:
+        state.actors[agent] = Meter()
+    state.steps_of[agent] = "think" if tool is None and event.kind != "handoff" else "act"
     state.open[event.action_id] = OpenAction(event, scopes, ledgers)
 
 

@@ -166,8 +166,6 @@ class Rates:
             text_only: it sends text, wants text, and asks for no cache that is kept an hour: dearer parts
                 can't come up. Web searches of the provider's own are bounded by nothing, so never in it.
         """
-        if self is FREE:
-            return 0, 0, 0
         worst = self.input.at(prompt_tokens)
         for rate in (self.cached_input, self.cache_write):
             if rate is not None:

@@ -47,12 +47,9 @@ class MemoryStore:
         """
         with self._lock:
             journal = self._open.get(run_id)
-            if journal is None or self._closed:
+            if journal is None:
                 return failed(self._refusal(run_id))
             last = journal[-1].seq
-            if len(events) == 1 and events[0].seq > last:  # nearly always
-                journal.append(events[0])
-                return ON_DISK
             for event in events:
                 if event.seq <= last:
                     error = out_of_order(run_id, event.seq, last, "memory")
@@ -112,6 +109,7 @@ class MemoryStore:
         """Refuse what comes after; what was written can still be read."""
         with self._lock:
             self._closed = True
+            self._open.clear()
 
     def _refusal(self, run_id: str) -> StoreError:
         if self._closed:

@@ -96,6 +96,7 @@ class Gatekeeper(Line):
                 return
             now = self.clock.monotonic()
             self.last_progress = now
+            action, reported = grant.action, outcome.usage
             used = charge(grant, outcome)
             self._note(
                 Settled,
@@ -103,15 +104,15 @@ class Gatekeeper(Line):
                 outcome.status,
                 used,
                 round(now - grant.started, 6),
-                outcome.usage is not None or not isinstance(grant.action, ModelCall),
+                reported is not None or action.kind != "model_call",
                 NOTHING if used is grant.reserved else excess(used, grant.reserved),
                 self.redact(outcome.text),
                 self._clean_requests(outcome.tool_requests),
             )
-            if outcome.usage is not None and isinstance(grant.action, ModelCall):
-                self._learn(grant.action, outcome.usage)
+            if reported is not None and isinstance(action, ModelCall):
+                self.estimator.observe(action.model, action.counted or action.prompt_tokens, reported.input_tokens)
             if not outcome.tool_requests and held.event.side == "crew":
-                stop = self.circles.settled(grant.action, outcome)
+                stop = self.circles.settled(action, outcome)
                 if stop is not None:
                     self._latch(stop.scope, stop)
             if self._waiters:
@@ -192,15 +193,13 @@ class Gatekeeper(Line):
         bound = self.estimator.bound(action.model, counted)
         return action if bound == counted else replace(action, prompt_tokens=bound, counted=counted)
 
-    def _learn(self, call: ModelCall, used: Usage) -> None:
-        self.estimator.observe(call.model, call.counted or call.prompt_tokens, used.input_tokens)
-
     def _decide(self, action: Action, side: Side) -> Ticket | Waiter | RefusedError:
         # A crew that could not be ended, a thread say, finds its side closed, not the workflow's open.
-        if over := self.state.over(side):
+        state = self.state
+        if (state.ended is not None or state.side != side) and (over := state.over(side)):
             return refusal(over)
         scopes = self._scopes(action, side)
-        if latched := self.state.latch(scopes):
+        if state.latches and (latched := state.latch(scopes)):
             return refusal(latched[1])
         try:
             decision = judge(self.policy, action, self.state.known)

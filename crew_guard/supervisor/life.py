@@ -98,7 +98,7 @@ class Life:
         self.gate = Gatekeeper(job.run_id, job.policy, job.store, self.clock, outbox, estimator=job.estimator)
         self.gate.redact = redactor(job.secrets)
         if job.buffer is not None:
-            outbox.tap = Tap(job.buffer, self.gate.redact, self._budget)
+            outbox.listen(Tap(job.buffer, self.gate.redact, self._budget))
         self.gate.on_latch = self._on_latch
         self.began = self.clock.monotonic()
         self._caps = job.policy.limits.caps()

@@ -30,6 +30,12 @@ class Outbox:
         self._draining = threading.Lock()
         self.tap: Tap | None = None
         """Where somebody reads the run as a stream: told at once, under the gate's lock."""
+        self.wanted = bool(observers)
+        """Whether anybody is told of anything."""
+
+    def listen(self, tap: Tap) -> None:
+        """Have the run read as a stream."""
+        self.tap, self.wanted = tap, True
 
     def put(self, event: Event) -> None:
         """Line an event up; the caller holds the gate's lock."""

@@ -128,7 +128,8 @@ class Recorder:
             flushed = self.store.write(self.run_id, (event,))
         else:
             self.store.later(self.run_id, (event,))
-        self._outbox.put(event)
+        if self._outbox.wanted:
+            self._outbox.put(event)
         return flushed
 
     def _latch(self, scope: str, stop: Stop) -> None:

@@ -6,4 +6,6 @@ All of them run the same AgentLoop, and none is bounded by anything but the gate
 from crew_guard.adapters.native.loop import AgentLoop, BuiltIn, UnfinishedError
 from crew_guard.adapters.native.runtime import NativeRuntime, check_inputs
 
-__all__ = ["AgentLoop", "BuiltIn", "NativeRuntime", "UnfinishedError", "check_inputs"]
+compiled = NativeRuntime
+
+__all__ = ["AgentLoop", "BuiltIn", "NativeRuntime", "UnfinishedError", "check_inputs", "compiled"]

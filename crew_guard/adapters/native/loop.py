@@ -101,7 +101,11 @@ class AgentLoop:
                 elif (output := await self._finish(reply)) is not None:
                     state = "finish"
             elif state == "act":
-                results = await self._act(reply.tool_requests, tools)
+                requests = reply.tool_requests
+                if len(requests) == 1:
+                    results = [await self._call(requests[0], tools)]
+                else:
+                    results = await self._act_at_once(requests, tools)
                 state = "observe"
             else:
                 for message in results:
@@ -148,9 +152,7 @@ class AgentLoop:
         self.gate.moved(agent, task, "think")
         return self.transcript.tokens + shape.overhead
 
-    async def _act(self, requests: tuple[ToolRequest, ...], tools: Mapping[str, Tool]) -> list[Message]:
-        if len(requests) == 1:
-            return [await self._call(requests[0], tools)]
+    async def _act_at_once(self, requests: tuple[ToolRequest, ...], tools: Mapping[str, Tool]) -> list[Message]:
         # A refusal is raised only after the others have ended: what was begun is paid for.
         answers = await asyncio.gather(*(self._call(one, tools) for one in requests), return_exceptions=True)
         for answer in answers:

@@ -1,18 +1,15 @@
-"""The public Supervisor and guard: they wire defaults, and hold no logic of their own."""
+"""The public Supervisor: it wires defaults, and holds no logic of its own."""
 
 from __future__ import annotations
 
 import importlib
 import threading
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 from uuid import uuid4
-
-from pydantic import BaseModel
 
 from crew_guard import config
 from crew_guard.core.decisions import Stop
@@ -20,9 +17,8 @@ from crew_guard.core.limits import Limits, Reserve
 from crew_guard.core.messages import ToolSpec
 from crew_guard.core.policy import Policy
 from crew_guard.core.result import Result
-from crew_guard.core.roles import Agent, Crew, Role, Verifier
+from crew_guard.core.roles import Agent, Crew
 from crew_guard.core.tightening import strangers
-from crew_guard.core.tools import Tool
 from crew_guard.core.usage import Rates
 from crew_guard.errors import ConfigError, JournalConflictError
 from crew_guard.ports import Guards, Model, Observer, Runtime, Store, Workflow
@@ -38,52 +34,6 @@ DEFAULT_POLICY = Policy(
 )
 """What applies where no policy is named: 5 agents, 25 steps, $5, 10 minutes; where the crew has a fallback,
 5 steps, $0.50 and a minute of it are kept back."""
-
-
-def load_role(name: str | Path) -> Role:
-    """A role from a YAML file, or by its name from ./roles or those that ship.
-
-    crewAI's agents.yaml is read, too: `agents.yaml`, or `agents.yaml:KEY` where it has several agents.
-
-    Raises:
-        ConfigError: there is none, or the file is wrong
-    """
-    return config.load_role(name)
-
-
-def load_policy(name: str | Path) -> Policy:
-    """A policy from a YAML file, or by its name from ./policies or those that ship, with all that it extends.
-
-    Raises:
-        ConfigError: there is none, or the file or one that it extends is wrong
-    """
-    return config.load_policy(name)
-
-
-def load_crew_files(
-    agents: str | Path,
-    tasks: str | Path,
-    *,
-    tools: Mapping[str, Tool] = MappingProxyType({}),
-    outputs: Mapping[str, type[BaseModel]] = MappingProxyType({}),
-    verifiers: Mapping[str, Verifier] = MappingProxyType({}),
-    models: Mapping[str, str] = MappingProxyType({}),
-    ignore: Sequence[str] = (),
-) -> Crew:
-    """A crew from crewAI's agents.yaml and tasks.yaml, as they are.
-
-    What is told rather than done (output_file, say) is a UserWarning that names file, line and key.
-
-    Args:
-        agents, tasks: the files
-        tools, outputs, verifiers: what the files name: their tools, output_pydantic and guardrail
-        models: our names, e.g. anthropic:claude-sonnet-4-5, of the llm that the files name
-        ignore: keys that can't be held here and may be left out all the same: max_rpm, or researcher.max_rpm
-    Raises:
-        ConfigError: a file is wrong, or has a limit or a check that can't be held
-    """
-    given = config.Named(tools, outputs, verifiers, models, frozenset(ignore))
-    return config.load_crew_files(agents, tasks, given)
 
 
 @dataclass(slots=True)
@@ -108,6 +58,8 @@ class Supervisor:
     """Told of every event, in order."""
     base_url: str | None = None
     """Of an OpenAI-compatible server, for models named openai-compatible:NAME."""
+    runtime: str = "native"
+    """What runs crews: native, or a host whose own objects they become."""
     _live: dict[str, Life] = field(default_factory=dict[str, Life], init=False, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
     _secrets: tuple[str, ...] = field(default=(), init=False, repr=False)
@@ -116,6 +68,9 @@ class Supervisor:
     _estimator: Estimator = field(default_factory=Estimator, init=False, repr=False)
 
     def __post_init__(self) -> None:
+        if self.runtime not in _RUNTIMES:
+            known = ", ".join(_RUNTIMES)
+            raise ConfigError(f"there is no runtime {self.runtime!r}; there are {known}")
         self._secrets = config.secrets()
         if isinstance(self.policy, Mapping):
             raise ConfigError("policy must be a Policy, a file or a name; make one with Policy.model_validate({...})")
@@ -224,7 +179,7 @@ class Supervisor:
         return self.policy
 
     def _job(self, crew: Crew, inputs: Mapping[str, Any], run_id: str | None) -> Job:
-        from crew_guard.adapters.native import NativeRuntime, check_inputs
+        from crew_guard.adapters.native import check_inputs
 
         if not isinstance(crew, Crew):  # pyright: ignore[reportUnnecessaryIsInstance]  users don't all run pyright
             raise ConfigError(f"run() takes a crew_guard Crew, not a {type(crew).__name__}; guard() takes a host's own")
@@ -239,7 +194,8 @@ class Supervisor:
             return chosen[agent.name]
 
         own = {task.name: task.guardrails for task in crew.tasks if task.guardrails}
-        job = self._wire(NativeRuntime(crew, model_of), inputs, crew.name, crew.fallback, run_id, tasks=own)
+        runtime = _compiled(self.runtime, crew, model_of)
+        job = self._wire(runtime, inputs, crew.name, crew.fallback, run_id, tasks=own)
         ends = crew.results()
         own_tools = [tool.spec for agent in everyone for tool in agent.tools]
         self._warn(crew.name, [agent.name for agent in everyone], own_tools)
@@ -317,74 +273,10 @@ def _sqlite(path: Path) -> Store:
     return SqliteStore(path)
 
 
-_HOSTS = ("crewai", "autogen")
+_RUNTIMES = {"native": "native"}
+"""By a runtime's name: its adapter below crew_guard.adapters, whose compiled() makes a Runtime of a crew."""
 
 
-@dataclass(slots=True)
-class Guarded:
-    """A host's agent or crew under a supervisor."""
-
-    runtime: Runtime
-    supervisor: Supervisor
-    name: str
-    fallback: Workflow | None = None
-
-    def run(self, inputs: Mapping[str, Any] | str | None = None, *, run_id: str | None = None) -> Result:
-        """Run it to its end; a string is the task of a single agent. See Supervisor.run."""
-        return self._start(inputs, run_id).wait()
-
-    async def arun(self, inputs: Mapping[str, Any] | str | None = None, *, run_id: str | None = None) -> Result:
-        """The same from async code."""
-        return await self._start(inputs, run_id).result()
-
-    def stream(self, inputs: Mapping[str, Any] | str | None = None, *, run_id: str | None = None) -> RunStream:
-        """Run it and tell what happens while it does. See Supervisor.stream."""
-        given = _as_inputs(inputs)
-        return self.supervisor.stream_runtime(
-            self.runtime, given, name=self.name, fallback=self.fallback, run_id=run_id
-        )
-
-    def _start(self, inputs: Mapping[str, Any] | str | None, run_id: str | None) -> Running:
-        given = _as_inputs(inputs)
-        return self.supervisor.run_runtime(self.runtime, given, name=self.name, fallback=self.fallback, run_id=run_id)
-
-
-def _as_inputs(inputs: Mapping[str, Any] | str | None) -> dict[str, Any]:
-    if not isinstance(inputs, str | Mapping | None):  # pyright: ignore[reportUnnecessaryIsInstance]  users' code
-        raise ConfigError(f"inputs must be a task's text or a mapping of names to values, not {inputs!r}")
-    return {"task": inputs} if isinstance(inputs, str) else dict(inputs or {})
-
-
-def guard(
-    host: Any,
-    policy: Policy | str | Path | None = None,
-    *,
-    fallback: Workflow | None = None,
-    store: Store | str | Path | None = None,
-    observers: Sequence[Observer] = (),
-) -> Guarded:
-    """Put an agent or a crew of another framework under a policy, as it is.
-
-    Args:
-        host: a crewai.Agent or Crew, an autogen_agentchat agent
-        policy: a policy, its file or its name; by default 5 agents, 25 steps, $5 and 10 minutes
-        fallback: the workflow to run where it doesn't do its job
-    Raises:
-        ConfigError: crew_guard has no adapter for it
-    """
-    supervisor = Supervisor(policy, store=store, observers=observers)
-    for name in _HOSTS:
-        adapter = importlib.import_module(f"crew_guard.adapters.{name}")
-        if adapter.accepts(host):
-            runtime = adapter.runtime_for(host, _facts(supervisor))
-            return Guarded(runtime, supervisor, type(host).__name__, fallback)
-    kind = f"{type(host).__module__}.{type(host).__name__}"
-    raise ConfigError(f"guard() has no adapter for {kind}; it takes objects of {', '.join(_HOSTS)}")
-
-
-def _facts(supervisor: Supervisor) -> Any:
-    """What an adapter needs to know of a model by name: its rates, and bounds of its tokens."""
-    from crew_guard.models.facts import ModelFacts
-
-    priced = {name: supervisor.price_of(name) for name in supervisor.effective_policy.prices}
-    return ModelFacts({name: rates for name, rates in priced.items() if rates is not None})
+def _compiled(name: str, crew: Crew, model_of: Callable[[Agent], Model]) -> Runtime:
+    """The runtime of this name for a crew of ours."""
+    return importlib.import_module(f"crew_guard.adapters.{_RUNTIMES[name]}").compiled(crew, model_of)
