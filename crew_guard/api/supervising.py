@@ -5,20 +5,22 @@ from __future__ import annotations
 import importlib
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from pydantic import BaseModel
+
 from crew_guard import config
 from crew_guard.core.decisions import Stop
 from crew_guard.core.limits import Limits, Reserve
-from crew_guard.core.messages import ToolSpec
 from crew_guard.core.policy import Policy
 from crew_guard.core.result import Result
 from crew_guard.core.roles import Agent, Crew
 from crew_guard.core.tightening import strangers
+from crew_guard.core.tools import Tool
 from crew_guard.core.usage import Rates
 from crew_guard.errors import ConfigError, JournalConflictError
 from crew_guard.ports import Guards, Model, Observer, Runtime, Store, Workflow
@@ -195,19 +197,18 @@ class Supervisor:
 
         own = {task.name: task.guardrails for task in crew.tasks if task.guardrails}
         runtime = _compiled(self.runtime, crew, model_of)
-        job = self._wire(runtime, inputs, crew.name, crew.fallback, run_id, tasks=own)
-        ends = crew.results()
-        own_tools = [tool.spec for agent in everyone for tool in agent.tools]
-        self._warn(crew.name, [agent.name for agent in everyone], own_tools)
+        self._warn(crew.name, [agent.name for agent in everyone], [tool for agent in everyone for tool in agent.tools])
         steps = {agent.name: cap for agent in everyone if (cap := agent.role.max_steps) is not None}
-        policy = job.policy.with_steps(steps)
-        return replace(job, policy=policy, expects=ends[0].output if len(ends) == 1 else None)
+        ends = crew.results()
+        expects = ends[0].output if len(ends) == 1 else None
+        return self._wire(runtime, inputs, crew.name, crew.fallback, run_id, tasks=own, steps=steps, expects=expects)
 
-    def _warn(self, crew: str, agents: Collection[str], tools: Collection[ToolSpec] | None) -> None:
+    def _warn(self, crew: str, agents: Collection[str], tools: Collection[Tool] | None) -> None:
         """Log, once a crew, what the policy says of agents and tools that it hasn't got."""
         if crew not in self._warned:
             self._warned.add(crew)
-            for told in strangers(self.effective_policy, agents, tools):
+            specs = None if tools is None else [tool.spec for tool in tools]
+            for told in strangers(self.effective_policy, agents, specs):
                 from loguru import logger
 
                 logger.warning("policy: {}", told)
@@ -221,6 +222,8 @@ class Supervisor:
         run_id: str | None,
         *,
         tasks: Mapping[str, Sequence[Any]] | None = None,
+        steps: Mapping[str, int] | None = None,
+        expects: type[BaseModel] | None = None,
     ) -> Job:
         if fallback is not None and not callable(getattr(fallback, "run", None)):
             raise ConfigError(
@@ -229,7 +232,7 @@ class Supervisor:
         return Job(
             run_id=run_id or uuid4().hex,
             crew=name,
-            policy=self.effective_policy,
+            policy=self.effective_policy.with_steps(steps or {}),
             runtime=runtime,
             inputs=inputs,
             fallback=fallback,
@@ -237,6 +240,7 @@ class Supervisor:
             observers=tuple(self.observers),
             secrets=self._secrets,
             estimator=self._estimator,
+            expects=expects,
             guards=self._guards(tasks or {}),
         )
 
@@ -279,4 +283,9 @@ _RUNTIMES = {"native": "native"}
 
 def _compiled(name: str, crew: Crew, model_of: Callable[[Agent], Model]) -> Runtime:
     """The runtime of this name for a crew of ours."""
-    return importlib.import_module(f"crew_guard.adapters.{_RUNTIMES[name]}").compiled(crew, model_of)
+    return _adapter(_RUNTIMES[name]).compiled(crew, model_of)
+
+
+@cache
+def _adapter(package: str) -> Any:
+    return importlib.import_module(f"crew_guard.adapters.{package}")

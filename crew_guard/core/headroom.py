@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
-from crew_guard.core.limits import NO_CAP, Ledger, Meter
+from crew_guard.core.limits import NO_CAP, Caps, Ledger, Meter
 from crew_guard.core.usage import NANO
 
 _WORDS = {"steps": "steps", "tool_calls": "tool calls", "tokens": "tokens"}
@@ -66,16 +67,21 @@ def marks(ledgers: Sequence[Ledger], share: float) -> list[Mark]:
 
     What an inner scope may use as much of as an outer one is only marked in the outer: that is crossed no later.
     """
-    found: list[Mark] = []
+    at = _thresholds(tuple([ledger.caps for ledger in ledgers]), share)
+    return [Mark(ledger, ledger.used, *found) for ledger, found in zip(ledgers, at, strict=True) if found]
+
+
+@lru_cache(maxsize=256)
+def _thresholds(chain: tuple[Caps, ...], share: float) -> tuple[tuple[int, int, int, int] | None, ...]:
+    """What each of these caps marks, or None: the same for every run of a policy."""
+    found: list[tuple[int, int, int, int] | None] = []
     least = dict.fromkeys(Remaining._fields[:4], NO_CAP)
-    for ledger in ledgers:
-        caps = {limit: cap for limit in least if (cap := getattr(ledger.caps, limit)) < least[limit]}
-        if caps:
-            found.append(
-                Mark(ledger, ledger.used, **{limit: _share(caps.get(limit, NO_CAP), share) for limit in least})
-            )
-            least |= caps
-    return found
+    for caps in chain:
+        own = {limit: cap for limit in least if (cap := getattr(caps, limit)) < least[limit]}
+        steps, tool_calls, tokens, nano_usd = (_share(own.get(limit, NO_CAP), share) for limit in least)
+        found.append((steps, tool_calls, tokens, nano_usd) if own else None)
+        least |= own
+    return tuple(found)
 
 
 def _share(cap: int, share: float) -> int:

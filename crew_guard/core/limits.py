@@ -215,6 +215,34 @@ class Ledger(Struct, gc=False):
         return getattr(self.caps, limit) - self.used.of(limit) - self.reserved.of(limit)
 
 
+class Binding(NamedTuple):
+    """Those of an action's ledgers that can stop it: not one without a cap, nor one that an outer one stops before."""
+
+    calls: tuple[Ledger, ...]
+    """Model calls of an agent that was counted already."""
+    tools: tuple[Ledger, ...]
+    """Tool calls that cost nothing."""
+
+
+def binding(ledgers: Sequence[Ledger]) -> Binding:
+    """Which of them can stop what.
+
+    Args:
+        ledgers: the run's first: all that any other counts, it counts too
+    """
+    calls: list[Ledger] = []
+    tools: list[Ledger] = []
+    outer = UNCAPPED
+    for ledger in ledgers:
+        caps = ledger.caps
+        if caps.steps < outer.steps or caps.tokens < outer.tokens or caps.nano_usd < outer.nano_usd:
+            calls.append(ledger)
+        if caps.tool_calls < outer.tool_calls:
+            tools.append(ledger)
+        outer = ledgers[0].caps
+    return Binding(tuple(calls), tuple(tools))
+
+
 @dataclass(frozen=True, slots=True)
 class Shortfall:
     """Which limit of which scope an action doesn't fit below."""

@@ -33,11 +33,13 @@ from crew_guard.core.events import (
 from crew_guard.core.known import Known
 from crew_guard.core.limits import (
     UNCAPPED,
+    Binding,
     Caps,
     Ledger,
     Meter,
     Shortfall,
     Terms,
+    binding,
     fit_agent,
     fit_model_call,
     fit_tool_call,
@@ -87,8 +89,9 @@ class RunState:
     known: Known | None = field(default=None, compare=False)
     """What the run was told by those it may trust; kept where a rule of the policy asks for it."""
     _chains: dict[tuple[Side, str, str | None], tuple[str, ...]] = field(default_factory=dict[Any, Any], compare=False)
+    _bindings: dict[tuple[str, ...], Binding] = field(default_factory=dict[Any, Any], compare=False)
     _ledgers_of: dict[tuple[str, ...], tuple[Ledger, ...]] = field(default_factory=dict[Any, Any], compare=False)
-    """What was looked up, no more: the hot path of every step. A new ledger empties the second."""
+    """What was looked up, no more: the hot path of every step. A new ledger empties the last two."""
 
     def used(self, scope: str = "run") -> Usage:
         """What a scope has used so far; nothing for an unknown one."""
@@ -121,14 +124,22 @@ class RunState:
             known = self._ledgers_of[scopes] = tuple(found)
         return known
 
+    def _binding(self, scopes: tuple[str, ...]) -> Binding:
+        known = self._bindings.get(scopes)
+        if known is None:
+            known = self._bindings[scopes] = binding(self.ledgers_of(scopes))
+        return known
+
     def open_scope(self, scope: str, caps: Caps = UNCAPPED) -> None:
         """Keep a ledger of this scope from now on, below these caps."""
         ledger = self.ledgers.get(scope)
         if ledger is None:
             ledger = self.ledgers[scope] = Ledger(scope)
             self._ledgers_of.clear()
+            self._bindings.clear()
         if caps != UNCAPPED:
             ledger.caps = caps
+            self._bindings.clear()
 
     def over(self, side: Side) -> Stop | None:
         """Why nothing of this side is admitted any more, whatever the limits say; None while it may act."""
@@ -154,20 +165,20 @@ class RunState:
             scopes: those it is charged to, as `scopes` names them
             terms: how long a completion may be
         """
-        ledgers = self.ledgers_of(scopes)
         newcomer = 0 if (scopes[1], action.agent) in self.members else 1
         if isinstance(action, ModelCall):
             wanted = terms.completion_default if action.max_tokens is None else action.max_tokens
             least = action.min_tokens if action.min_tokens is not None else terms.completion_min
             least = min(least, wanted) if action.clampable else wanted
+            ledgers = self.ledgers_of(scopes) if newcomer else self._binding(scopes).calls
             return fit_model_call(ledgers, action, wanted, least, newcomer)
         if isinstance(action, ToolCall):
             if cost := action.nano_usd:
-                return fit_tool_call(ledgers, cost) or Usage(tool_calls=1, nano_usd=cost)
-            return fit_tool_call(ledgers) or ONE_TOOL_CALL
+                return fit_tool_call(self.ledgers_of(scopes), cost) or Usage(tool_calls=1, nano_usd=cost)
+            return fit_tool_call(self._binding(scopes).tools) or ONE_TOOL_CALL
         if isinstance(action, Handoff):
             return NOTHING
-        return (fit_agent(ledgers) if newcomer else None) or Usage(agents=newcomer)
+        return (fit_agent(self.ledgers_of(scopes)) if newcomer else None) or Usage(agents=newcomer)
 
     def too_deep(self, action: Handoff, cap: int | None) -> Shortfall | None:
         """Whether the action nests deeper than the policy's max_depth: each handoff that it is inside of is one."""

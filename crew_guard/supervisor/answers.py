@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections import Counter
 from typing import NamedTuple
 
 from crew_guard.core.actions import Action, Grant, Handoff, ModelCall, ToolCall
@@ -37,7 +36,7 @@ class Answerer(Recorder):
         self._terms = policy.terms
         self._tool_prices = policy.tool_prices()
         self._known_scopes: dict[tuple[str, str, str], tuple[str, ...]] = {}
-        self._refusals: Counter[tuple[str, str, str, str]] = Counter()
+        self._refusals: dict[tuple[str, str, str, str], int] = {}
 
     def _scopes(self, action: Action, side: Side) -> tuple[str, ...]:
         tool = action.tool if isinstance(action, ToolCall) else None
@@ -57,8 +56,9 @@ class Answerer(Recorder):
         now = self.clock.monotonic()
         self.last_progress = now
         is_model_call = isinstance(action, ModelCall)
-        flushed = self._note(
-            Admitted,
+        admitted = Admitted(
+            self.state.seq + 1,
+            self.clock.now(),
             action_id,
             action.kind,
             action.agent,
@@ -70,12 +70,12 @@ class Answerer(Recorder):
             action.attempt if is_model_call else 1,
             is_model_call and action.streams,
         )
-        return Ticket(Grant(action_id, action, reserved.output_tokens, reserved, now), flushed)
+        return Ticket(Grant(action_id, action, reserved.output_tokens, reserved, now), self._keep(admitted))
 
     def _refuse(self, action_id: str, action: Action, side: Side, stop: Stop, *, latch: bool) -> RefusedError:
         stop = self.redact.stop(stop)
         key = (action.agent, action.target, stop.scope, stop.limit)
-        self._refusals[key] += 1
+        self._refusals[key] = self._refusals.get(key, 0) + 1
         if self.state.ended is not None:
             return refusal(stop)
         if self._refusals[key] <= _RECORDED_REFUSALS or action_id in self.state.queued:

@@ -24,6 +24,8 @@ class Estimator:
         self._lock = threading.Lock()
         self._ratios: dict[str, deque[float]] = {}
         self._margins: dict[str, float] = {}
+        self.learned = False
+        """Whether some model has a margin: until then every estimate stands."""
 
     def margin(self, model: str) -> float:
         """What to multiply an estimate with: at least 1."""
@@ -50,3 +52,4 @@ class Estimator:
             ratios.append((billed + 1) / estimated)
             highest = sorted(ratios)[math.ceil(_QUANTILE * len(ratios)) - 1]
             self._margins[model] = max(1.0, highest * _HEADROOM)
+            self.learned = True

@@ -180,7 +180,7 @@ class Gatekeeper(Line):
         if self._tool_prices and isinstance(action, ToolCall):
             # Here, and not where a tool is known: a host's own tools have no price but the policy's.
             action = replace(action, nano_usd=max(action.nano_usd, self._tool_prices.get(action.tool, 0)))
-        if isinstance(action, ModelCall):
+        if self.estimator.learned and isinstance(action, ModelCall):
             action = self._bounded(action)
         around = inside.get()
         if around is None or around[0] is not self or action.parent is not None:

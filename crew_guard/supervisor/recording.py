@@ -14,7 +14,6 @@ from typing import Any
 from crew_guard.core.actions import Grant
 from crew_guard.core.decisions import Stop
 from crew_guard.core.events import (
-    Admitted,
     AgentMoved,
     AgentStep,
     Event,
@@ -83,7 +82,9 @@ class Recorder:
     def end(self, *values: Any) -> Flushed:
         """Close the run, once: nothing of it is admitted or settled afterwards. See RunEnded."""
         with self._lock:
-            flushed: Flushed = NO_FLUSH if self.state.ended is not None else self._note(RunEnded, *values)
+            flushed: Flushed = NO_FLUSH
+            if self.state.ended is None:
+                flushed = self._keep(RunEnded(self.state.seq + 1, self.clock.now(), *values))
         self._outbox.drain()
         return flushed
 
@@ -119,15 +120,18 @@ class Recorder:
 
     # Under the lock
 
-    def _note(self, event_type: Callable[..., Event], *values: Any) -> Flushed:
+    def _note(self, event_type: Callable[..., Event], *values: Any) -> None:
+        """An event that nobody waits for: it goes to disk with the next admission, or soon."""
         event = event_type(self.state.seq + 1, self.clock.now(), *values)
         apply(self.state, event)
-        # Only an admission is waited for: what else happened goes to disk with the next one, or soon.
-        flushed: Flushed = NO_FLUSH
-        if event_type is Admitted or event_type is RunEnded:
-            flushed = self.store.write(self.run_id, (event,))
-        else:
-            self.store.later(self.run_id, (event,))
+        self.store.later(self.run_id, (event,))
+        if self._outbox.wanted:
+            self._outbox.put(event)
+
+    def _keep(self, event: Event) -> Flushed:
+        """An event whose way to disk somebody may wait for; it is numbered and timed already."""
+        apply(self.state, event)
+        flushed = self.store.write(self.run_id, (event,))
         if self._outbox.wanted:
             self._outbox.put(event)
         return flushed

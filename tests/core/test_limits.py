@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crew_guard.core.actions import Grant, ModelCall, Outcome, charge, excess
-from crew_guard.core.limits import NO_CAP, Caps, Ledger, Limits, Shortfall, fit_model_call, fit_tool_call
+from crew_guard.core.limits import NO_CAP, Caps, Ledger, Limits, Shortfall, binding, fit_model_call, fit_tool_call
 from crew_guard.core.usage import NANO, Rate, Rates, Usage, cost, nano
 
 DOLLAR_A_TOKEN = Rates(Rate(NANO * 1_000_000), Rate(2 * NANO * 1_000_000))
@@ -117,3 +117,36 @@ def test_a_tiered_price_holds_for_the_whole_request() -> None:
     rates = Rates(Rate(1_000_000, ((200_000, 2_000_000),)), Rate(0))
     assert rates.price(Usage(input_tokens=200_000)) == 200_000
     assert rates.price(Usage(input_tokens=200_001)) == 400_002
+
+
+CAPS = st.builds(
+    Caps,
+    steps=st.integers(0, 4) | st.just(NO_CAP),
+    tool_calls=st.integers(0, 4) | st.just(NO_CAP),
+    tokens=st.integers(0, 400) | st.just(NO_CAP),
+    nano_usd=st.integers(0, 400) | st.just(NO_CAP),
+)
+SPENT = st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(0, 300), st.integers(0, 300))
+
+
+def filled(caps: list[Caps], spent: list[tuple[int, int, int, int]]) -> list[Ledger]:
+    """A chain of scopes, the run's first: each has used what the ones inside of it have, and more."""
+    made: list[Ledger] = []
+    total = [0, 0, 0, 0]
+    for number, (cap, own) in reversed(list(enumerate(zip(caps, spent, strict=False)))):
+        total = [before + more for before, more in zip(total, own, strict=True)]
+        ledger = Ledger(f"scope {number}", cap)
+        ledger.used.steps, ledger.used.tool_calls, ledger.used.input_tokens, ledger.reserved.nano_usd = total
+        made.insert(0, ledger)
+    return made
+
+
+@given(caps=st.lists(CAPS, min_size=4, max_size=4), spent=st.lists(SPENT, min_size=4, max_size=4))
+def test_the_ledgers_that_bind_answer_as_all_of_them(caps: list[Caps], spent: list[tuple[int, int, int, int]]) -> None:
+    """What is left out to be quick never changes an answer: not what is granted, nor which cap is named."""
+    ledgers = filled(caps, spent)
+    found = binding(ledgers)
+    assert fit_tool_call(found.tools) == fit_tool_call(ledgers)
+    for rates in (None, Rates(Rate(10**6), Rate(10**6))):
+        action = call(50, rates)
+        assert fit_model_call(found.calls, action, 100, 10, 0) == fit_model_call(ledgers, action, 100, 10, 0)
