@@ -26,6 +26,9 @@ Model = Annotated[
     str | None, typer.Option(help="For agents that name none, e.g. embedded:smollm2 or openai:gpt-4.1-mini.")
 ]
 BaseUrl = Annotated[str | None, typer.Option(help="Of an OpenAI-compatible server.")]
+RuntimeName = Annotated[
+    str, typer.Option("--runtime", help="What runs the crew: native, crewai, autogen, langgraph or llama-index.")
+]
 PolicyRef = Annotated[str | None, typer.Option("--policy", help="A policy's file or name.")]
 StoreFile = Annotated[
     Path | None, typer.Option("--store", help="The SQLite file of the journals; .crew_guard/crew_guard.db by default.")
@@ -84,6 +87,7 @@ def run(  # noqa: PLR0917 - typer fills them in by name
         list[str] | None, typer.Option("--input", "-i", help="NAME=VALUE, or NAME=@FILE to read a file; repeatable.")
     ] = None,
     inputs_json: Annotated[str | None, typer.Option(help="A file with a JSON object of inputs; - is stdin.")] = None,
+    runtime: RuntimeName = "native",
     model: Model = None,
     base_url: BaseUrl = None,
     policy: PolicyRef = None,
@@ -98,7 +102,7 @@ def run(  # noqa: PLR0917 - typer fills them in by name
 
     run_job(
         lambda: python_job(target, given or [], inputs_json),
-        Options(model, base_url, policy, store, run_id, as_json, quiet, debug),
+        Options(model, base_url, policy, store, run_id, as_json, quiet, debug, runtime),
     )
 
 

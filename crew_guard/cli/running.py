@@ -32,6 +32,7 @@ class Options:
     as_json: bool
     quiet: bool
     debug: bool
+    runtime: str = "native"
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +165,7 @@ def _run(job: Job, options: Options, watch: _Watch) -> Result:
             store=options.store,
             observers=[watch] if options.quiet else [watch, progress],
             base_url=options.base_url,
+            runtime=options.runtime,
         )
         return supervisor.run(job.crew, job.inputs, run_id=options.run_id)
 

@@ -203,3 +203,11 @@ def test_help_imports_nothing_heavy(cli):
     code = f"import sys, crew_guard.cli.app; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=cli.env, check=True)
     assert done.stdout == b"[]\n"
+
+
+def test_a_runtime_that_there_is_not_is_told_with_those_there_are(cli, crews, server):
+    """Exit code 2, before anything runs."""
+    code, out, err = cli(*run_of(crews, server, "talk", "says", "--runtime", "langchain"))
+    assert (code, out) == (2, "")
+    assert "there is no runtime 'langchain'; there are native" in err
+    assert not server.asked

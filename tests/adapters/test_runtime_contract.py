@@ -1,0 +1,63 @@
+"""Every runtime keeps the same contract."""
+
+from crew_guard import Agent, Crew, Policy, Result, Role, Supervisor, Task
+from crew_guard.core.messages import ModelReply, ModelRequest, ToolRequest
+from crew_guard.core.usage import FREE, Usage
+from crew_guard.errors import RefusedError
+from crew_guard.ports import CallTerms, Gate, RuntimeResult
+from crew_guard.store.memory import MemoryStore
+from crew_guard.testing.crews import Looking, Served
+from crew_guard.testing.runtime_contract import RuntimeContract
+from tests.benchmarks.served import Provider
+
+
+class Billing(Provider):
+    """Asks its tool for something else at each call, and bills what it serves."""
+
+    def __init__(self, served: Served) -> None:
+        super().__init__(rates=FREE)
+        self._served = served
+
+    def bound_request(self, tools, output_schema):
+        return self._served.prompt
+
+    def bound(self, message):
+        return 0
+
+    async def complete(self, request: ModelRequest, max_tokens, on_text) -> ModelReply:
+        made = self._served.bill(max_tokens)
+        asked = ToolRequest(f"t{self._served.calls}", "look", f'{{"query": "x{self._served.calls}"}}')
+        return ModelReply("", (asked,), Usage(input_tokens=self._served.prompt, output_tokens=made))
+
+
+class Stubborn:
+    """A runtime whose agent asks its model fifty times, whatever it is told."""
+
+    name = "stubborn"
+
+    def __init__(self, model: Billing) -> None:
+        self._model = model
+
+    def members(self):
+        return ["ann"]
+
+    async def run(self, inputs, gate: Gate) -> RuntimeResult:
+        request = ModelRequest([], prompt_tokens=self._model.bound_request((), None))
+        for _ in range(50):
+            try:
+                await gate.call_model("ann", self._model, request, CallTerms())
+            except RefusedError:
+                continue
+        return RuntimeResult("as if nothing had happened")
+
+
+class TestNative(RuntimeContract):
+    """Our own runtime."""
+
+    runtime = "native"
+
+    def run_own(self, served: Served, policy: Policy, *, stubborn: bool = False) -> Result:
+        supervisor = Supervisor(policy, model=Billing(served), store=MemoryStore())
+        if stubborn:
+            return supervisor.run_runtime(Stubborn(Billing(served)), {}, name="stubborn").wait()
+        return supervisor.run(Crew([Agent(Role(name="ann", goal="x"), [Looking().tool])], [Task("go")]))
