@@ -158,10 +158,17 @@ async def never() -> None:
 
 
 def left_over() -> list[str]:
-    """Tasks that are still under way on the supervisor's loop, by name."""
+    """Tasks that are still under way on the supervisor's loop, and don't come to an end, by name."""
 
     async def look_around() -> list[str]:
         mine = asyncio.current_task()
-        return [str(task.get_coro()) for task in asyncio.all_tasks() if task is not mine]
+        others = {task for task in asyncio.all_tasks() if task is not mine}
+        if others:
+            await asyncio.wait(others, timeout=_TO_END)
+        return [str(task.get_coro()) for task in others if not task.done()]
 
     return engine_loop().submit(look_around()).result(SECONDS)
+
+
+_TO_END = 3.0
+"""Seconds that cancelled work has to come to an end."""
