@@ -20,6 +20,7 @@ from crew_guard.ports import CallTerms, Model, ToolResult
 from crew_guard.supervisor.gate import Gatekeeper, inside
 from crew_guard.supervisor.handing import delegate
 from crew_guard.supervisor.threads import in_thread
+from crew_guard.supervisor.wakeups import release
 
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 30.0
@@ -154,8 +155,13 @@ class RunGate:
         seconds = min(_FIRST_PAUSE * 2 ** (attempt - 1), _LONGEST_PAUSE)
         if error.retry_after is not None:
             seconds = min(max(0.0, error.retry_after), _LONGEST_WISH)
-        over = asyncio.get_running_loop().create_future()
-        timer = self.keeper.clock.call_later(seconds, lambda: None if over.done() else over.set_result(None))
+        loop = asyncio.get_running_loop()  # a host's own, perhaps
+        over: asyncio.Future[None] = loop.create_future()
+
+        def wake() -> None:
+            loop.call_soon_threadsafe(release, over)
+
+        timer = self.keeper.clock.call_later(seconds, wake)
         self.keeper.pauses += 1
         try:
             await over

@@ -119,5 +119,33 @@ class LoopClock:
     """Seconds that never go back."""
 
     def call_later(self, seconds: float, callback: Callable[[], None]) -> Handle:
-        """Call on the loop's thread; only from there."""
-        return self._loop.call_later(seconds, callback)
+        """Call on the loop's thread; from there, or from any other."""
+        try:
+            here = asyncio.get_running_loop()
+        except RuntimeError:
+            here = None
+        if here is self._loop:
+            return self._loop.call_later(seconds, callback)
+        return _Sent(self._loop, seconds, callback)
+
+
+class _Sent:
+    """A call that was asked for on another thread."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float, callback: Callable[[], None]) -> None:
+        self._loop = loop
+        self._timer: asyncio.TimerHandle | None = None
+        self._cancelled = False
+        loop.call_soon_threadsafe(self._begin, seconds, callback)
+
+    def cancel(self) -> None:
+        self._cancelled = True
+        self._loop.call_soon_threadsafe(self._end)
+
+    def _begin(self, seconds: float, callback: Callable[[], None]) -> None:
+        if not self._cancelled:
+            self._timer = self._loop.call_later(seconds, callback)
+
+    def _end(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()

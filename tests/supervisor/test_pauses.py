@@ -1,15 +1,19 @@
 """Between two attempts at a provider: how long, and what it costs."""
 
 import asyncio
+from collections.abc import Mapping
 from email.utils import formatdate
+from typing import Any
 
 import pytest
 
+from crew_guard import Supervisor
 from crew_guard.core.messages import Message, ModelRequest
 from crew_guard.errors import ModelError
 from crew_guard.models.failures import status_failure
 from crew_guard.models.scripted import Reply, ScriptedModel
-from crew_guard.ports import CallTerms
+from crew_guard.ports import CallTerms, Gate, RuntimeResult
+from crew_guard.store.memory import MemoryStore
 from tests.supervisor.gates import gate_for
 
 REQUEST = ModelRequest((Message("user", "Hello"),), prompt_tokens=20)
@@ -70,3 +74,29 @@ def test_a_wish_as_a_date_is_counted_from_now(monkeypatch: pytest.MonkeyPatch) -
     now = 1_700_000_000.0
     monkeypatch.setattr("crew_guard.models.failures.time.time", lambda: now)
     assert pauses(failure(503, retry_after=formatdate(now + 40, usegmt=True))) == ([40.0], 2)
+
+
+class Elsewhere:
+    """A runtime that turns a loop of its own, on a thread of its own."""
+
+    name = "elsewhere"
+
+    def __init__(self, model: ScriptedModel) -> None:
+        self._model = model
+
+    def members(self) -> list[str]:
+        return ["writer"]
+
+    async def run(self, inputs: Mapping[str, Any], gate: Gate) -> RuntimeResult:
+        async def there() -> str:
+            return (await gate.call_model("writer", self._model, REQUEST, CallTerms())).text
+
+        return RuntimeResult(await asyncio.to_thread(asyncio.run, there()))
+
+
+def test_a_pause_on_a_loop_of_the_hosts_own_ends() -> None:
+    """The timer runs on the supervisor's loop, who waits is woken on the other."""
+    model = ScriptedModel([ModelError("busy", kind="throttled", retry_after=0.01), "answer"])
+    running = Supervisor(store=MemoryStore()).run_runtime(Elsewhere(model), {}, name="elsewhere")
+    result = running.future.result(20)
+    assert (result.output, result.usage.steps) == ("answer", 2)
