@@ -16,7 +16,7 @@ from crew_guard.ports import Observer, Runtime, Store, Workflow
 from crew_guard.supervisor.running import Running
 from crew_guard.supervisor.streaming import RunStream
 
-_HOSTS = ("crewai", "autogen")
+_HOSTS = ("crewai", "autogen", "langgraph")
 """Adapters whose runtime_for() makes a Runtime of a host's own object that they accept."""
 
 

@@ -1,0 +1,167 @@
+"""One guarded run as the patched classes see it: a context variable, which LangGraph's tasks and threads inherit."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import Counter
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+from crew_guard.adapters.hosted import Attempt, ModelFacts, PromptCounter, reported
+from crew_guard.adapters.langgraph.names import agent_of
+from crew_guard.core.actions import ModelCall, Outcome
+from crew_guard.core.messages import Message
+from crew_guard.core.usage import Rates
+from crew_guard.errors import LimitExceededError, PolicyDeniedError, RefusedError
+from crew_guard.ports import Gate
+
+
+class LimitInGraphError(LimitExceededError, RuntimeError):
+    """A cap left no room. A RuntimeError, which LangGraph's own RetryPolicy doesn't retry."""
+
+
+class DeniedInGraphError(PolicyDeniedError, RuntimeError):
+    """A rule of the policy forbids it. A RuntimeError, which LangGraph's own RetryPolicy doesn't retry."""
+
+
+def in_graph(error: RefusedError) -> RefusedError:
+    """The same refusal as LangGraph is to see it."""
+    kind = LimitInGraphError if isinstance(error, LimitExceededError) else DeniedInGraphError
+    return kind(error.stop)
+
+
+class Threads:
+    """The threads that work for a run at the moment: a run that is ended waits for them, and is told late."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._busy = 0
+        self._waiting: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
+
+    @contextmanager
+    def busy(self) -> Generator[None]:
+        """This thread works until the end of the block; one that runs an event loop doesn't count."""
+        if _runs_a_loop():
+            yield
+            return
+        with self._lock:
+            self._busy += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._busy -= 1
+                through = self._waiting if self._busy == 0 else []
+                self._waiting = [] if through else self._waiting
+            for loop, event in through:
+                if not loop.is_closed():
+                    loop.call_soon_threadsafe(event.set)
+
+    async def ended(self) -> None:
+        """Until no thread works any more."""
+        event = asyncio.Event()
+        with self._lock:
+            if self._busy == 0:
+                return
+            self._waiting.append((asyncio.get_running_loop(), event))
+        await event.wait()
+
+
+def _runs_a_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+@dataclass(slots=True)
+class Scope:
+    """What a patched class needs to know of the guarded run that it is called in."""
+
+    gate: Gate
+    facts: ModelFacts
+    crew: str
+    """Who acts where no node and no agent has a name."""
+    threads: Threads = field(default_factory=Threads)
+    executions: Counter[str] = field(default_factory=Counter[str])
+    """By tool."""
+    unbelieved: set[type] = field(default_factory=set[type])
+    """Classes of models that didn't keep to a length."""
+    quiet: dict[int, tuple[Any, Any]] = field(default_factory=dict[int, tuple[Any, Any]])
+    """By the id of a model's client: itself, and the same without retries."""
+    _asked: dict[str, str | None] = field(default_factory=dict[str, "str | None"])
+    _counters: dict[str, tuple[Rates | None, PromptCounter]] = field(default_factory=dict[str, Any])
+
+    def counter(self, model: str) -> tuple[Rates | None, PromptCounter]:
+        """A model's rates, and what counts its prompts."""
+        found = self._counters.get(model)
+        if found is None:
+            known = self.facts(model)
+            found = self._counters[model] = (known.rates, PromptCounter(known))
+        return found
+
+    def asked(self, agent: str, request_id: str) -> None:
+        """An agent's model asked for a tool. Ids that two agents' models use name nobody."""
+        known = self._asked.setdefault(request_id, agent)
+        if known != agent:
+            self._asked[request_id] = None
+
+    def asker(self, request_id: str | None) -> str | None:
+        """Whose model asked for a tool, where that is known."""
+        return None if request_id is None else self._asked.get(request_id)
+
+    def actor(self, metadata: Mapping[str, Any] | None) -> str:
+        """The agent that the current code works for.
+
+        Args:
+            metadata: of the call; None where only the context knows
+        """
+        return agent_of(metadata, self.crew)
+
+
+current: ContextVar[Scope | None] = ContextVar("crew_guard_graph_run", default=None)
+"""The guarded run that the current code is a part of."""
+inside_tool: ContextVar[str | None] = ContextVar("crew_guard_graph_tool", default=None)
+"""The tool execution that the current code is a part of: what it does is charged there too."""
+
+
+@dataclass(slots=True)
+class ByHand:
+    """A request that is sent by hand."""
+
+    max_tokens: int | None
+    """The longest completion that it may ask for; None where it wished for none and no run is guarded."""
+    _attempt: Attempt | None = None
+
+    def used(self, input_tokens: int, output_tokens: int, *, cached_tokens: int = 0, text: str = "") -> None:
+        """Tell what the provider reported. Without it the call is charged as reserved."""
+        if self._attempt is not None:
+            self._attempt.settle(Outcome("ok", reported(input_tokens, output_tokens, cached_tokens), text=text))
+
+
+@contextmanager
+def by_hand(model: str, prompt: str, max_tokens: int | None) -> Generator[ByHand]:
+    """See crew_guard.adapters.langgraph.model_call."""
+    scope = current.get()
+    if scope is None:
+        yield ByHand(max_tokens)
+        return
+    rates, counter = scope.counter(model)
+    tokens = counter.facts.bound(Message("user", prompt)) + counter.request((), None)
+    action = ModelCall(scope.actor(None), model, tokens, max_tokens, rates=rates, parent=inside_tool.get())
+    try:
+        grant = scope.gate.admit_blocking(action)
+    except RefusedError as error:
+        raise in_graph(error) from None
+    attempt = Attempt(scope.gate, grant)
+    try:
+        yield ByHand(grant.max_tokens, attempt)
+    except BaseException as error:
+        attempt.fail(error)
+        raise
+    attempt.settle(Outcome("ok"))
