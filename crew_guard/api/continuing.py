@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, TypeVar
 
-from crew_guard.core.limits import AgentLimits, Limits, ToolLimits
+from crew_guard.core.limits import AgentLimits, ToolLimits
 from crew_guard.core.policy import Policy
 from crew_guard.core.result import Result
 from crew_guard.core.usage import NOTHING, Usage
@@ -40,7 +40,7 @@ class Spent:
 
 
 def left_of(policy: Policy, spent: Spent) -> Policy:
-    """The policy with every limit less by what was spent below it; how many agents take part is no matter of spending."""
+    """The policy, every limit less by what was spent below it. max_agents stays: who took part takes part again."""
     limits = _less(policy.limits, spent.usage)
     if limits.max_seconds is not None:
         limits = limits.model_copy(update={"max_seconds": max(0.0, limits.max_seconds - spent.seconds)})

@@ -61,7 +61,7 @@ class SeatedChat(BaseChatModel):
         provider, _, name = self.seat.model.name.partition(":")
         return {**super()._get_ls_params(stop, **kwargs), "ls_provider": provider, "ls_model_name": name}
 
-    def bind_tools(self, tools: Sequence[Any], *, tool_choice: str | None = None, **kwargs: Any) -> Any:
+    def bind_tools(self, tools: Sequence[Any], *, tool_choice: str | None = None, **kwargs: Any) -> Any:  # noqa: ARG002  LangChain's own signature
         """The same with tools that it may ask for."""
         return self.bind(tools=[convert_to_openai_tool(tool) for tool in tools], **kwargs)
 
@@ -76,7 +76,11 @@ class SeatedChat(BaseChatModel):
         return cast(ModelReply, turn.reply)
 
     async def _agenerate(
-        self, messages: list[BaseMessage], stop: list[str] | None = None, run_manager: Any = None, **kwargs: Any
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,  # noqa: ARG002  LangChain's own signature
+        run_manager: Any = None,  # noqa: ARG002  LangChain's own signature
+        **kwargs: Any,
     ) -> ChatResult:
         seat: Seat = self.seat
         turn = _turn.get()
@@ -88,7 +92,11 @@ class SeatedChat(BaseChatModel):
         return _result(seat, reply)
 
     def _generate(
-        self, messages: list[BaseMessage], stop: list[str] | None = None, run_manager: Any = None, **kwargs: Any
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,  # noqa: ARG002  LangChain's own signature
+        run_manager: Any = None,  # noqa: ARG002  LangChain's own signature
+        **kwargs: Any,
     ) -> ChatResult:
         seat: Seat = self.seat
         tools = [_spec(tool) for tool in kwargs.get("tools") or ()]
@@ -110,18 +118,23 @@ class SeatedTool(BaseTool):
             _run.reset(token)
         return cast(ToolResult, run.result)
 
-    def _to_args_and_kwargs(self, tool_input: Any, tool_call_id: str | None) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def _to_args_and_kwargs(
+        self,
+        tool_input: Any,
+        tool_call_id: str | None,  # noqa: ARG002  LangChain's own signature
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         return (), {"arguments": tool_input}  # the tool itself checks them, in its own words
 
-    async def _arun(self, *args: Any, arguments: Any = None, **kwargs: Any) -> str:
+    async def _arun(self, *args: Any, arguments: Any = None, **kwargs: Any) -> str:  # noqa: ARG002  LangChain's own signature
         seat: Seat = self.seat
         run = _run.get()
         if run is None or run.result is not None:
             return (await seat.use(self.tool, arguments)).text
+        _run.set(None)  # what the tool's own function runs is not this execution
         run.result = await seat.use(self.tool, run.arguments)
         return run.result.text
 
-    def _run(self, *args: Any, arguments: Any = None, **kwargs: Any) -> str:
+    def _run(self, *args: Any, arguments: Any = None, **kwargs: Any) -> str:  # noqa: ARG002  LangChain's own signature
         seat: Seat = self.seat
         return seat.use_blocking(self.tool, arguments).text
 
@@ -200,5 +213,3 @@ def _function(spec: ToolSpec) -> dict[str, Any]:
 def _spec(tool: Mapping[str, Any]) -> ToolSpec:
     function = tool["function"]
     return ToolSpec(function["name"], function.get("description", ""), function.get("parameters", {}))
-
-

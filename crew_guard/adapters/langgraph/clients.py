@@ -5,6 +5,7 @@ A model is given other clients for the time of a call; its own keep their retrie
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, cast
 
 from crew_guard.errors import ConfigError
@@ -43,10 +44,11 @@ def check_retries(model: Any, name: str) -> None:
     Raises:
         ConfigError: it retries by itself, where the guard can't see it
     """
-    if "max_retries" not in type(model).model_fields:
+    declared: Mapping[str, Any] = cast(Any, type(model)).model_fields
+    if "max_retries" not in declared:
         return
-    fields = [getattr(model, each, None) for each in CLIENTS if each in type(model).model_fields]
-    if any(_is_sdk(client) for client in fields) or any(hasattr(type(model), each) for each in ("_client",)):
+    clients: list[Any] = [getattr(model, each, None) for each in CLIENTS if each in declared]
+    if any(map(_is_sdk, clients)) or hasattr(type(model), "_client"):
         return
     if model.max_retries not in _QUIET:
         raise ConfigError(

@@ -11,7 +11,11 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Annotated, Any, TypedDict, cast
 
-from langgraph.graph import END, START, StateGraph
+from langgraph.graph import (  # pyright: ignore[reportMissingTypeStubs]  it has types, and no stubs
+    END,
+    START,
+    StateGraph,
+)
 
 from crew_guard.adapters.compiling import Seat
 from crew_guard.adapters.langgraph.bridges import Run, SeatedChat, SeatedTool, Turn, seated_chat, seated_tool
@@ -197,9 +201,7 @@ class GraphWork(Work):
         return TaskEndedError(str(error), found or error.partial, error.stop)
 
 
-def crew_graph(
-    crew: Crew, do: Callable[[Task], Awaitable[dict[str, Any]]], before: Mapping[str, Sequence[str]]
-) -> Any:
+def crew_graph(crew: Crew, do: Callable[[Task], Awaitable[dict[str, Any]]], before: Mapping[str, Sequence[str]]) -> Any:
     """The compiled graph of a crew: a node for each task, by the task's name."""
 
     def body(task: Task) -> Callable[[CrewState], Awaitable[dict[str, Any]]]:
@@ -213,8 +215,10 @@ def crew_graph(
     followed = {name for earlier in before.values() for name in earlier}
     for task in crew.tasks:
         graph.add_node(names[task.name], body(task), metadata={"crew_guard_agent": task.agent})
+    for task in crew.tasks:
         earlier = [names[name] for name in before[task.name]]
-        graph.add_edge(earlier or START, names[task.name]) if len(earlier) != 1 else graph.add_edge(earlier[0], names[task.name])
+        # A list waits for all of them; START and a single one are no list.
+        graph.add_edge(earlier if len(earlier) > 1 else next(iter(earlier), START), names[task.name])
         if task.name not in followed:
             graph.add_edge(names[task.name], END)
     return graph.compile(name=crew.name)

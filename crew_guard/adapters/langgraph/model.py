@@ -8,28 +8,28 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from functools import cache, wraps
+from functools import wraps
 from typing import Any, cast
 
 from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import BaseMessage
 
 from crew_guard.adapters.crewai.stand_in import is_stand_in, seam_of, stand_in
-from crew_guard.adapters.hosted import Attempt, PromptCounter, come_from, speaks_of_length
-from crew_guard.adapters.langgraph.clients import CLIENTS, check_retries, quiet
+from crew_guard.adapters.hosted import Attempt, PromptCounter, come_from
+from crew_guard.adapters.langgraph.bounds import LENGTHS, check_model, is_clampable, model_name, takes_length
+from crew_guard.adapters.langgraph.clients import CLIENTS, quiet
 from crew_guard.adapters.langgraph.prompts import asked_for, bound_prompt, holds_text_only, text_of
 from crew_guard.adapters.langgraph.scope import Scope, in_graph, inside_tool
+from crew_guard.adapters.langgraph.usage import read, usage_of
 from crew_guard.core.actions import ModelCall, Outcome
-from crew_guard.core.usage import NO_PARTS, Parts, Rates, Usage
-from crew_guard.errors import ConfigError, RefusedError
+from crew_guard.core.usage import Rates
+from crew_guard.errors import RefusedError
 
-_LENGTHS = ("max_completion_tokens", "max_tokens", "max_output_tokens", "max_new_tokens", "num_predict")
-_PACKAGES = frozenset({"langchain_core", "langchain", "langgraph", "pydantic", "builtins", "abc", "typing"})
-_WATCHED = CLIENTS.union(_LENGTHS, ("stream_usage",))
+_WATCHED = CLIENTS.union(LENGTHS, ("stream_usage",))
 _SYNC = ("_generate", "_stream", "_stream_chat_model_events")
 _ASYNC = ("_agenerate", "_astream", "_astream_chat_model_events")
 
@@ -70,55 +70,6 @@ def gated(model: BaseChatModel, scope: Scope, metadata: Mapping[str, Any] | None
     rates, count = scope.counter(name)
     clampable = type(model) not in scope.unbelieved and is_clampable(type(model))
     return stand_in(model, Call(scope, scope.actor(metadata), name, rates, count, clampable), _methods)
-
-
-def model_name(model: BaseChatModel, bound: Mapping[str, Any]) -> str:
-    """provider:name, as policies know it; a model of the user's own goes by custom."""
-    given = bound.get("model") or bound.get("model_name")
-    if _integration(type(model)) is None:
-        own = given or getattr(model, "model", None) or getattr(model, "model_name", None)
-        return f"custom:{own if isinstance(own, str) else type(model).__name__}"
-    params = model._get_ls_params()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-    provider = params.get("ls_provider") or "custom"
-    return f"{provider}:{given or params.get('ls_model_name') or type(model).__name__}"
-
-
-def check_model(model: Any, name: str, bound: Mapping[str, Any]) -> None:
-    """Whether a model can be bounded.
-
-    Raises:
-        ConfigError: it sets its length where a clamp doesn't reach, wants several answers, or retries unseen
-    """
-    for body in (bound.get("extra_body"), getattr(model, "extra_body", None)):
-        if isinstance(body, Mapping) and (key := next((key for key in (*_LENGTHS, "n") if key in body), None)):
-            raise ConfigError(f"{name}: extra_body sets {key}, which goes around the guard; give it to the model itself")
-    more: Mapping[str, Any] = getattr(model, "model_kwargs", None) or {}
-    choices = bound.get("n") or more.get("n") or getattr(model, "n", None) or 1
-    if isinstance(choices, int) and choices > 1:
-        raise ConfigError(f"{name}: n={choices} asks for completions that LangGraph throws away; leave n out")
-    check_retries(model, name)
-
-
-@cache
-def is_clampable(kind: type[BaseChatModel]) -> bool:
-    """Whether a class keeps to a length: an integration with a field for it does, a user's if its code says so."""
-    if _integration(kind) is not None and any(name in kind.model_fields for name in _LENGTHS):
-        return True
-    return speaks_of_length(kind, _PACKAGES)
-
-
-@cache
-def _takes_length(kind: type[BaseChatModel]) -> bool:
-    """Whether a length may be given with a call."""
-    parameters = inspect.signature(kind._generate).parameters.values()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-    return any(each.kind is each.VAR_KEYWORD or each.name == "max_tokens" for each in parameters)
-
-
-@cache
-def _integration(kind: type) -> str | None:
-    """The package of LangChain's integration that a class is from, such as langchain_openai."""
-    packages = (base.__module__.partition(".")[0] for base in kind.__mro__)
-    return next((name for name in packages if name.startswith("langchain_") and name != "langchain_core"), None)
 
 
 def _methods(kind: type[Any]) -> dict[str, Any]:
@@ -268,11 +219,13 @@ def _further(call: Call) -> ModelCall | None:
     return attempt.following()
 
 
-def _action(call: Call, model: Any, messages: Sequence[BaseMessage], kwargs: Mapping[str, Any], streams: bool) -> ModelCall:
+def _action(
+    call: Call, model: Any, messages: Sequence[BaseMessage], kwargs: Mapping[str, Any], streams: bool
+) -> ModelCall:
     _delegated()
     more: Mapping[str, Any] = getattr(model, "model_kwargs", None) or {}
-    wishes = [given.get(key) for given in (kwargs, more) for key in _LENGTHS]
-    wishes += [getattr(model, key, None) for key in _LENGTHS]
+    wishes = [given.get(key) for given in (kwargs, more) for key in LENGTHS]
+    wishes += [getattr(model, key, None) for key in LENGTHS]
     wish = next((each for each in wishes if isinstance(each, int) and each > 0), None)
     return ModelCall(
         call.agent,
@@ -301,7 +254,9 @@ def _admitted(call: Call, model: Any, messages: Any, kwargs: Mapping[str, Any], 
         raise in_graph(error) from None
 
 
-async def _admitted_async(call: Call, model: Any, messages: Any, kwargs: Mapping[str, Any], *, streams: bool = False) -> Any:
+async def _admitted_async(
+    call: Call, model: Any, messages: Any, kwargs: Mapping[str, Any], *, streams: bool = False
+) -> Any:
     try:
         return await call.scope.gate.admit(_action(call, model, messages, kwargs, streams))
     except RefusedError as error:
@@ -311,25 +266,25 @@ async def _admitted_async(call: Call, model: Any, messages: Any, kwargs: Mapping
 def _take(call: Call, model: Any, grant: Any, kwargs: dict[str, Any], *, streams: bool = False) -> None:
     """Go on under a grant: the request is clamped to it, and a stream asked for its usage."""
     call.attempt, call.sent = Attempt(call.scope.gate, grant), 0
-    fields = type(model).model_fields
+    fields: Mapping[str, Any] = cast(Any, type(model)).model_fields
     call.overrides = {"stream_usage": True} if streams and "stream_usage" in fields else {}
     if streams and kwargs.get("stream_options"):
         kwargs["stream_options"] = {**kwargs["stream_options"], "include_usage": True}
     if not call.clampable:
         return
-    declared = [key for key in _LENGTHS if key in fields]
+    declared = [key for key in LENGTHS if key in fields]
     call.overrides |= dict.fromkeys(declared, grant.max_tokens)
-    for key in _LENGTHS:
+    for key in LENGTHS:
         if kwargs.get(key) is not None:
             kwargs[key] = grant.max_tokens
     if come_from(model, "langchain_openai", frozenset({"BaseChatOpenAI"})):
         kwargs["max_tokens"] = grant.max_tokens  # outweighs model_kwargs, too
-    elif not declared and _takes_length(type(model)):
+    elif not declared and takes_length(type(model)):
         kwargs["max_tokens"] = grant.max_tokens
 
 
 @contextmanager
-def _under_way(call: Call) -> Iterator[None]:
+def _under_way(call: Call) -> Generator[None]:
     token = _outer.set(call)
     try:
         with call.scope.threads.busy():
@@ -364,9 +319,10 @@ def _settle_stream(call: Call, model: Any, heard: list[Any]) -> None:
             whole = whole + each
         _settle(call, model, [whole], None)
         return
-    usage = next((each["usage"] for each in reversed(heard) if isinstance(each, dict) and each.get("usage")), None)
+    events: list[Any] = [each for each in reversed(heard) if isinstance(each, dict)]
+    usage = next((each["usage"] for each in events if each.get("usage")), None)
     if call.attempt is not None:
-        used, parts = _usage(usage)
+        used, parts = read(usage)
         call.attempt.settle(Outcome("ok" if used or heard else "failed", used, parts))
 
 
@@ -375,10 +331,7 @@ def _settle(call: Call, model: Any, messages: Sequence[BaseMessage], output: Map
     if attempt is None or attempt.settled:
         return
     message = messages[0] if messages else None
-    usage, parts = _usage(getattr(message, "usage_metadata", None))
-    if usage is None and output:
-        told: Mapping[str, Any] = output.get("token_usage") or output.get("usage") or {}
-        usage, parts = _usage({key: told.get(alias) for key, alias in _ALIASES.items()})
+    usage, parts = usage_of(message, output)
     if usage and usage.output_tokens > attempt.grant.max_tokens:
         # It doesn't keep to a length: from now on all that it may make is reserved.
         call.scope.unbelieved.add(type(model).__bases__[0])
@@ -386,24 +339,3 @@ def _settle(call: Call, model: Any, messages: Sequence[BaseMessage], output: Map
     for request_id, _, _ in asked:
         call.scope.asked(call.agent, request_id)
     attempt.settle(Outcome("ok", usage, parts, "" if message is None else text_of(message), asked))
-
-
-_ALIASES = {"input_tokens": "prompt_tokens", "output_tokens": "completion_tokens"}
-
-
-def _usage(told: Mapping[str, Any] | None) -> tuple[Usage | None, Parts]:
-    if not told:
-        return None, NO_PARTS
-    prompt, completion = int(told.get("input_tokens") or 0), int(told.get("output_tokens") or 0)
-    if prompt <= 0 and completion <= 0:
-        return None, NO_PARTS
-    sent: Mapping[str, Any] = told.get("input_token_details") or {}
-    made: Mapping[str, Any] = told.get("output_token_details") or {}
-    cached = min(int(sent.get("cache_read") or 0), prompt)
-    parts = Parts(
-        cache_written=int(sent.get("cache_creation") or 0),
-        input_audio=int(sent.get("audio") or 0),
-        output_audio=int(made.get("audio") or 0),
-        reasoning=int(made.get("reasoning") or 0),
-    )
-    return Usage(input_tokens=prompt, output_tokens=completion, cached_tokens=cached), parts

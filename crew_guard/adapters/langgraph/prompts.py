@@ -97,14 +97,16 @@ def _spec(tool: Any) -> ToolSpec:
     rest = {key: value for key, value in function.items() if key not in ("name", "description", "parameters")}
     parameters: JsonObject = function.get("parameters") or {}
     return ToolSpec(
-        str(function.get("name") or ""), str(function.get("description") or ""), {**parameters, **rest} if rest else parameters
+        str(function.get("name") or ""),
+        str(function.get("description") or ""),
+        {**parameters, **rest} if rest else parameters,
     )
 
 
 def _schema(given: Any) -> Any:
     if _is_model(given):
         return given.model_json_schema()
-    return given if isinstance(given, Mapping | str) else repr(given)
+    return cast(Any, given) if isinstance(given, Mapping | str) else repr(given)
 
 
 def _is_model(value: object) -> bool:

@@ -11,7 +11,7 @@ from typing import Any, cast
 from anyio import CapacityLimiter, to_thread
 from langchain_core.messages import BaseMessage
 from langgraph.checkpoint.base import BaseCheckpointSaver
-from langgraph.pregel import Pregel
+from langgraph.pregel import Pregel  # pyright: ignore[reportMissingTypeStubs]  it has types, and no stubs
 from langgraph.types import Command
 
 from crew_guard.adapters.hosted import ModelFacts
@@ -47,13 +47,14 @@ class _Seen:
 class LangGraphRuntime:
     """Runs one graph. A Runtime of ports, and a Continuing one where the graph has a checkpointer."""
 
-    graph: Pregel[Any, Any, Any, Any]
+    graph: Any
+    """A Pregel: a compiled StateGraph, or an entrypoint."""
     facts: ModelFacts
     _executions: dict[str, dict[str, int]] = field(default_factory=dict[str, dict[str, int]])
     """By thread, by tool."""
 
     def __post_init__(self) -> None:
-        if not isinstance(self.graph, Pregel):  # pyright: ignore[reportUnnecessaryIsInstance]
+        if not isinstance(self.graph, Pregel):
             kind = type(self.graph).__name__
             how = "compile() it first" if kind == "StateGraph" else "its models run in another process: guard it there"
             raise ConfigError(f"crew_guard guards a compiled graph of LangGraph, not a {kind}: {how}")
@@ -65,16 +66,15 @@ class LangGraphRuntime:
 
     def members(self) -> Sequence[str]:
         """The agent, where the graph is one of create_agent with a name; what else takes part is seen as it runs."""
-        name = ((self.graph.config or {}).get("metadata") or {}).get("lc_agent_name")
+        name: Any = self._own("metadata").get("lc_agent_name")
         return [name] if name else []
 
     def job_of(self, inputs: Mapping[str, Any]) -> str | None:
         """The thread that a run goes on with; see Continuing."""
         if not self.graph.checkpointer:
             return None
-        given: Mapping[str, Any] = self._given(inputs)[1].get("configurable") or {}
-        own = (self.graph.config or {}).get("configurable") or {}
-        thread = {**own, **given}.get("thread_id")
+        given: Any = self._given(inputs)[1].get("configurable") or {}
+        thread = {**self._own("configurable"), **given}.get("thread_id")
         return None if thread is None else str(thread)
 
     def executions(self, job: str) -> Mapping[str, int]:
@@ -112,6 +112,11 @@ class LangGraphRuntime:
             return RuntimeResult(_answer(seen.state), partial=True, reason=str(stop), stop=stop)
         return RuntimeResult(_answer(seen.state))
 
+    def _own(self, key: str) -> Mapping[str, Any]:
+        """A part of the config that the graph was made with."""
+        config: Any = self.graph.config or {}
+        return config.get(key) or {}
+
     def _crew(self) -> str:
         name = (self.members() or [self.graph.get_name()])[0]
         return "agent" if name == "LangGraph" else name
@@ -139,10 +144,10 @@ class LangGraphRuntime:
 
     def _is_async(self) -> bool:
         """Whether the graph's checkpointer, where it has one, can be awaited."""
-        saver = self.graph.checkpointer
+        saver: Any = self.graph.checkpointer
         if not isinstance(saver, BaseCheckpointSaver):
             return True
-        return type(cast(Any, saver)).aget_tuple is not cast(Any, BaseCheckpointSaver).aget_tuple
+        return cast(Any, type(cast(Any, saver))).aget_tuple is not cast(Any, BaseCheckpointSaver).aget_tuple
 
     async def _waits(self, seen: _Seen, config: Any) -> str:
         """What a graph that was interrupted waits for, in words; empty where it came to its end."""
@@ -161,21 +166,22 @@ class LangGraphRuntime:
         """The graph's input, and LangGraph's config."""
         ours = {key: inputs[key] for key in _OURS if key in inputs and key not in self.graph.channels}
         rest = {key: value for key, value in inputs.items() if key not in ours}
-        config = ours.get("config") or {}
+        config: Any = ours.get("config") or {}
         if not isinstance(config, Mapping):
             raise ConfigError(f"config must be a RunnableConfig, such as {{'configurable': {{…}}}}, not {config!r}")
+        given = dict(cast(Mapping[str, Any], config))
         if "command" in ours:
             if not isinstance(ours["command"], Command):
                 raise ConfigError(f"command must be a Command of LangGraph, not {ours['command']!r}")
-            return ours["command"], dict(cast(Any, config))
+            return cast(Any, ours["command"]), given
         if "resume" in ours:
-            return Command(resume=ours["resume"]), dict(cast(Any, config))
-        return self._input(rest), dict(cast(Any, config))
+            return Command(resume=ours["resume"]), given
+        return self._input(rest), given
 
     def _input(self, given: Mapping[str, Any]) -> Any:
         if not given:
             return None  # goes on where a thread stopped
-        channels = self.graph.channels
+        channels: Mapping[str, Any] = self.graph.channels
         if set(given) == {"task"} and "task" not in channels:
             if "messages" in channels:
                 return {"messages": [("user", str(given["task"]))]}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from functools import wraps
-from typing import Any
+from typing import Any, cast
 
 from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.language_models.llms import BaseLLM
@@ -35,7 +35,7 @@ def install() -> None:
         if _installed:
             return
         wanted = [(BaseChatModel, _ASKS, _asking), (BaseLLM, _COMPLETES, _completing)]
-        for kind, names, patch in wanted:
+        for kind, names, _ in wanted:
             for name in names:
                 _check(kind, name)
         for kind, names, patch in wanted:
@@ -50,7 +50,9 @@ def install() -> None:
 
 def _check(kind: type, name: str) -> None:
     if name not in vars(kind):
-        raise ConfigError(f"langchain-core has no {kind.__name__}.{name}, where the guard stands: its version is not known")
+        raise ConfigError(
+            f"langchain-core has no {kind.__name__}.{name}, where the guard stands: its version is not known"
+        )
 
 
 def _asking(own: Any) -> Callable[..., Any]:
@@ -60,8 +62,9 @@ def _asking(own: Any) -> Callable[..., Any]:
         if scope is None:
             return own(asked, *args, **kwargs)
         manager = kwargs.get("run_manager")
-        config = args[1] if len(args) > 1 and isinstance(args[1], dict) else kwargs.get("config")
-        metadata = (config or {}).get("metadata") if manager is None else manager.metadata
+        config: Any = args[1] if len(args) > 1 else kwargs.get("config")
+        given: Any = cast(Any, config).get("metadata") if isinstance(config, dict) else None
+        metadata: Any = given if manager is None else manager.metadata
         return own(model.gated(asked, scope, metadata or None, kwargs), *args, **kwargs)
 
     return ask
@@ -72,7 +75,7 @@ def _completing(own: Any) -> Callable[..., Any]:
     def complete(asked: BaseLLM, *args: Any, **kwargs: Any) -> Any:
         if current.get() is not None:
             raise ConfigError(
-                f"{type(asked).__name__} completes text, which the guard can't bound: use the chat model of its provider"
+                f"{type(asked).__name__} completes text, which the guard can't bound: use its provider's chat model"
             )
         return own(asked, *args, **kwargs)
 

@@ -118,7 +118,7 @@ def _gate_of(own: Callable[..., Any]) -> Callable[..., Any]:
 
 def _falls_back(tool: Any) -> bool:
     """Whether the tool has no coroutine, so that LangChain runs its function on a thread: gated there."""
-    fields = type(tool).model_fields
+    fields: Any = cast(Any, type(tool)).model_fields
     return "coroutine" in fields and "func" in fields and tool.coroutine is None
 
 
@@ -169,8 +169,8 @@ def _places(seam: Execution, result: Any) -> list[Any]:
     if isinstance(result, ToolMessage):
         return [result.content]
     if isinstance(result, Command):
-        update = cast(Any, result).update
-        messages: list[Any] = update.get("messages", []) if isinstance(update, dict) else []
+        update: Any = cast(Any, result).update
+        messages: list[Any] = cast(Any, update).get("messages", []) if isinstance(update, dict) else []
         return [message.content for message in messages if isinstance(message, ToolMessage)]
     if seam.pair and isinstance(result, tuple):
         return [cast(tuple[Any, ...], result)[0]]
@@ -178,7 +178,7 @@ def _places(seam: Execution, result: Any) -> list[Any]:
 
 
 def _readable(value: Any) -> Any:
-    return value if isinstance(value, str | dict | list | int | float | bool) else str(value)
+    return cast(Any, value) if isinstance(value, str | dict | list | int | float | bool) else str(value)
 
 
 def _with(seam: Execution, result: Any, place: Any, check: Check) -> Any:
@@ -191,7 +191,10 @@ def _with(seam: Execution, result: Any, place: Any, check: Check) -> Any:
         update: dict[str, Any] = cast(Any, result).update
         messages = [_changed(message, place, value) for message in update["messages"]]
         return Command(
-            graph=result.graph, update={**update, "messages": messages}, resume=result.resume, goto=cast(Any, result.goto)
+            graph=result.graph,
+            update={**update, "messages": messages},
+            resume=result.resume,
+            goto=cast(Any, result).goto,
         )
     if seam.pair and isinstance(result, tuple):
         return (value, *cast(tuple[Any, ...], result)[1:])

@@ -1,0 +1,69 @@
+"""What is known of a chat model before it is called: its name, whether it keeps to a length, what can't be bounded."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+from langchain_core.language_models.chat_models import BaseChatModel
+
+from crew_guard.adapters.hosted import speaks_of_length
+from crew_guard.adapters.langgraph.clients import check_retries
+from crew_guard.errors import ConfigError
+
+LENGTHS = ("max_completion_tokens", "max_tokens", "max_output_tokens", "max_new_tokens", "num_predict")
+"""What integrations call the longest completion."""
+_PACKAGES = frozenset({"langchain_core", "langchain", "langgraph", "pydantic", "builtins", "abc", "typing"})
+
+
+def model_name(model: BaseChatModel, bound: Mapping[str, Any]) -> str:
+    """provider:name, as policies know it; a model of the user's own goes by custom."""
+    given = bound.get("model") or bound.get("model_name")
+    if integration(type(model)) is None:
+        own = given or getattr(model, "model", None) or getattr(model, "model_name", None)
+        return f"custom:{own if isinstance(own, str) else type(model).__name__}"
+    params = model._get_ls_params()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    provider = params.get("ls_provider") or "custom"
+    return f"{provider}:{given or params.get('ls_model_name') or type(model).__name__}"
+
+
+def check_model(model: Any, name: str, bound: Mapping[str, Any]) -> None:
+    """Whether a model can be bounded.
+
+    Raises:
+        ConfigError: it sets its length where a clamp doesn't reach, wants several answers, or retries unseen
+    """
+    for body in (bound.get("extra_body"), getattr(model, "extra_body", None)):
+        if isinstance(body, Mapping) and (key := next((key for key in (*LENGTHS, "n") if key in body), None)):
+            raise ConfigError(
+                f"{name}: extra_body sets {key}, which goes around the guard; give it to the model itself"
+            )
+    more: Mapping[str, Any] = getattr(model, "model_kwargs", None) or {}
+    choices = bound.get("n") or more.get("n") or getattr(model, "n", None) or 1
+    if isinstance(choices, int) and choices > 1:
+        raise ConfigError(f"{name}: n={choices} asks for completions that LangGraph throws away; leave n out")
+    check_retries(model, name)
+
+
+@cache
+def is_clampable(kind: type[BaseChatModel]) -> bool:
+    """Whether a class keeps to a length: an integration with a field for it does, a user's if its code says so."""
+    if integration(kind) is not None and any(name in kind.model_fields for name in LENGTHS):
+        return True
+    return speaks_of_length(kind, _PACKAGES)
+
+
+@cache
+def takes_length(kind: type[BaseChatModel]) -> bool:
+    """Whether a length may be given with a call."""
+    parameters = inspect.signature(kind._generate).parameters.values()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    return any(each.kind is each.VAR_KEYWORD or each.name == "max_tokens" for each in parameters)
+
+
+@cache
+def integration(kind: type) -> str | None:
+    """The package of LangChain's integration that a class is from, such as langchain_openai."""
+    packages = (base.__module__.partition(".")[0] for base in kind.__mro__)
+    return next((name for name in packages if name.startswith("langchain_") and name != "langchain_core"), None)
