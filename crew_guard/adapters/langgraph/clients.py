@@ -44,11 +44,12 @@ def check_retries(model: Any, name: str) -> None:
     Raises:
         ConfigError: it retries by itself, where the guard can't see it
     """
-    declared: Mapping[str, Any] = cast(Any, type(model)).model_fields
+    kind: Any = cast(Any, type(model))
+    declared: Mapping[str, Any] = kind.model_fields
     if "max_retries" not in declared:
         return
     clients: list[Any] = [getattr(model, each, None) for each in CLIENTS if each in declared]
-    if any(map(_is_sdk, clients)) or hasattr(type(model), "_client"):
+    if any(map(_is_sdk, clients)) or hasattr(kind, "_client"):
         return
     if model.max_retries not in _QUIET:
         raise ConfigError(

@@ -266,7 +266,8 @@ async def _admitted_async(
 def _take(call: Call, model: Any, grant: Any, kwargs: dict[str, Any], *, streams: bool = False) -> None:
     """Go on under a grant: the request is clamped to it, and a stream asked for its usage."""
     call.attempt, call.sent = Attempt(call.scope.gate, grant), 0
-    fields: Mapping[str, Any] = cast(Any, type(model)).model_fields
+    kind: Any = cast(Any, type(model))
+    fields: Mapping[str, Any] = kind.model_fields
     call.overrides = {"stream_usage": True} if streams and "stream_usage" in fields else {}
     if streams and kwargs.get("stream_options"):
         kwargs["stream_options"] = {**kwargs["stream_options"], "include_usage": True}
@@ -279,7 +280,7 @@ def _take(call: Call, model: Any, grant: Any, kwargs: dict[str, Any], *, streams
             kwargs[key] = grant.max_tokens
     if come_from(model, "langchain_openai", frozenset({"BaseChatOpenAI"})):
         kwargs["max_tokens"] = grant.max_tokens  # outweighs model_kwargs, too
-    elif not declared and takes_length(type(model)):
+    elif not declared and takes_length(kind):
         kwargs["max_tokens"] = grant.max_tokens
 
 

@@ -14,7 +14,7 @@ from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.language_models.llms import BaseLLM
 from langchain_core.tools import BaseTool
 
-from crew_guard.adapters.langgraph import model, tools
+from crew_guard.adapters.langgraph import carrying, model, tools
 from crew_guard.adapters.langgraph.scope import current
 from crew_guard.errors import ConfigError, RefusedError
 
@@ -45,6 +45,7 @@ def install() -> None:
         _check(BaseTool, "arun")
         BaseTool.run = _running(BaseTool.run)
         BaseTool.arun = _running_async(BaseTool.arun)
+        carrying.install()
         _installed = True
 
 
