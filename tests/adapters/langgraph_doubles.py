@@ -27,6 +27,7 @@ class HungryChat(BaseChatModel):
     parallel: int = 1
     answer: str = "done"
     tool: str = "look"
+    streaming: bool = False
 
     def __init__(self, **given):
         super().__init__(**given)
@@ -105,4 +106,21 @@ def fan_out(node, branches=8):
     graph = StateGraph(Findings)
     graph.add_node("worker", node)
     graph.add_conditional_edges(START, lambda _: [Send("worker", {"found": []}) for _ in range(branches)])
+    return graph.compile()
+
+
+def fan_out_of_agents(model, branches, middleware=()):
+    """A graph that sends to an agent many times at once."""
+    agent = hungry_agent(model, middleware=list(middleware))
+    graph = StateGraph(agent.builder.state_schema)
+    graph.add_node("seeker", agent)
+    graph.add_conditional_edges(START, lambda state: [Send("seeker", state) for _ in range(branches)])
+    return graph.compile()
+
+
+def one_node(node, **options):
+    """A graph of one node, `writer`."""
+    graph = StateGraph(Findings)
+    graph.add_node("writer", node, **options)
+    graph.add_edge(START, "writer")
     return graph.compile()

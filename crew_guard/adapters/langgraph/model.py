@@ -58,7 +58,7 @@ def gated(model: BaseChatModel, scope: Scope, metadata: Mapping[str, Any] | None
     """A model that LangChain takes for the user's own, for one call.
 
     Args:
-        metadata: of the call; None asks the context for it
+        metadata: of the call, where there is one
         bound: what is given with the call
     Raises:
         ConfigError: the model can't be bounded

@@ -13,10 +13,12 @@ def agent_of(metadata: Mapping[str, Any] | None, otherwise: str) -> str:
     """The agent, by the name of create_agent or of the node, that a call with this metadata works for.
 
     Args:
-        metadata: of the call; None asks the context for it
+        metadata: of the call: used where the context names no node, because tracing writes over some of it
         otherwise: the name where nothing says
     """
-    known = _of_context() if metadata is None else metadata
+    known = _of_context()
+    if metadata and not ("langgraph_node" in known or "lc_agent_name" in known):
+        known = metadata
     node = str(known.get("langgraph_node") or "")
     agent = known.get("lc_agent_name")
     made = known.get("ls_integration") == "langchain_create_agent"

@@ -185,8 +185,7 @@ class LangGraphRuntime:
         if set(given) == {"task"} and "task" not in channels:
             if "messages" in channels:
                 return {"messages": [("user", str(given["task"]))]}
-            if "__root__" not in channels and len(channels) > 1:
-                names = ", ".join(name for name in channels if not _is_internal(name))
+            if names := ", ".join(name for name in channels if not _is_internal(name)):
                 raise ConfigError(f"the graph takes no task as a text; give it a mapping of its channels: {names}")
         return dict(given)
 

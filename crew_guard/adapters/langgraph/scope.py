@@ -119,7 +119,7 @@ class Scope:
         """The agent that the current code works for.
 
         Args:
-            metadata: of the call; None where only the context knows
+            metadata: of the call, where there is one
         """
         return agent_of(metadata, self.crew)
 
