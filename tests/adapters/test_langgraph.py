@@ -18,11 +18,13 @@ from langgraph.graph import START, StateGraph
 from langgraph.types import RetryPolicy
 from pydantic import BaseModel
 
-from crew_guard import guard
+from crew_guard import Supervisor, guard
 from crew_guard.adapters import langgraph
 from crew_guard.adapters.langgraph import model_call, versions
 from crew_guard.core.content import PASSED, rejected
+from crew_guard.core.events import Refused
 from crew_guard.core.policy import Policy
+from crew_guard.core.stream import TextDelta
 from crew_guard.errors import ConfigError, MissingDependencyError
 from crew_guard.store.memory import MemoryStore
 from tests.adapters.guarding import ByteFacts, Guard, policy
@@ -265,6 +267,41 @@ def test_a_fan_out_holds_one_cap(limits, way):
     assert result.usage.usd <= 0.03 or "max_usd" not in limits
     assert (result.status, result.overshoot.tokens) == ("stopped", 0)
     assert model.served.calls >= 3
+
+
+@pytest.mark.parametrize("way", ["sync", "async"])
+def test_what_is_in_flight_when_a_branch_is_refused_is_served_and_paid(way):
+    """LangGraph ends the other branches then: their calls land first, so that the account is what the model served."""
+
+    class Meeting(AsyncHungryChat):
+        """Answers only when somebody was refused, which the third caller sees to."""
+
+        async def _agenerate(self, messages, stop=None, run_manager=None, **kwargs):
+            await asyncio.to_thread(refused.wait, 10)
+            return await super()._agenerate(messages, stop, run_manager, **kwargs)
+
+        def _generate(self, messages, stop=None, run_manager=None, **kwargs):
+            refused.wait(10)
+            return super()._generate(messages, stop, run_manager, **kwargs)
+
+    refused = threading.Event()
+    model = Meeting()
+
+    def watch(_, event):
+        if isinstance(event, Refused):
+            refused.set()
+
+    def node(_):
+        model.invoke(LONG)
+
+    async def anode(_):
+        await model.ainvoke(LONG)
+
+    guarded = Guard(langgraph, fan_out(node if way == "sync" else anode), policy(max_steps=2))
+    guarded.supervisor.observers = (watch,)
+    result = guarded.run(found=[])
+    assert (model.served.calls, result.usage.steps, result.unreported) == (2, 2, 0)
+    assert model.served.tokens == result.usage.tokens == 4_000
 
 
 def test_a_fan_out_below_its_caps_is_done():
@@ -515,6 +552,21 @@ def test_a_deadline_ends_a_coroutine_in_flight():
     gc.collect()
 
 
+def test_a_deadline_leaves_no_task_behind():
+    """Eight branches that wait for ever: all of them are gone from the loop."""
+    from crew_guard.supervisor.loop import engine_loop
+
+    async def forever(_):
+        await asyncio.Event().wait()
+
+    async def others():
+        return [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+
+    result = Guard(langgraph, fan_out(forever), policy(max_seconds=0.2)).run(found=[])
+    assert (result.status, result.late) == ("stopped", ())
+    assert engine_loop().submit(others()).result(5) == []
+
+
 @pytest.mark.parametrize("what", ["tool", "model"])
 def test_a_thread_that_blocks_is_named(what):
     """A thread can't be ended: the result comes on time all the same, and says what is stuck."""
@@ -611,6 +663,34 @@ def test_every_way_to_ask_is_clamped(way, bound):
         assert 256 <= length <= 3_500 - 1_000
         assert "max_tokens" not in server.bodies[0]
         assert (server.requests, result.usage.steps, result.unreported) == (1, 1, 0)
+
+
+def test_a_guarded_agent_can_be_read_as_a_stream():
+    """The texts that the model streams are told as they come, and sum up to its answers."""
+    model = StreamedHungryChat(streaming=True, answer_after=1)
+    runtime = langgraph.runtime_for(hungry_agent(model), lambda _: ByteFacts())
+    supervisor = Supervisor(policy(max_steps=5), store=MemoryStore())
+    stream = supervisor.stream_runtime(runtime, {"task": "go"}, name="hosted")
+    texts = [item.text for item in stream if isinstance(item, TextDelta)]
+    assert "".join(texts) == "looloodone"
+    assert stream.result.output == "loodone"
+
+
+@pytest.mark.filterwarnings("ignore:The method")
+@pytest.mark.parametrize("version", ["v2", "v3"])
+def test_a_model_that_is_read_as_events_is_an_attempt(version):
+    """LangChain's own stream of events, in both of its versions."""
+    with HungryServer(answer="done") as server:
+        model = openai(server)
+
+        async def node(_):
+            events = model.astream_events(LONG, version=version)
+            events = await events if version == "v3" else events
+            return {"found": [str(type(event)) async for event in events][:0]}
+
+        result = Guard(langgraph, one_node(node), policy(max_steps=3, max_tokens=9_000)).run(found=[])
+        assert (result.status, server.requests, result.usage.steps) == ("done", 1, 1)
+        assert result.usage.tokens == server.served.tokens
 
 
 def test_a_lower_length_of_the_users_own_is_kept():

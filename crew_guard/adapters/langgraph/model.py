@@ -19,13 +19,13 @@ from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import BaseMessage
 
 from crew_guard.adapters.crewai.stand_in import is_stand_in, seam_of, stand_in
-from crew_guard.adapters.hosted import Attempt, PromptCounter, come_from
+from crew_guard.adapters.hosted import Attempt, PromptCounter, come_from, ending
 from crew_guard.adapters.langgraph.bounds import LENGTHS, check_model, is_clampable, model_name, takes_length
 from crew_guard.adapters.langgraph.clients import CLIENTS, quiet
 from crew_guard.adapters.langgraph.prompts import asked_for, bound_prompt, holds_text_only, text_of
 from crew_guard.adapters.langgraph.scope import Scope, in_graph, inside_tool
 from crew_guard.adapters.langgraph.usage import read, usage_of
-from crew_guard.core.actions import ModelCall, Outcome
+from crew_guard.core.actions import Grant, ModelCall, Outcome
 from crew_guard.core.usage import Rates
 from crew_guard.errors import RefusedError
 
@@ -48,6 +48,17 @@ class Call:
     attempt: Attempt | None = None
     sent: int = 0
     """How often the model's own code asked again within this call."""
+
+    def begin(self, grant: Grant) -> None:
+        """An attempt leaves."""
+        self.attempt, self.sent = Attempt(self.scope.gate, grant), 0
+        self.scope.flights.begin(self)
+
+    def settle(self, outcome: Outcome) -> None:
+        """Its attempt is over; what comes later changes nothing."""
+        if self.attempt is not None:
+            self.attempt.settle(outcome)
+        self.scope.flights.end(self)
 
 
 _outer: ContextVar[Call | None] = ContextVar("crew_guard_graph_model_call", default=None)
@@ -244,13 +255,14 @@ def _delegated() -> None:
     """A model whose own code asks another model has sent nothing itself."""
     outer = _outer.get()
     if outer is not None and outer.attempt is not None:
-        outer.attempt.settle(Outcome("withdrawn", text="it asks another model"))
+        outer.settle(Outcome("withdrawn", text="it asks another model"))
 
 
 def _admitted(call: Call, model: Any, messages: Any, kwargs: Mapping[str, Any], *, streams: bool = False) -> Any:
     try:
         return call.scope.gate.admit_blocking(_action(call, model, messages, kwargs, streams))
     except RefusedError as error:
+        call.scope.flights.landed_blocking()
         raise in_graph(error) from None
 
 
@@ -260,12 +272,13 @@ async def _admitted_async(
     try:
         return await call.scope.gate.admit(_action(call, model, messages, kwargs, streams))
     except RefusedError as error:
+        await call.scope.flights.landed()
         raise in_graph(error) from None
 
 
 def _take(call: Call, model: Any, grant: Any, kwargs: dict[str, Any], *, streams: bool = False) -> None:
     """Go on under a grant: the request is clamped to it, and a stream asked for its usage."""
-    call.attempt, call.sent = Attempt(call.scope.gate, grant), 0
+    call.begin(grant)
     kind: Any = cast(Any, type(model))
     fields: Mapping[str, Any] = kind.model_fields
     call.overrides = {"stream_usage": True} if streams and "stream_usage" in fields else {}
@@ -298,11 +311,9 @@ def _under_way(call: Call) -> Generator[None]:
 
 
 def _left(call: Call, error: BaseException) -> None:
-    if call.attempt is None:
-        return
     if isinstance(error, RefusedError):
-        call.attempt.settle(Outcome("withdrawn", text=str(error)))  # of another model's attempt inside of this one
-    call.attempt.fail(error)
+        call.settle(Outcome("withdrawn", text=str(error)))  # of another model's attempt inside of this one
+    call.settle(Outcome(ending(error), text=f"{type(error).__name__}: {error}"))
 
 
 def _hear(call: Call, chunk: Any, heard: list[Any]) -> None:
@@ -322,9 +333,8 @@ def _settle_stream(call: Call, model: Any, heard: list[Any]) -> None:
         return
     events: list[Any] = [each for each in reversed(heard) if isinstance(each, dict)]
     usage = next((each["usage"] for each in events if each.get("usage")), None)
-    if call.attempt is not None:
-        used, parts = read(usage)
-        call.attempt.settle(Outcome("ok" if used or heard else "failed", used, parts))
+    used, parts = read(usage)
+    call.settle(Outcome("ok" if used or heard else "failed", used, parts))
 
 
 def _settle(call: Call, model: Any, messages: Sequence[BaseMessage], output: Mapping[str, Any] | None) -> None:
@@ -339,4 +349,4 @@ def _settle(call: Call, model: Any, messages: Sequence[BaseMessage], output: Map
     asked = () if message is None else asked_for(message)
     for request_id, _, _ in asked:
         call.scope.asked(call.agent, request_id)
-    attempt.settle(Outcome("ok", usage, parts, "" if message is None else text_of(message), asked))
+    call.settle(Outcome("ok", usage, parts, "" if message is None else text_of(message), asked))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections import Counter
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -18,6 +19,9 @@ from crew_guard.core.messages import Message
 from crew_guard.core.usage import Rates
 from crew_guard.errors import LimitExceededError, PolicyDeniedError, RefusedError
 from crew_guard.ports import Gate
+
+_PATIENCE = 0.8
+"""Seconds that a refusal waits for what is in flight beside it: less than a run that was stopped has to end."""
 
 
 class LimitInGraphError(LimitExceededError, RuntimeError):
@@ -71,6 +75,51 @@ class Threads:
         await event.wait()
 
 
+class Flights:
+    """The model calls under way. A refusal ends its graph, and with it what runs beside it: those in flight land first.
+
+    What a provider is writing is billed, whether somebody waits for it or not.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._up: set[int] = set()
+        self._waiting: list[Callable[[], object]] = []
+
+    def begin(self, call: object) -> None:
+        """A call has left."""
+        with self._lock:
+            self._up.add(id(call))
+
+    def end(self, call: object) -> None:
+        """It was settled."""
+        with self._lock:
+            self._up.discard(id(call))
+            waiting = [] if self._up else self._waiting
+            self._waiting = [] if waiting else self._waiting
+        for told in waiting:
+            told()
+
+    async def landed(self) -> None:
+        """Until none is under way, or a moment has passed."""
+        loop, event = asyncio.get_running_loop(), asyncio.Event()
+        if self._waits(lambda: None if loop.is_closed() else loop.call_soon_threadsafe(event.set)):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(event.wait(), _PATIENCE)
+
+    def landed_blocking(self) -> None:
+        """The same for a thread; one that runs an event loop can't wait, because it may be what they need to land."""
+        event = threading.Event()
+        if not _runs_a_loop() and self._waits(event.set):
+            event.wait(_PATIENCE)
+
+    def _waits(self, told: Callable[[], object]) -> bool:
+        with self._lock:
+            if self._up:
+                self._waiting.append(told)
+            return bool(self._up)
+
+
 def _runs_a_loop() -> bool:
     try:
         asyncio.get_running_loop()
@@ -88,6 +137,7 @@ class Scope:
     crew: str
     """Who acts where no node and no agent has a name."""
     threads: Threads = field(default_factory=Threads)
+    flights: Flights = field(default_factory=Flights)
     executions: Counter[str] = field(default_factory=Counter[str])
     """By tool."""
     unbelieved: set[type] = field(default_factory=set[type])

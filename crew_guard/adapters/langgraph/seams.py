@@ -94,6 +94,8 @@ def _running(own: Any) -> Any:
             double = tools.gated(tool, scope, tool_input, kwargs.get("config"), request)
             return own(double, tool_input, *args, **kwargs)
         except RefusedError as error:
+            if not tools.goes_on(error, request):
+                scope.flights.landed_blocking()
             return tools.told(tool, error, request)
 
     return run
@@ -110,6 +112,8 @@ def _running_async(own: Any) -> Any:
             double = tools.gated(tool, scope, tool_input, kwargs.get("config"), request)
             return await own(double, tool_input, *args, **kwargs)
         except RefusedError as error:
+            if not tools.goes_on(error, request):
+                await scope.flights.landed()
             return tools.told(tool, error, request)
 
     return arun

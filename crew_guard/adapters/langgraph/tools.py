@@ -56,13 +56,18 @@ def gated(tool: BaseTool, scope: Scope, given: Any, config: Mapping[str, Any] | 
     return stand_in(tool, Execution(scope, action, tool.response_format == "content_and_artifact"), _methods)
 
 
+def goes_on(error: RefusedError, request: str | None) -> bool:
+    """Whether an agent may go on after a refusal: only a tool is closed, and a model has asked for it."""
+    return request is not None and error.stop.scope.startswith("tool:")
+
+
 def told(tool: BaseTool, error: RefusedError, request: str | None) -> ToolMessage:
     """A refusal as the agent reads it, where the agent may go on.
 
     Raises:
         RefusedError: it may not, or code has asked, which would take the words for a result
     """
-    if request is None or not error.stop.scope.startswith("tool:"):
+    if request is None or not goes_on(error, request):
         raise in_graph(error) from None
     text = f"{tool.name} was refused: {error.stop}"
     return ToolMessage(text, name=tool.name, tool_call_id=request, status="error")
