@@ -8,9 +8,10 @@ from functools import cache
 from typing import Any
 
 from langchain_core.language_models.chat_models import BaseChatModel
+from pydantic import BaseModel
 
 from crew_guard.adapters.hosted import speaks_of_length
-from crew_guard.adapters.langgraph.clients import check_retries
+from crew_guard.adapters.langgraph.clients import CLIENTS, check_retries
 from crew_guard.errors import ConfigError
 
 LENGTHS = ("max_completion_tokens", "max_tokens", "max_output_tokens", "max_new_tokens", "num_predict")
@@ -18,9 +19,24 @@ LENGTHS = ("max_completion_tokens", "max_tokens", "max_output_tokens", "max_new_
 _PACKAGES = frozenset({"langchain_core", "langchain", "langgraph", "pydantic", "builtins", "abc", "typing"})
 
 
-def model_name(model: BaseChatModel, bound: Mapping[str, Any]) -> str:
-    """provider:name, as policies know it; a model of the user's own goes by custom."""
-    given = bound.get("model") or bound.get("model_name")
+@cache
+def declared(kind: type[BaseModel]) -> frozenset[str]:
+    """The names of a class's fields. Asked for at every call, and pydantic takes its time to say."""
+    return frozenset(kind.model_fields)
+
+
+@cache
+def lengths_of(kind: type[BaseModel]) -> tuple[str, ...]:
+    """The names under which a model holds its longest completion."""
+    return tuple(name for name in LENGTHS if name in declared(kind) or hasattr(kind, name))
+
+
+def model_name(model: BaseChatModel, given: str | None) -> str:
+    """provider:name, as policies know it; a model of the user's own goes by custom.
+
+    Args:
+        given: the name that a call brings along, where it does
+    """
     if integration(type(model)) is None:
         own = given or getattr(model, "model", None) or getattr(model, "model_name", None)
         return f"custom:{own if isinstance(own, str) else type(model).__name__}"
@@ -29,28 +45,46 @@ def model_name(model: BaseChatModel, bound: Mapping[str, Any]) -> str:
     return f"{provider}:{given or params.get('ls_model_name') or type(model).__name__}"
 
 
-def check_model(model: Any, name: str, bound: Mapping[str, Any]) -> None:
+def check_model(model: Any, name: str) -> None:
     """Whether a model can be bounded.
 
     Raises:
         ConfigError: it sets its length where a clamp doesn't reach, wants several answers, or retries unseen
     """
-    for body in (bound.get("extra_body"), getattr(model, "extra_body", None)):
-        if isinstance(body, Mapping) and (key := next((key for key in (*LENGTHS, "n") if key in body), None)):
+    has = declared(type(model))
+    for part in ("extra_body", "model_kwargs"):
+        _check(getattr(model, part) if part in has else None, name, part)
+    _check({"n": model.n} if "n" in has else None, name, "model")
+    if "max_retries" in has:
+        check_retries(model, name, [getattr(model, each) for each in CLIENTS if each in has])
+
+
+def check_bound(bound: Mapping[str, Any], name: str) -> None:
+    """The same for what is given with a call.
+
+    Raises:
+        ConfigError: as above
+    """
+    if "n" in bound or "extra_body" in bound:
+        _check({"n": bound.get("n")}, name, "call")
+        _check(bound.get("extra_body"), name, "extra_body")
+
+
+def _check(given: Mapping[str, Any] | None, name: str, part: str) -> None:
+    for key in given or ():
+        if key in LENGTHS and part == "extra_body":
             raise ConfigError(
                 f"{name}: extra_body sets {key}, which goes around the guard; give it to the model itself"
             )
-    more: Mapping[str, Any] = getattr(model, "model_kwargs", None) or {}
-    choices = bound.get("n") or more.get("n") or getattr(model, "n", None) or 1
-    if isinstance(choices, int) and choices > 1:
-        raise ConfigError(f"{name}: n={choices} asks for completions that LangGraph throws away; leave n out")
-    check_retries(model, name)
+        choices = (given or {})[key]
+        if key == "n" and isinstance(choices, int) and choices > 1:
+            raise ConfigError(f"{name}: n={choices} asks for completions that LangGraph throws away; leave n out")
 
 
 @cache
 def is_clampable(kind: type[BaseChatModel]) -> bool:
     """Whether a class keeps to a length: an integration with a field for it does, a user's if its code says so."""
-    if integration(kind) is not None and any(name in kind.model_fields for name in LENGTHS):
+    if integration(kind) is not None and any(name in declared(kind) for name in LENGTHS):
         return True
     return speaks_of_length(kind, _PACKAGES)
 

@@ -5,7 +5,7 @@ A model is given other clients for the time of a call; its own keep their retrie
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any, cast
 
 from crew_guard.errors import ConfigError
@@ -38,22 +38,21 @@ def _retries(client: object) -> bool:
     return isinstance(most, int) and most > 0
 
 
-def check_retries(model: Any, name: str) -> None:
+def check_retries(model: Any, name: str, clients: Sequence[Any]) -> None:
     """Whether a model's retries can be switched off, or are.
 
+    Args:
+        model: one with a field max_retries
+        clients: those that it holds
     Raises:
         ConfigError: it retries by itself, where the guard can't see it
     """
     kind: Any = cast(Any, type(model))
-    declared: Mapping[str, Any] = kind.model_fields
-    if "max_retries" not in declared:
-        return
-    clients: list[Any] = [getattr(model, each, None) for each in CLIENTS if each in declared]
     if any(map(_is_sdk, clients)) or hasattr(kind, "_client"):
         return
     if model.max_retries not in _QUIET:
         raise ConfigError(
-            f"{name}: the retries of {type(model).__name__} can't be switched off for a run; give it max_retries=1"
+            f"{name}: the retries of {kind.__name__} can't be switched off for a run; give it max_retries=1"
         )
 
 

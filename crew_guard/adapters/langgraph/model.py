@@ -12,17 +12,26 @@ from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mappin
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from functools import wraps
 from typing import Any, cast
 
 from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import BaseMessage
 
 from crew_guard.adapters.crewai.stand_in import is_stand_in, seam_of, stand_in
-from crew_guard.adapters.hosted import Attempt, PromptCounter, come_from, ending
-from crew_guard.adapters.langgraph.bounds import LENGTHS, check_model, is_clampable, model_name, takes_length
+from crew_guard.adapters.hosted import Attempt, come_from, ending
+from crew_guard.adapters.langgraph.bounds import (
+    LENGTHS,
+    check_bound,
+    check_model,
+    declared,
+    is_clampable,
+    lengths_of,
+    model_name,
+    takes_length,
+)
 from crew_guard.adapters.langgraph.clients import CLIENTS, quiet
-from crew_guard.adapters.langgraph.prompts import asked_for, bound_prompt, holds_text_only, text_of
+from crew_guard.adapters.langgraph.like import like
+from crew_guard.adapters.langgraph.prompts import Prompts, asked_for, text_of
 from crew_guard.adapters.langgraph.scope import Scope, in_graph, inside_tool
 from crew_guard.adapters.langgraph.usage import read, usage_of
 from crew_guard.core.actions import Grant, ModelCall, Outcome
@@ -42,7 +51,7 @@ class Call:
     agent: str
     model: str
     rates: Rates | None
-    count: PromptCounter
+    count: Prompts
     clampable: bool
     overrides: dict[str, Any] = field(default_factory=dict[str, Any])
     attempt: Attempt | None = None
@@ -76,8 +85,14 @@ def gated(model: BaseChatModel, scope: Scope, metadata: Mapping[str, Any] | None
     """
     if is_stand_in(model):
         return model
-    name = model_name(model, bound)
-    check_model(model, name, bound)
+    given = bound.get("model") or bound.get("model_name")
+    known = scope.models.get((id(model), given))
+    if known is None:
+        name = model_name(model, given)
+        check_model(model, name)
+        known = scope.models[id(model), given] = (model, name)
+    name = known[1]
+    check_bound(bound, name)
     rates, count = scope.counter(name)
     clampable = type(model) not in scope.unbelieved and is_clampable(type(model))
     return stand_in(model, Call(scope, scope.actor(metadata), name, rates, count, clampable), _methods)
@@ -112,7 +127,7 @@ def _during_a_call(model: Any, name: str) -> Any:
 
 
 def _generating(own: Any) -> Any:
-    @wraps(own)
+    @like(own)
     def generate(model: Any, messages: Any, *args: Any, **kwargs: Any) -> Any:
         call: Call = seam_of(model)
         if _goes_on(call, call.scope.gate.admit_blocking):
@@ -127,7 +142,7 @@ def _generating(own: Any) -> Any:
 
 
 def _generating_async(own: Any) -> Any:
-    @wraps(own)
+    @like(own)
     async def generate(model: Any, messages: Any, *args: Any, **kwargs: Any) -> Any:
         call: Call = seam_of(model)
         if await _goes_on_async(call):
@@ -142,7 +157,7 @@ def _generating_async(own: Any) -> Any:
 
 
 def _streaming(own: Any) -> Any:
-    @wraps(own)
+    @like(own)
     def stream(model: Any, messages: Any, *args: Any, **kwargs: Any) -> Iterator[Any]:
         call: Call = seam_of(model)
         if _goes_on(call, call.scope.gate.admit_blocking):
@@ -169,7 +184,7 @@ def _streaming(own: Any) -> Any:
 
 
 def _streaming_async(own: Any) -> Any:
-    @wraps(own)
+    @like(own)
     async def stream(model: Any, messages: Any, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
         call: Call = seam_of(model)
         if await _goes_on_async(call):
@@ -234,20 +249,22 @@ def _action(
     call: Call, model: Any, messages: Sequence[BaseMessage], kwargs: Mapping[str, Any], streams: bool
 ) -> ModelCall:
     _delegated()
-    more: Mapping[str, Any] = getattr(model, "model_kwargs", None) or {}
+    kind: Any = cast(Any, type(model))
+    more: Mapping[str, Any] = (model.model_kwargs if "model_kwargs" in declared(kind) else None) or {}
     wishes = [given.get(key) for given in (kwargs, more) for key in LENGTHS]
-    wishes += [getattr(model, key, None) for key in LENGTHS]
+    wishes += [getattr(model, key) for key in lengths_of(kind)]
+    prompt, text_only = call.count.bound(messages, {**more, **kwargs})
     wish = next((each for each in wishes if isinstance(each, int) and each > 0), None)
     return ModelCall(
         call.agent,
         call.model,
-        bound_prompt(call.count, messages, {**more, **kwargs}),
+        prompt,
         wish,
         rates=call.rates,
         clampable=call.clampable,
         streams=streams,
         parent=inside_tool.get(),
-        text_only=holds_text_only(messages),
+        text_only=text_only,
     )
 
 
@@ -280,20 +297,20 @@ def _take(call: Call, model: Any, grant: Any, kwargs: dict[str, Any], *, streams
     """Go on under a grant: the request is clamped to it, and a stream asked for its usage."""
     call.begin(grant)
     kind: Any = cast(Any, type(model))
-    fields: Mapping[str, Any] = kind.model_fields
+    fields = declared(kind)
     call.overrides = {"stream_usage": True} if streams and "stream_usage" in fields else {}
     if streams and kwargs.get("stream_options"):
         kwargs["stream_options"] = {**kwargs["stream_options"], "include_usage": True}
     if not call.clampable:
         return
-    declared = [key for key in LENGTHS if key in fields]
-    call.overrides |= dict.fromkeys(declared, grant.max_tokens)
+    own = lengths_of(kind)
+    call.overrides |= dict.fromkeys(own, grant.max_tokens)
     for key in LENGTHS:
         if kwargs.get(key) is not None:
             kwargs[key] = grant.max_tokens
     if come_from(model, "langchain_openai", frozenset({"BaseChatOpenAI"})):
         kwargs["max_tokens"] = grant.max_tokens  # outweighs model_kwargs, too
-    elif not declared and takes_length(kind):
+    elif not own and takes_length(kind):
         kwargs["max_tokens"] = grant.max_tokens
 
 

@@ -36,6 +36,6 @@ def _is_inner(node: str) -> bool:
 
 
 def _of_context() -> Mapping[str, Any]:
-    from langchain_core.runnables import ensure_config
+    from langchain_core.runnables.config import var_child_runnable_config
 
-    return ensure_config().get("metadata") or {}
+    return (var_child_runnable_config.get() or {}).get("metadata") or {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
@@ -18,22 +19,37 @@ _TOOLS = ("tools", "functions")
 _SCHEMAS = ("response_format", "text_format", "output_config", "format")
 
 
-def bound_prompt(count: PromptCounter, messages: Sequence[BaseMessage], kwargs: Mapping[str, Any]) -> int:
-    """An upper bound of a request's prompt, in tokens.
+@dataclass(slots=True)
+class Prompts:
+    """Bounds of one model's prompts in one run: each message is counted when it is first seen."""
 
-    Args:
-        messages: the conversation
-        kwargs: what was bound to the model: tools, a schema of the answer
-    """
-    given: list[Any] = [tool for key in _TOOLS for tool in kwargs.get(key) or ()]
-    schemas = {key: _schema(kwargs[key]) for key in _SCHEMAS if kwargs.get(key)}
-    prompt = count.request([_spec(tool) for tool in given], schemas or None)
-    return prompt + sum(_bound(count, message) for message in messages)
+    count: PromptCounter
+    _seen: dict[int, tuple[BaseMessage, Any, int, int]] = field(default_factory=dict[int, Any])
+    """By a message's id: itself, its content, its tokens, and how many images or files it holds."""
 
+    def bound(self, messages: Sequence[BaseMessage], kwargs: Mapping[str, Any]) -> tuple[int, bool]:
+        """An upper bound of a request's prompt in tokens, and whether it is text only.
 
-def holds_text_only(messages: Sequence[BaseMessage]) -> bool:
-    """Whether no message holds an image, a file or sound."""
-    return not any(_media(message) for message in messages)
+        Args:
+            messages: the conversation
+            kwargs: what was bound to the model: tools, a schema of the answer
+        """
+        given: list[Any] = [tool for key in _TOOLS for tool in kwargs.get(key) or ()]
+        schemas = {key: _schema(kwargs[key]) for key in _SCHEMAS if kwargs.get(key)}
+        prompt, media = self.count.request([_spec(tool) for tool in given], schemas or None), 0
+        for message in messages:
+            known = self._seen.get(id(message))
+            if known is None or known[1] is not message.content:
+                known = self._seen[id(message)] = self._counted(message)
+            prompt += known[2]
+            media += known[3]
+        return prompt, media == 0
+
+    def _counted(self, message: BaseMessage) -> tuple[BaseMessage, Any, int, int]:
+        content, media = cast(Any, message.content), _media(message)
+        # By its parts, too: LangChain copies messages on their way from one node to another.
+        parts = (content, getattr(message, "tool_calls", None), message.additional_kwargs or None, message.name)
+        return message, content, self.count.message(parts, lambda: _translated(message)) + IMAGE_TOKENS * media, media
 
 
 def asked_for(message: BaseMessage) -> tuple[tuple[str, str, str], ...]:
@@ -48,13 +64,6 @@ def asked_for(message: BaseMessage) -> tuple[tuple[str, str, str], ...]:
 def text_of(message: BaseMessage) -> str:
     """The text of a message."""
     return str(message.text)
-
-
-def _bound(count: PromptCounter, message: BaseMessage) -> int:
-    calls = getattr(message, "tool_calls", None)
-    extra = message.additional_kwargs
-    parts = (message.content, calls, extra or None, message.name)
-    return count.message(parts, lambda: _translated(message)) + IMAGE_TOKENS * _media(message)
 
 
 def _translated(message: BaseMessage) -> Iterable[Message]:

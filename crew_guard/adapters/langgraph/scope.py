@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from crew_guard.adapters.hosted import Attempt, ModelFacts, PromptCounter, reported
 from crew_guard.adapters.langgraph.names import agent_of
@@ -19,6 +19,9 @@ from crew_guard.core.messages import Message
 from crew_guard.core.usage import Rates
 from crew_guard.errors import LimitExceededError, PolicyDeniedError, RefusedError
 from crew_guard.ports import Gate
+
+if TYPE_CHECKING:
+    from crew_guard.adapters.langgraph.prompts import Prompts
 
 _PATIENCE = 0.8
 """Seconds that a refusal waits for what is in flight beside it: less than a run that was stopped has to end."""
@@ -144,15 +147,21 @@ class Scope:
     """Classes of models that didn't keep to a length."""
     quiet: dict[int, tuple[Any, Any]] = field(default_factory=dict[int, tuple[Any, Any]])
     """By the id of a model's client: itself, and the same without retries."""
+    written: dict[tuple[Any, ...], tuple[Any, frozenset[str]]] = field(default_factory=dict[tuple[Any, ...], Any])
+    """By a tool's id and the names of its arguments: itself, and the names that a model has written."""
+    models: dict[tuple[int, Any], tuple[Any, str]] = field(default_factory=dict[tuple[int, Any], Any])
+    """By a model's id, and the name that was given with a call: itself, and how policies know it."""
     _asked: dict[str, str | None] = field(default_factory=dict[str, "str | None"])
-    _counters: dict[str, tuple[Rates | None, PromptCounter]] = field(default_factory=dict[str, Any])
+    _counters: dict[str, tuple[Rates | None, Prompts]] = field(default_factory=dict[str, Any])
 
-    def counter(self, model: str) -> tuple[Rates | None, PromptCounter]:
+    def counter(self, model: str) -> tuple[Rates | None, Prompts]:
         """A model's rates, and what counts its prompts."""
         found = self._counters.get(model)
         if found is None:
+            from crew_guard.adapters.langgraph.prompts import Prompts
+
             known = self.facts(model)
-            found = self._counters[model] = (known.rates, PromptCounter(known))
+            found = self._counters[model] = (known.rates, Prompts(PromptCounter(known)))
         return found
 
     def asked(self, agent: str, request_id: str) -> None:
@@ -201,8 +210,8 @@ def by_hand(model: str, prompt: str, max_tokens: int | None) -> Generator[ByHand
     if scope is None:
         yield ByHand(max_tokens)
         return
-    rates, counter = scope.counter(model)
-    tokens = counter.facts.bound(Message("user", prompt)) + counter.request((), None)
+    rates, prompts = scope.counter(model)
+    tokens = prompts.count.facts.bound(Message("user", prompt)) + prompts.count.request((), None)
     action = ModelCall(scope.actor(None), model, tokens, max_tokens, rates=rates, parent=inside_tool.get())
     try:
         grant = scope.gate.admit_blocking(action)

@@ -9,7 +9,6 @@ import inspect
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import wraps
 from typing import Any, cast
 
 from langchain_core.messages import ToolMessage
@@ -19,6 +18,7 @@ from langgraph.types import Command
 
 from crew_guard.adapters.crewai.stand_in import is_stand_in, seam_of, stand_in
 from crew_guard.adapters.hosted import ending
+from crew_guard.adapters.langgraph.like import like
 from crew_guard.adapters.langgraph.scope import Scope, in_graph, inside_tool
 from crew_guard.core.actions import Grant, Outcome, ToolCall
 from crew_guard.core.content import Check, withheld
@@ -49,11 +49,21 @@ def gated(tool: BaseTool, scope: Scope, given: Any, config: Mapping[str, Any] | 
     """
     if is_stand_in(tool):
         return tool
-    known = cast(Any, tool)._filter_injected_args(given) if isinstance(given, dict) else {"input": given}  # noqa: SLF001
+    known = _asked(tool, scope, cast(dict[str, Any], given)) if isinstance(given, dict) else {"input": given}
     metadata = (config or {}).get("metadata")
     agent = scope.asker(request) or scope.actor(metadata or None)
     action = ToolCall(agent, tool.name, json.dumps(known, default=str), parent=inside_tool.get())
     return stand_in(tool, Execution(scope, action, tool.response_format == "content_and_artifact"), _methods)
+
+
+def _asked(tool: BaseTool, scope: Scope, given: dict[str, Any]) -> dict[str, Any]:
+    """The arguments that a model has written: LangChain adds others, and takes its time to tell them apart."""
+    key = (id(tool), *given)
+    known = scope.written.get(key)
+    if known is None:
+        written = cast(Any, tool)._filter_injected_args(given)  # noqa: SLF001
+        known = scope.written[key] = (tool, frozenset(written))
+    return {name: value for name, value in given.items() if name in known[1]}
 
 
 def goes_on(error: RefusedError, request: str | None) -> bool:
@@ -81,7 +91,7 @@ def _methods(kind: type[BaseTool]) -> dict[str, Any]:
 def _gate_of(own: Callable[..., Any]) -> Callable[..., Any]:
     if inspect.iscoroutinefunction(own):
 
-        @wraps(own)
+        @like(own)
         async def work_async(tool: Any, *args: Any, **kwargs: Any) -> Any:
             seam: Execution = seam_of(tool)
             if seam.grant is not None:  # StructuredTool without a coroutine comes through both
@@ -101,7 +111,7 @@ def _gate_of(own: Callable[..., Any]) -> Callable[..., Any]:
 
         return work_async
 
-    @wraps(own)
+    @like(own)
     def work(tool: Any, *args: Any, **kwargs: Any) -> Any:
         seam: Execution = seam_of(tool)
         if seam.grant is not None:
