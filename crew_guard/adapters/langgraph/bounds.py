@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 from langchain_core.language_models.chat_models import BaseChatModel
 from pydantic import BaseModel
@@ -51,7 +51,7 @@ def check_model(model: Any, name: str) -> None:
     Raises:
         ConfigError: it sets its length where a clamp doesn't reach, wants several answers, or retries unseen
     """
-    has = declared(type(model))
+    has = declared(cast(Any, type(model)))
     for part in ("extra_body", "model_kwargs"):
         _check(getattr(model, part) if part in has else None, name, part)
     _check({"n": model.n} if "n" in has else None, name, "model")
