@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
+from crew_guard.api.continuing import Jobs
 from crew_guard.api.supervising import Supervisor
 from crew_guard.core.policy import Policy
 from crew_guard.core.result import Result
 from crew_guard.errors import ConfigError
-from crew_guard.ports import Observer, Runtime, Store, Workflow
+from crew_guard.ports import Continuing, Observer, Runtime, Store, Workflow
 from crew_guard.supervisor.running import Running
 from crew_guard.supervisor.streaming import RunStream
 
-_HOSTS = ("crewai", "autogen")
+_HOSTS = ("crewai", "autogen", "langgraph")
 """Adapters whose runtime_for() makes a Runtime of a host's own object that they accept."""
 
 
@@ -28,25 +31,67 @@ class Guarded:
     supervisor: Supervisor
     name: str
     fallback: Workflow | None = None
+    _jobs: Jobs = field(default_factory=Jobs, init=False, repr=False)
 
     def run(self, inputs: Mapping[str, Any] | str | None = None, *, run_id: str | None = None) -> Result:
         """Run it to its end; a string is the task of a single agent. See Supervisor.run."""
-        return self._start(inputs, run_id).wait()
+        running, ended = self._start(inputs, run_id)
+        return ended(running.wait())
 
     async def arun(self, inputs: Mapping[str, Any] | str | None = None, *, run_id: str | None = None) -> Result:
         """The same from async code."""
-        return await self._start(inputs, run_id).result()
+        running, ended = self._start(inputs, run_id)
+        return ended(await running.result())
 
     def stream(self, inputs: Mapping[str, Any] | str | None = None, *, run_id: str | None = None) -> RunStream:
         """Run it and tell what happens while it does. See Supervisor.stream."""
         given = _as_inputs(inputs)
-        return self.supervisor.stream_runtime(
-            self.runtime, given, name=self.name, fallback=self.fallback, run_id=run_id
-        )
+        given_id = run_id or uuid4().hex
+        job, policy = self._job(given, given_id)
+        try:
+            stream = self.supervisor.stream_runtime(
+                self.runtime, given, name=self.name, fallback=self.fallback, run_id=given_id, policy=policy
+            )
+        except BaseException:
+            self._ended(job, given_id, None)
+            raise
+        stream.when_over(lambda future: self._ended(job, given_id, _result_of(future)))
+        return stream
 
-    def _start(self, inputs: Mapping[str, Any] | str | None, run_id: str | None) -> Running:
+    def _start(
+        self, inputs: Mapping[str, Any] | str | None, run_id: str | None
+    ) -> tuple[Running, Callable[[Result], Result]]:
         given = _as_inputs(inputs)
-        return self.supervisor.run_runtime(self.runtime, given, name=self.name, fallback=self.fallback, run_id=run_id)
+        given_id = run_id or uuid4().hex
+        job, policy = self._job(given, given_id)
+        try:
+            running = self.supervisor.run_runtime(
+                self.runtime, given, name=self.name, fallback=self.fallback, run_id=given_id, policy=policy
+            )
+        except BaseException:
+            self._ended(job, given_id, None)
+            raise
+        # Where nobody waits for it, too.
+        running.future.add_done_callback(lambda future: self._ended(job, given_id, _result_of(future)))
+
+        def ended(result: Result) -> Result:
+            self._ended(job, given_id, result)
+            return result
+
+        return running, ended
+
+    def _job(self, inputs: Mapping[str, Any], run_id: str) -> tuple[str | None, Policy | None]:
+        """The job that a run goes on with, and what is left for it, where the host's runs go on with one another."""
+        job = self.runtime.job_of(inputs) if isinstance(self.runtime, Continuing) else None
+        return job, None if job is None else self._jobs.begin(job, run_id, self.supervisor.effective_policy)
+
+    def _ended(self, job: str | None, run_id: str, result: Result | None) -> None:
+        if job is not None and isinstance(self.runtime, Continuing):
+            self._jobs.end(job, run_id, result, self.runtime.executions(job))
+
+
+def _result_of(future: Future[Result]) -> Result | None:
+    return None if future.cancelled() or future.exception() else future.result()
 
 
 def _as_inputs(inputs: Mapping[str, Any] | str | None) -> dict[str, Any]:
@@ -66,7 +111,7 @@ def guard(
     """Put an agent or a crew of another framework under a policy, as it is.
 
     Args:
-        host: a crewai.Agent or Crew, an autogen_agentchat agent
+        host: a crewai.Agent or Crew, an autogen_agentchat agent, a compiled graph of langgraph
         policy: a policy, its file or its name; by default 5 agents, 25 steps, $5 and 10 minutes
         fallback: the workflow to run where it doesn't do its job
     Raises:

@@ -124,11 +124,12 @@ class Supervisor:
         name: str,
         fallback: Workflow | None = None,
         run_id: str | None = None,
+        policy: Policy | None = None,
     ) -> Running:
-        """Start any runtime under this supervisor's policy."""
+        """Start any runtime under this supervisor's policy, or what is left of it."""
         if members := runtime.members():
             self._warn(name, members, None)
-        return self._start(self._wire(runtime, inputs, name, fallback, run_id))
+        return self._start(self._wire(runtime, inputs, name, fallback, run_id, policy=policy))
 
     def stream_runtime(
         self,
@@ -138,9 +139,10 @@ class Supervisor:
         name: str,
         fallback: Workflow | None = None,
         run_id: str | None = None,
+        policy: Policy | None = None,
     ) -> RunStream:
         """The same as a stream."""
-        return open_stream(self._wire(runtime, inputs, name, fallback, run_id), self._start)
+        return open_stream(self._wire(runtime, inputs, name, fallback, run_id, policy=policy), self._start)
 
     def model_named(self, name: str | None) -> Model:
         """The model of this name, resolved once.
@@ -224,6 +226,7 @@ class Supervisor:
         tasks: Mapping[str, Sequence[Any]] | None = None,
         steps: Mapping[str, int] | None = None,
         expects: type[BaseModel] | None = None,
+        policy: Policy | None = None,
     ) -> Job:
         if fallback is not None and not callable(getattr(fallback, "run", None)):
             raise ConfigError(
@@ -232,7 +235,7 @@ class Supervisor:
         return Job(
             run_id=run_id or uuid4().hex,
             crew=name,
-            policy=self.effective_policy.with_steps(steps or {}),
+            policy=(policy or self.effective_policy).with_steps(steps or {}),
             runtime=runtime,
             inputs=inputs,
             fallback=fallback,
@@ -277,7 +280,10 @@ def _sqlite(path: Path) -> Store:
     return SqliteStore(path)
 
 
-_RUNTIMES = {"native": "native"}
+_RUNTIMES = {
+    "native": "native",
+    "langgraph": "langgraph",
+}
 """By a runtime's name: its adapter below crew_guard.adapters, whose compiled() makes a Runtime of a crew."""
 
 

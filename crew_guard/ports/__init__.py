@@ -4,7 +4,17 @@ A Runtime runs a crew and does nothing but through a Gate: admit, act, settle. A
 one request; a Workflow is the fixed path. A Store keeps the journal. An Observer is told.
 """
 
-from crew_guard.ports.acting import CallTerms, Gate, Model, Runtime, RuntimeResult, Tasked, ToolResult, Workflow
+from crew_guard.ports.acting import (
+    CallTerms,
+    Continuing,
+    Gate,
+    Model,
+    Runtime,
+    RuntimeResult,
+    Tasked,
+    ToolResult,
+    Workflow,
+)
 from crew_guard.ports.content import Content, Guardrail, Guards
 from crew_guard.ports.keeping import Clock, Flushed, Handle, Observer, RunSummary, Store
 
@@ -12,6 +22,7 @@ __all__ = [
     "CallTerms",
     "Clock",
     "Content",
+    "Continuing",
     "Flushed",
     "Gate",
     "Guardrail",

@@ -217,6 +217,19 @@ class Tasked(Protocol):
         ...
 
 
+@runtime_checkable
+class Continuing(Protocol):
+    """A Runtime whose runs may go on with one another, after an interrupt say: together they have one budget."""
+
+    def job_of(self, inputs: Mapping[str, Any]) -> str | None:
+        """The job that a run with these inputs goes on with; None where it stands alone."""
+        ...
+
+    def executions(self, job: str) -> Mapping[str, int]:
+        """Executions by tool in the job's latest run."""
+        ...
+
+
 class Workflow(Protocol):
     """A fixed path that does a crew's job without agents that decide."""
 

@@ -54,6 +54,10 @@ class RunStream:
         """The run's id, for its journal."""
         return self._reader.running.life.job.run_id
 
+    def when_over(self, told: Callable[[Future[Result]], object]) -> None:
+        """Call this with the result's future when the run has ended, whoever still reads; on any thread."""
+        self._reader.running.future.add_done_callback(told)
+
     @property
     def result(self) -> Result:
         """How the run ended.

@@ -1,4 +1,8 @@
-"""Every runtime keeps the same contract."""
+"""Every runtime keeps the same contract: our own, and each host with crews of ours and of its own."""
+
+import importlib
+from contextlib import suppress
+from typing import ClassVar
 
 from crew_guard import Agent, Crew, Policy, Result, Role, Supervisor, Task
 from crew_guard.core.messages import ModelReply, ModelRequest, ToolRequest
@@ -8,6 +12,7 @@ from crew_guard.ports import CallTerms, Gate, RuntimeResult
 from crew_guard.store.memory import MemoryStore
 from crew_guard.testing.crews import Looking, Served
 from crew_guard.testing.runtime_contract import RuntimeContract
+from tests.adapters.guarding import Guard
 from tests.benchmarks.served import Provider
 
 
@@ -61,3 +66,57 @@ class TestNative(RuntimeContract):
         if stubborn:
             return supervisor.run_runtime(Stubborn(Billing(served)), {}, name="stubborn").wait()
         return supervisor.run(Crew([Agent(Role(name="ann", goal="x"), [Looking().tool])], [Task("go")]))
+
+
+class HostContract(RuntimeContract):
+    """What the hosts have in common: crews of their own under guard()."""
+
+    package: str
+    inputs: ClassVar = {"task": "Find everything."}
+
+    def own(self, served: Served, *, stubborn: bool) -> object:
+        raise NotImplementedError
+
+    def run_own(self, served: Served, policy: Policy, *, stubborn: bool = False) -> Result:
+        adapter = importlib.import_module(f"crew_guard.adapters.{self.package}")
+        return Guard(adapter, self.own(served, stubborn=stubborn), policy).run(**self.inputs)
+
+
+class Billed:
+    """The doubles' counter on top of the contract's."""
+
+    def __init__(self, served: Served) -> None:
+        self.prompt = served.prompt
+        self._served = served
+
+    def bill(self, max_tokens):
+        made = self._served.bill(max_tokens)
+        return self._served.calls, made
+
+
+class TestLangGraph(HostContract):
+    """LangGraph, and the crews that become its graphs."""
+
+    runtime = "langgraph"
+    package = "langgraph"
+
+    def own(self, served: Served, *, stubborn: bool) -> object:
+        from langgraph.graph import START, StateGraph
+
+        from tests.adapters.langgraph_doubles import SYSTEM, Findings, HungryChat, hungry_agent
+
+        model = HungryChat()
+        model.served = Billed(served)
+        if not stubborn:
+            return hungry_agent(model)
+
+        def ask(state):
+            for _ in range(50):
+                with suppress(Exception):
+                    model.invoke(SYSTEM)
+
+        self.inputs = {"found": []}
+        graph = StateGraph(Findings)
+        graph.add_node("ask", ask)
+        graph.add_edge(START, "ask")
+        return graph.compile()

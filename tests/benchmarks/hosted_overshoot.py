@@ -1,4 +1,4 @@
-"""Do caps hold inside CrewAI and AutoGen? What their models served, guarded and on their own.
+"""Do caps hold inside CrewAI, AutoGen and LangGraph? What their models served, guarded and on their own.
 
 Unguarded, each host is given its own nearest cap. `over` is what was served beyond the cap,
 `unused` what a guarded run left of it, `needed` what the refused call asked for at the least.
@@ -53,6 +53,7 @@ def rows() -> Iterator[Row]:
     for cap in CAPS:
         yield from _autogen(cap)
         yield from _crewai(cap)
+        yield from _langgraph(cap)
 
 
 def _guarded(what: str, host: object, served: Callable[[], tuple[int, int]], cap: int) -> Row:
@@ -101,6 +102,44 @@ def _crewai(cap: int) -> Iterator[Row]:
         hungry_agent(llm, max_iter=5).kickoff("Find everything.")
         yield Row(f"CrewAI max_iter=5, {how}", cap, *counted(llm)())
     crewai_event_bus.flush()  # it prints from threads of its own
+
+
+def _langgraph(cap: int) -> Iterator[Row]:
+    from langchain.agents.middleware import ModelCallLimitMiddleware
+    from langgraph.errors import GraphRecursionError
+
+    from tests.adapters.langgraph_doubles import (
+        AsyncHungryChat,
+        HungryChat,
+        StreamedHungryChat,
+        fan_out_of_agents,
+        hungry_agent,
+    )
+
+    def counted(model: HungryChat) -> Callable[[], tuple[int, int]]:
+        return lambda: (model.served.calls, model.served.tokens)
+
+    task = {"messages": [("user", "Find everything.")]}
+    for kind, options in ((HungryChat, {}), (AsyncHungryChat, {}), (StreamedHungryChat, {"streaming": True})):
+        model = kind(**options)
+        yield _guarded(f"LangChain create_agent guarded, {kind.__name__}", hungry_agent(model), counted(model), cap)
+    model = HungryChat()
+    calls = -(-cap // 2_000)  # what fits into the cap: a call is 2,000 tokens
+    limit = ModelCallLimitMiddleware(run_limit=calls)
+    hungry_agent(model, middleware=[limit]).invoke(task)
+    yield Row(f"LangChain ModelCallLimit(run_limit={calls})", cap, *counted(model)())
+    for guarded in (True, False):
+        model = AsyncHungryChat()
+        graph = fan_out_of_agents(model, 8, [] if guarded else [limit])
+        if guarded:
+            yield _guarded("LangGraph guarded, Send to 8 agents at once", graph, counted(model), cap)
+            continue
+        asyncio.run(graph.ainvoke(task))
+        yield Row("LangGraph, 8 agents at once, each with that limit", cap, *counted(model)())
+    model = HungryChat()
+    with contextlib.suppress(GraphRecursionError):
+        hungry_agent(model).invoke(task, {"recursion_limit": 20})
+    yield Row("LangGraph recursion_limit=20 instead of 10,007", cap, *counted(model)())
 
 
 def line(row: Row) -> str:

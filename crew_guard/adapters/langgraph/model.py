@@ -1,0 +1,369 @@
+"""A chat model's attempt under the gate: a stand-in takes the model's place for one call, and shares its state.
+
+What a subclass implements (_generate, _stream and their like) is the lowest seam that LangChain has: an answer from
+its cache doesn't come here, each retry of with_retry does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from langchain_core.language_models.chat_models import BaseChatModel
+from langchain_core.messages import BaseMessage
+
+from crew_guard.adapters.crewai.stand_in import is_stand_in, seam_of, stand_in
+from crew_guard.adapters.hosted import Attempt, come_from, ending
+from crew_guard.adapters.langgraph.bounds import (
+    LENGTHS,
+    check_bound,
+    check_model,
+    declared,
+    is_clampable,
+    lengths_of,
+    model_name,
+    takes_length,
+)
+from crew_guard.adapters.langgraph.clients import CLIENTS, quiet
+from crew_guard.adapters.langgraph.like import like
+from crew_guard.adapters.langgraph.prompts import Prompts, asked_for, text_of
+from crew_guard.adapters.langgraph.scope import Scope, in_graph, inside_tool
+from crew_guard.adapters.langgraph.usage import read, usage_of
+from crew_guard.core.actions import Grant, ModelCall, Outcome
+from crew_guard.core.usage import Rates
+from crew_guard.errors import RefusedError
+
+_WATCHED = CLIENTS.union(LENGTHS, ("stream_usage",))
+_SYNC = ("_generate", "_stream", "_stream_chat_model_events")
+_ASYNC = ("_agenerate", "_astream", "_astream_chat_model_events")
+
+
+@dataclass(slots=True)
+class Call:
+    """One call of a model under way: what its stand-in finds instead of the model's own attributes."""
+
+    scope: Scope
+    agent: str
+    model: str
+    rates: Rates | None
+    count: Prompts
+    clampable: bool
+    overrides: dict[str, Any] = field(default_factory=dict[str, Any])
+    attempt: Attempt | None = None
+    sent: int = 0
+    """How often the model's own code asked again within this call."""
+
+    def begin(self, grant: Grant) -> None:
+        """An attempt leaves."""
+        self.attempt, self.sent = Attempt(self.scope.gate, grant), 0
+        self.scope.flights.begin(self)
+
+    def settle(self, outcome: Outcome) -> None:
+        """Its attempt is over; what comes later changes nothing."""
+        if self.attempt is not None:
+            self.attempt.settle(outcome)
+        self.scope.flights.end(self)
+
+
+_outer: ContextVar[Call | None] = ContextVar("crew_guard_graph_model_call", default=None)
+"""The call whose own code runs now: a model that asks another one is not an attempt itself."""
+
+
+def gated(model: BaseChatModel, scope: Scope, metadata: Mapping[str, Any] | None, bound: Mapping[str, Any]) -> Any:
+    """A model that LangChain takes for the user's own, for one call.
+
+    Args:
+        metadata: of the call, where there is one
+        bound: what is given with the call
+    Raises:
+        ConfigError: the model can't be bounded
+    """
+    if is_stand_in(model):
+        return model
+    given = bound.get("model") or bound.get("model_name")
+    known = scope.models.get((id(model), given))
+    if known is None:
+        name = model_name(model, given)
+        check_model(model, name)
+        known = scope.models[id(model), given] = (model, name)
+    name = known[1]
+    check_bound(bound, name)
+    rates, count = scope.counter(name)
+    clampable = type(model) not in scope.unbelieved and is_clampable(type(model))
+    return stand_in(model, Call(scope, scope.actor(metadata), name, rates, count, clampable), _methods)
+
+
+def _methods(kind: type[Any]) -> dict[str, Any]:
+    made: dict[str, Any] = {"__getattribute__": _during_a_call}
+    for name in (*_SYNC, *_ASYNC):
+        own = getattr(kind, name, None)
+        if own is None or own is getattr(BaseChatModel, name, None):
+            continue  # what LangChain falls back on calls one of the others
+        made[name] = _gate_of(name, own)
+    return made
+
+
+def _gate_of(name: str, own: Any) -> Callable[..., Any]:
+    if inspect.iscoroutinefunction(own):
+        return _generating_async(own)
+    if name in _ASYNC:
+        return _streaming_async(own)
+    return _generating(own) if name == "_generate" else _streaming(own)
+
+
+def _during_a_call(model: Any, name: str) -> Any:
+    value = object.__getattribute__(model, name)
+    if name not in _WATCHED:
+        return value
+    call: Call = seam_of(model)
+    if name in CLIENTS:
+        return value if value is None else quiet(call.scope.quiet, value)
+    return call.overrides.get(name, value)
+
+
+def _generating(own: Any) -> Any:
+    @like(own)
+    def generate(model: Any, messages: Any, *args: Any, **kwargs: Any) -> Any:
+        call: Call = seam_of(model)
+        if _goes_on(call, call.scope.gate.admit_blocking):
+            return own(model, messages, *args, **kwargs)
+        _take(call, model, _admitted(call, model, messages, kwargs), kwargs)
+        with _under_way(call):
+            result = own(model, messages, *args, **kwargs)
+        _settle(call, model, [generation.message for generation in result.generations], result.llm_output)
+        return result
+
+    return generate
+
+
+def _generating_async(own: Any) -> Any:
+    @like(own)
+    async def generate(model: Any, messages: Any, *args: Any, **kwargs: Any) -> Any:
+        call: Call = seam_of(model)
+        if await _goes_on_async(call):
+            return await own(model, messages, *args, **kwargs)
+        _take(call, model, await _admitted_async(call, model, messages, kwargs), kwargs)
+        with _under_way(call):
+            result = await own(model, messages, *args, **kwargs)
+        _settle(call, model, [generation.message for generation in result.generations], result.llm_output)
+        return result
+
+    return generate
+
+
+def _streaming(own: Any) -> Any:
+    @like(own)
+    def stream(model: Any, messages: Any, *args: Any, **kwargs: Any) -> Iterator[Any]:
+        call: Call = seam_of(model)
+        if _goes_on(call, call.scope.gate.admit_blocking):
+            yield from own(model, messages, *args, **kwargs)
+            return
+        _take(call, model, _admitted(call, model, messages, kwargs, streams=True), kwargs, streams=True)
+        heard: list[Any] = []
+        chunks = own(model, messages, *args, **kwargs)
+        try:
+            while True:
+                with _under_way(call):
+                    chunk = next(chunks, _END)
+                if chunk is _END:
+                    break
+                _hear(call, chunk, heard)
+                yield chunk
+        except GeneratorExit as error:
+            _left(call, error)
+            chunks.close()
+            raise
+        _settle_stream(call, model, heard)
+
+    return stream
+
+
+def _streaming_async(own: Any) -> Any:
+    @like(own)
+    async def stream(model: Any, messages: Any, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+        call: Call = seam_of(model)
+        if await _goes_on_async(call):
+            async for chunk in own(model, messages, *args, **kwargs):
+                yield chunk
+            return
+        grant = await _admitted_async(call, model, messages, kwargs, streams=True)
+        _take(call, model, grant, kwargs, streams=True)
+        heard: list[Any] = []
+        chunks = own(model, messages, *args, **kwargs)
+        try:
+            while True:
+                with _under_way(call):
+                    chunk = await anext(chunks, _END)
+                if chunk is _END:
+                    break
+                _hear(call, chunk, heard)
+                yield chunk
+        except (GeneratorExit, asyncio.CancelledError) as error:
+            _left(call, error)
+            await chunks.aclose()
+            raise
+        _settle_stream(call, model, heard)
+
+    return stream
+
+
+_END = object()
+
+
+def _goes_on(call: Call, admit: Callable[[ModelCall], Any]) -> bool:
+    """Whether this is a part of the attempt under way. A second request within it is an attempt of its own."""
+    if (action := _further(call)) is not None:
+        try:
+            cast(Attempt, call.attempt).follow(admit(action))
+        except RefusedError as error:
+            raise in_graph(error) from None
+    return call.attempt is not None and not call.attempt.settled
+
+
+async def _goes_on_async(call: Call) -> bool:
+    if (action := _further(call)) is not None:
+        try:
+            cast(Attempt, call.attempt).follow(await call.scope.gate.admit(action))
+        except RefusedError as error:
+            raise in_graph(error) from None
+    return call.attempt is not None and not call.attempt.settled
+
+
+def _further(call: Call) -> ModelCall | None:
+    attempt = call.attempt
+    if attempt is None or attempt.settled:
+        return None
+    call.sent += 1
+    if call.sent == 1:
+        return None
+    attempt.settle(Outcome("failed", text="the model's own code sent another request"))
+    return attempt.following()
+
+
+def _action(
+    call: Call, model: Any, messages: Sequence[BaseMessage], kwargs: Mapping[str, Any], streams: bool
+) -> ModelCall:
+    _delegated()
+    kind: Any = cast(Any, type(model))
+    more: Mapping[str, Any] = (model.model_kwargs if "model_kwargs" in declared(kind) else None) or {}
+    wishes = [given.get(key) for given in (kwargs, more) for key in LENGTHS]
+    wishes += [getattr(model, key) for key in lengths_of(kind)]
+    prompt, text_only = call.count.bound(messages, {**more, **kwargs})
+    wish = next((each for each in wishes if isinstance(each, int) and each > 0), None)
+    return ModelCall(
+        call.agent,
+        call.model,
+        prompt,
+        wish,
+        rates=call.rates,
+        clampable=call.clampable,
+        streams=streams,
+        parent=inside_tool.get(),
+        text_only=text_only,
+    )
+
+
+def _delegated() -> None:
+    """A model whose own code asks another model has sent nothing itself."""
+    outer = _outer.get()
+    if outer is not None and outer.attempt is not None:
+        outer.settle(Outcome("withdrawn", text="it asks another model"))
+
+
+def _admitted(call: Call, model: Any, messages: Any, kwargs: Mapping[str, Any], *, streams: bool = False) -> Any:
+    try:
+        return call.scope.gate.admit_blocking(_action(call, model, messages, kwargs, streams))
+    except RefusedError as error:
+        call.scope.flights.landed_blocking()
+        raise in_graph(error) from None
+
+
+async def _admitted_async(
+    call: Call, model: Any, messages: Any, kwargs: Mapping[str, Any], *, streams: bool = False
+) -> Any:
+    try:
+        return await call.scope.gate.admit(_action(call, model, messages, kwargs, streams))
+    except RefusedError as error:
+        await call.scope.flights.landed()
+        raise in_graph(error) from None
+
+
+def _take(call: Call, model: Any, grant: Any, kwargs: dict[str, Any], *, streams: bool = False) -> None:
+    """Go on under a grant: the request is clamped to it, and a stream asked for its usage."""
+    call.begin(grant)
+    kind: Any = cast(Any, type(model))
+    fields = declared(kind)
+    call.overrides = {"stream_usage": True} if streams and "stream_usage" in fields else {}
+    if streams and kwargs.get("stream_options"):
+        kwargs["stream_options"] = {**kwargs["stream_options"], "include_usage": True}
+    if not call.clampable:
+        return
+    own = lengths_of(kind)
+    call.overrides |= dict.fromkeys(own, grant.max_tokens)
+    for key in LENGTHS:
+        if kwargs.get(key) is not None:
+            kwargs[key] = grant.max_tokens
+    if come_from(model, "langchain_openai", frozenset({"BaseChatOpenAI"})):
+        kwargs["max_tokens"] = grant.max_tokens  # outweighs model_kwargs, too
+    elif not own and takes_length(kind):
+        kwargs["max_tokens"] = grant.max_tokens
+
+
+@contextmanager
+def _under_way(call: Call) -> Generator[None]:
+    token = _outer.set(call)
+    try:
+        with call.scope.threads.busy():
+            yield
+    except BaseException as error:
+        _left(call, error)
+        raise
+    finally:
+        _outer.reset(token)
+
+
+def _left(call: Call, error: BaseException) -> None:
+    if isinstance(error, RefusedError):
+        call.settle(Outcome("withdrawn", text=str(error)))  # of another model's attempt inside of this one
+    call.settle(Outcome(ending(error), text=f"{type(error).__name__}: {error}"))
+
+
+def _hear(call: Call, chunk: Any, heard: list[Any]) -> None:
+    message = getattr(chunk, "message", None)
+    heard.append(chunk if message is None else message)
+    text = text_of(message) if message is not None else ""
+    call.scope.gate.progress(call.attempt.grant if call.attempt else None, text)
+
+
+def _settle_stream(call: Call, model: Any, heard: list[Any]) -> None:
+    messages = [each for each in heard if isinstance(each, BaseMessage)]
+    if messages:
+        whole: Any = messages[0]
+        for each in messages[1:]:
+            whole = whole + each
+        _settle(call, model, [whole], None)
+        return
+    events: list[Any] = [each for each in reversed(heard) if isinstance(each, dict)]
+    usage = next((each["usage"] for each in events if each.get("usage")), None)
+    used, parts = read(usage)
+    call.settle(Outcome("ok" if used or heard else "failed", used, parts))
+
+
+def _settle(call: Call, model: Any, messages: Sequence[BaseMessage], output: Mapping[str, Any] | None) -> None:
+    attempt = call.attempt
+    if attempt is None or attempt.settled:
+        return
+    message = messages[0] if messages else None
+    usage, parts = usage_of(message, output)
+    if usage and usage.output_tokens > attempt.grant.max_tokens:
+        # It doesn't keep to a length: from now on all that it may make is reserved.
+        call.scope.unbelieved.add(type(model).__bases__[0])
+    asked = () if message is None else asked_for(message)
+    for request_id, _, _ in asked:
+        call.scope.asked(call.agent, request_id)
+    call.settle(Outcome("ok", usage, parts, "" if message is None else text_of(message), asked))

@@ -1,0 +1,222 @@
+"""LangChain's tools under the gate: what is gated is a tool's own work, after its arguments were found to fit.
+
+A refusal of one tool is told to the agent that asked for it, as the tool's message; any other ends the graph.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+from langchain_core.messages import ToolMessage
+from langchain_core.tools import BaseTool
+from langgraph.errors import GraphBubbleUp
+from langgraph.types import Command
+
+from crew_guard.adapters.crewai.stand_in import is_stand_in, seam_of, stand_in
+from crew_guard.adapters.hosted import ending
+from crew_guard.adapters.langgraph.like import like
+from crew_guard.adapters.langgraph.scope import Scope, in_graph, inside_tool
+from crew_guard.core.actions import Grant, Outcome, ToolCall
+from crew_guard.core.content import Check, withheld
+from crew_guard.errors import RefusedError
+
+_RESULT_CHARS = 20_000
+"""What the journal keeps of a result."""
+
+
+@dataclass(slots=True)
+class Execution:
+    """One run of a tool: what its stand-in needs."""
+
+    scope: Scope
+    action: ToolCall
+    pair: bool
+    """Whether the tool gives content and artifact."""
+    grant: Grant | None = None
+
+
+def gated(tool: BaseTool, scope: Scope, given: Any, config: Mapping[str, Any] | None, request: str | None) -> Any:
+    """A tool that LangChain takes for the user's own, for one run of it.
+
+    Args:
+        given: its arguments, as they were asked for
+        config: LangChain's, of the call
+        request: the id of the model's request; None where code runs the tool
+    """
+    if is_stand_in(tool):
+        return tool
+    known = _asked(tool, scope, cast(dict[str, Any], given)) if isinstance(given, dict) else {"input": given}
+    metadata = (config or {}).get("metadata")
+    agent = scope.asker(request) or scope.actor(metadata or None)
+    action = ToolCall(agent, tool.name, json.dumps(known, default=str), parent=inside_tool.get())
+    return stand_in(tool, Execution(scope, action, tool.response_format == "content_and_artifact"), _methods)
+
+
+def _asked(tool: BaseTool, scope: Scope, given: dict[str, Any]) -> dict[str, Any]:
+    """The arguments that a model has written: LangChain adds others, and takes its time to tell them apart."""
+    key = (id(tool), *given)
+    known = scope.written.get(key)
+    if known is None:
+        written = cast(Any, tool)._filter_injected_args(given)  # noqa: SLF001
+        known = scope.written[key] = (tool, frozenset(written))
+    return {name: value for name, value in given.items() if name in known[1]}
+
+
+def goes_on(error: RefusedError, request: str | None) -> bool:
+    """Whether an agent may go on after a refusal: only a tool is closed, and a model has asked for it."""
+    return request is not None and error.stop.scope.startswith("tool:")
+
+
+def told(tool: BaseTool, error: RefusedError, request: str | None) -> ToolMessage:
+    """A refusal as the agent reads it, where the agent may go on.
+
+    Raises:
+        RefusedError: it may not, or code has asked, which would take the words for a result
+    """
+    if request is None or not goes_on(error, request):
+        raise in_graph(error) from None
+    text = f"{tool.name} was refused: {error.stop}"
+    return ToolMessage(text, name=tool.name, tool_call_id=request, status="error")
+
+
+def _methods(kind: type[BaseTool]) -> dict[str, Any]:
+    own = [name for name in ("_run", "_arun") if getattr(kind, name) is not getattr(BaseTool, name)]
+    return {name: _gate_of(getattr(kind, name)) for name in own}
+
+
+def _gate_of(own: Callable[..., Any]) -> Callable[..., Any]:
+    if inspect.iscoroutinefunction(own):
+
+        @like(own)
+        async def work_async(tool: Any, *args: Any, **kwargs: Any) -> Any:
+            seam: Execution = seam_of(tool)
+            if seam.grant is not None:  # StructuredTool without a coroutine comes through both
+                return await own(tool, *args, **kwargs)
+            if _falls_back(tool):
+                return await own(tool, *args, **kwargs)
+            seam.grant = await seam.scope.gate.admit(seam.action)
+            token = _begin(seam)
+            try:
+                result = await own(tool, *args, **kwargs)
+                return await _seen_async(seam, result)
+            except BaseException as error:
+                _fail(seam, error)
+                raise
+            finally:
+                inside_tool.reset(token)
+
+        return work_async
+
+    @like(own)
+    def work(tool: Any, *args: Any, **kwargs: Any) -> Any:
+        seam: Execution = seam_of(tool)
+        if seam.grant is not None:
+            return own(tool, *args, **kwargs)
+        seam.grant = seam.scope.gate.admit_blocking(seam.action)
+        token = _begin(seam)
+        try:
+            with seam.scope.threads.busy():
+                result = own(tool, *args, **kwargs)
+            return _seen(seam, result)
+        except BaseException as error:
+            _fail(seam, error)
+            raise
+        finally:
+            inside_tool.reset(token)
+
+    return work
+
+
+def _falls_back(tool: Any) -> bool:
+    """Whether the tool has no coroutine, so that LangChain runs its function on a thread: gated there."""
+    fields: Any = cast(Any, type(tool)).model_fields
+    return "coroutine" in fields and "func" in fields and tool.coroutine is None
+
+
+def _begin(seam: Execution) -> Any:
+    grant = cast(Grant, seam.grant)
+    seam.scope.executions[seam.action.tool] += 1
+    return inside_tool.set(grant.action_id)
+
+
+def _fail(seam: Execution, error: BaseException) -> None:
+    if isinstance(error, GraphBubbleUp):
+        # An interrupt or a jump, which the tool itself asked for: no failure.
+        _settle(seam, Outcome("ok", text=type(error).__name__))
+        return
+    status = "cancelled" if ending(error) == "cancelled" else "failed"
+    _settle(seam, Outcome(status, text=f"{type(error).__name__}: {error}"))
+
+
+def _settle(seam: Execution, outcome: Outcome) -> None:
+    seam.scope.gate.settle(cast(Grant, seam.grant), outcome)
+
+
+def _seen(seam: Execution, result: Any) -> Any:
+    """What the agent may read of a result."""
+    gate, action = seam.scope.gate, seam.action
+    for place in _places(seam, result):
+        check = gate.check_blocking("tool_results", action.agent, action.tool, place)
+        result = _with(seam, result, place, check)
+    return _settled(seam, result)
+
+
+async def _seen_async(seam: Execution, result: Any) -> Any:
+    gate, action = seam.scope.gate, seam.action
+    for place in _places(seam, result):
+        check = await gate.check("tool_results", action.agent, action.tool, place)
+        result = _with(seam, result, place, check)
+    return _settled(seam, result)
+
+
+def _settled(seam: Execution, result: Any) -> Any:
+    shown = "\n".join(str(place) for place in _places(seam, result))
+    _settle(seam, Outcome("ok", text=shown[:_RESULT_CHARS]))
+    return result
+
+
+def _places(seam: Execution, result: Any) -> list[Any]:
+    """What an agent will read of a result: texts and values, in order."""
+    if isinstance(result, ToolMessage):
+        return [result.content]
+    if isinstance(result, Command):
+        update: Any = cast(Any, result).update
+        messages: list[Any] = cast(Any, update).get("messages", []) if isinstance(update, dict) else []
+        return [message.content for message in messages if isinstance(message, ToolMessage)]
+    if seam.pair and isinstance(result, tuple):
+        return [cast(tuple[Any, ...], result)[0]]
+    return [] if result is None else [_readable(result)]
+
+
+def _readable(value: Any) -> Any:
+    return cast(Any, value) if isinstance(value, str | dict | list | int | float | bool) else str(value)
+
+
+def _with(seam: Execution, result: Any, place: Any, check: Check) -> Any:
+    if check.outcome == "pass":
+        return result
+    value = check.value if check.outcome == "fix" else withheld(seam.action.tool, check)
+    if isinstance(result, ToolMessage):
+        return result.model_copy(update={"content": value})
+    if isinstance(result, Command):
+        update: dict[str, Any] = cast(Any, result).update
+        messages = [_changed(message, place, value) for message in update["messages"]]
+        return Command(
+            graph=result.graph,
+            update={**update, "messages": messages},
+            resume=result.resume,
+            goto=cast(Any, result).goto,
+        )
+    if seam.pair and isinstance(result, tuple):
+        return (value, *cast(tuple[Any, ...], result)[1:])
+    return value
+
+
+def _changed(message: Any, place: Any, value: Any) -> Any:
+    if isinstance(message, ToolMessage) and message.content is place:
+        return message.model_copy(update={"content": value})
+    return message

@@ -1,0 +1,197 @@
+"""A thread of a graph that runs go on with has one budget: an interrupt refills nothing."""
+
+import threading
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import END, START, StateGraph
+from langgraph.types import Command, interrupt
+
+from crew_guard import Policy
+from crew_guard.adapters import langgraph
+from crew_guard.api import Supervisor
+from crew_guard.api.continuing import Spent, left_of
+from crew_guard.api.guarding import Guarded
+from crew_guard.core.result import Result
+from crew_guard.core.usage import Usage
+from crew_guard.errors import ConfigError
+from crew_guard.store.memory import MemoryStore
+from tests.adapters.guarding import ByteFacts, policy
+from tests.adapters.langgraph_doubles import Findings, HungryChat, hungry_agent, looker
+
+LONG = "x" * 2_000
+ONE, TWO = ({"configurable": {"thread_id": name}} for name in ("one", "two"))
+
+
+def asking(model, saver=None, **options):
+    """Asks its model and its tool, then a person, and goes on while the person says yes."""
+    tool = looker([])
+
+    def work(_):
+        model.invoke(LONG)
+        tool.invoke({"query": "x"})
+        return {"found": ["worked"]}
+
+    graph = StateGraph(Findings)
+    graph.add_node("work", work)
+    graph.add_node("ask", lambda _: {"found": [interrupt("more?")]})
+    graph.add_edge(START, "work")
+    graph.add_edge("work", "ask")
+    graph.add_conditional_edges("ask", lambda state: "work" if state["found"][-1] == "yes" else END)
+    return graph.compile(checkpointer=saver or InMemorySaver(), **options)
+
+
+def guarded(graph, rules):
+    runtime = langgraph.runtime_for(graph, lambda _: ByteFacts())
+    return Guarded(runtime, Supervisor(rules, store=MemoryStore()), "graph")
+
+
+def test_an_interrupt_ends_the_run_with_what_there_is():
+    """It says what the graph waits for; the state so far is the partial."""
+    result = guarded(asking(HungryChat()), policy(max_steps=3)).run({"found": [], "config": ONE})
+    assert (result.status, result.stopped.reason, result.output) == ("stopped", "cancelled", None)
+    assert "more?" in str(result.stopped)
+    assert result.partial == {"found": ["worked"]}
+
+
+RULES = [
+    {"limits": {"max_steps": 3}},
+    {"limits": {"max_tool_calls": 3}},
+    {"limits": {"max_tokens": 8_000}},
+    {"limits": {"max_usd": "0.045"}},
+    {"agents": {"work": {"max_steps": 3}}},
+    {"per_agent": {"max_steps": 3}},
+    {"tools": {"limits": {"look": {"max_tool_calls": 3}}}},
+]
+
+
+@pytest.mark.parametrize("rules", RULES, ids=str)
+def test_going_on_after_an_interrupt_refills_no_budget(rules):
+    """Resumed until it is refused: all runs together used what one run would have been let."""
+    model = HungryChat()
+    guard = guarded(asking(model), Policy.model_validate(rules))
+    results = [guard.run({"found": [], "config": ONE})]
+    while len(results) < 9 and results[-1].stopped.reason == "cancelled":
+        results.append(guard.run({"resume": "yes", "config": ONE}))
+    assert results[-1].stopped.reason == "limit"
+    assert 3 <= model.served.calls <= 4
+    assert 3 <= sum(result.usage.tool_calls for result in results) <= model.served.calls
+    assert sum(result.usage.tokens for result in results) == model.served.tokens <= 8_000
+    assert sum(result.usage.usd for result in results) <= Decimal("0.045")
+    assert sum(result.usage.steps for result in results) == model.served.calls
+
+
+def test_a_command_goes_on_too():
+    """LangGraph's own words for it."""
+    guard = guarded(asking(HungryChat()), policy(max_steps=1))
+    guard.run({"found": [], "config": ONE})
+    result = guard.run({"command": Command(resume="no"), "config": ONE})
+    assert (result.status, result.output, result.caps.steps) == ("done", {"found": ["worked", "no"]}, 0)
+
+
+def test_each_thread_has_a_budget_of_its_own_and_one_that_is_done_begins_afresh():
+    """What one thread used is nothing to another; after its end a thread may be used anew."""
+    guard = guarded(asking(HungryChat()), policy(max_steps=2))
+    guard.run({"found": [], "config": ONE})
+    assert guard.run({"found": [], "config": TWO}).caps.steps == 2
+    assert guard.run({"resume": "no", "config": ONE}).caps.steps == 1
+    assert guard.run({"found": [], "config": ONE}).caps.steps == 2
+
+
+def test_a_breakpoint_is_an_interrupt_too():
+    """interrupt_before names no value: the node that comes next is told."""
+    guard = guarded(asking(HungryChat(), interrupt_before=["work"]), policy(max_steps=2))
+    result = guard.run({"found": [], "config": ONE})
+    assert "before work" in str(result.stopped)
+    assert guard.run({"config": ONE}).usage.steps == 1
+
+
+def test_an_agent_that_asks_a_person_goes_on():
+    """A tool of create_agent that interrupts: its first start was an execution, and so is its second."""
+
+    def look(query: str) -> str:
+        """Look something up."""
+        return interrupt(query)
+
+    from langchain_core.tools import StructuredTool
+
+    tools = [StructuredTool.from_function(look)]
+    agent = hungry_agent(HungryChat(answer_after=1), tools=tools, checkpointer=InMemorySaver())
+    guard = guarded(agent, policy(max_steps=2))
+    first = guard.run({"task": "go", "config": ONE})
+    assert "q1.0" in str(first.stopped)
+    second = guard.run({"resume": "found", "config": ONE})
+    assert (second.status, second.output) == ("done", "done")
+    assert (first.usage.steps, second.usage.steps) == (1, 1)
+
+
+def test_a_checkpointer_without_coroutines_works():
+    """LangGraph's SQLite saver knows only threads: the graph runs on one."""
+
+    class Blocking(InMemorySaver):
+        from langgraph.checkpoint.base import BaseCheckpointSaver as Base
+
+        aget_tuple, aput, aput_writes, alist = Base.aget_tuple, Base.aput, Base.aput_writes, Base.alist
+
+    guard = guarded(asking(HungryChat(), Blocking()), policy(max_steps=2))
+    assert guard.run({"found": [], "config": ONE}).usage.steps == 1
+    assert guard.run({"resume": "yes", "config": ONE}).usage.steps == 1
+    assert guard.run({"resume": "yes", "config": ONE}).stopped.limit == "max_steps"
+
+
+def test_two_runs_of_one_thread_at_once_are_refused():
+    """Both would begin with what is left for one."""
+    holding, go = threading.Event(), threading.Event()
+
+    class Holding(HungryChat):
+        def _generate(self, messages, stop=None, run_manager=None, **kwargs):
+            holding.set()
+            go.wait(10)
+            return super()._generate(messages, stop, run_manager, **kwargs)
+
+    guard = guarded(asking(Holding()), policy(max_steps=2))
+    with guard.stream({"found": [], "config": ONE}) as stream:
+        assert holding.wait(10)
+        with pytest.raises(ConfigError, match="'one' is in a guarded run already"):
+            guard.run({"resume": "yes", "config": ONE})
+        go.set()
+        for _ in stream:
+            pass
+        assert stream.result.usage.steps == 1
+    assert guard.run({"resume": "yes", "config": ONE}).caps.steps == 1
+
+
+def test_a_graph_without_a_checkpointer_stands_alone():
+    """Nothing goes on there, whatever the config names."""
+    runtime = langgraph.runtime_for(hungry_agent(HungryChat()), lambda _: ByteFacts())
+    assert runtime.job_of({"task": "x", "config": ONE}) is None
+
+
+counts = st.integers(0, 100)
+
+
+@given(caps=st.tuples(counts, counts, counts, counts), used=st.tuples(counts, counts, counts, counts))
+def test_what_is_left_is_the_cap_less_what_was_used(caps, used):
+    """For each limit by itself, never below nothing; what has no limit gets none."""
+    steps, tools, tokens, cents = used
+    usage = Usage(steps=steps, tool_calls=tools, input_tokens=tokens, nano_usd=cents * 10_000_000)
+    spent = Spent().plus(Result("r", "stopped", usage=usage, agents={"a": usage}, seconds=2.0), {"look": tools})
+    names = ("max_steps", "max_tool_calls", "max_tokens", "max_usd")
+    limits = dict(zip(names, (*caps[:3], Decimal(caps[3]) / 100), strict=True))
+    rules = {
+        "limits": {**limits, "max_seconds": 3},
+        "per_agent": limits,
+        "tools": {"limits": {"look": {"max_tool_calls": caps[1], "max_seconds": 4}}},
+    }
+    left = left_of(Policy.model_validate(rules), spent)
+    wanted = [max(0, cap - one) for cap, one in zip(caps, used, strict=True)]
+    wanted[3] = Decimal(wanted[3]) / 100
+    assert [getattr(left.limits, name) for name in names] == wanted
+    assert [getattr(left.agents["a"], name) for name in names] == wanted
+    assert left.per_agent.max_steps == caps[0]
+    assert (left.limits.max_seconds, left.limits.max_agents) == (1.0, None)
+    assert (left.tools.limits["look"].max_tool_calls, left.tools.limits["look"].max_seconds) == (wanted[1], 4)
+    assert left_of(Policy(), spent).limits == Policy().limits
