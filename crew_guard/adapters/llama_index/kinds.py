@@ -1,0 +1,97 @@
+"""What is known of LLM classes: who makes them, whether they can be clamped, and which are refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, cast
+
+from crew_guard.adapters.hosted import speaks_of_length
+from crew_guard.adapters.llama_index.double import LENGTHS
+from crew_guard.errors import ConfigError
+
+_PROVIDERS = "llama_index.llms."
+_PACKAGES = frozenset({"llama_index", "llama_index_instrumentation", "pydantic", "builtins", "abc", "typing"})
+_NAMES = {"openai_like": "openai-compatible", "azure_openai": "azure"}
+
+
+def _kind(llm: Any) -> type[Any]:
+    return cast("type[Any]", type(llm))
+
+
+def is_openai(llm: Any) -> bool:
+    """Whether it speaks to OpenAI's chat completions through LlamaIndex's OpenAI class, or one derived from it."""
+    return _is_openai(_kind(llm))
+
+
+@cache
+def _is_openai(kind: type[Any]) -> bool:
+    return any(base.__name__ == "OpenAI" and base.__module__ == "llama_index.llms.openai.base" for base in kind.__mro__)
+
+
+@cache
+def _provider(kind: type[Any]) -> str | None:
+    """The package of LlamaIndex's that a class, or a base of it, comes from; None for a class of the user's own."""
+    for base in kind.__mro__:
+        if base.__module__.startswith(_PROVIDERS):
+            return base.__module__.removeprefix(_PROVIDERS).partition(".")[0]
+    return None
+
+
+def model_name(llm: Any) -> str:
+    """provider:name, as policies know it; a class of the user's own goes by custom."""
+    provider = _provider(_kind(llm))
+    named = getattr(llm, "model", None)
+    name = named if isinstance(named, str) else type(llm).__name__
+    return f"{_NAMES.get(provider, provider.replace('_', '-')) if provider else 'custom'}:{name}"
+
+
+def is_clampable(llm: Any) -> bool:
+    """Whether it keeps to a max_tokens: OpenAI's do, a class of the user's own if its code speaks of it."""
+    return _is_openai(_kind(llm)) or _speaks_of_length(_kind(llm))
+
+
+@cache
+def _speaks_of_length(kind: type[Any]) -> bool:
+    return speaks_of_length(kind, _PACKAGES)
+
+
+def wish_of(llm: Any, kwargs: Mapping[str, Any], *, clampable: bool) -> int | None:
+    """The longest completion that a call asks for; of a class that can't be clamped the longest that it declares."""
+    extra = _extra(llm)
+    own = getattr(llm, "max_tokens", None)
+    wishes = [extra.get(key) for key in LENGTHS] + [own] + [kwargs.get(key) for key in LENGTHS]
+    wish = next((int(value) for value in wishes if isinstance(value, int) and value > 0), None)
+    if wish is None and not clampable and llm.metadata.num_output > 0:
+        return llm.metadata.num_output
+    return wish
+
+
+def check_llm(llm: Any, whose: str, kwargs: Mapping[str, Any] | None = None) -> None:
+    """Whether calls of a model can be bounded.
+
+    Args:
+        llm: the model
+        whose: what to call it
+        kwargs: what a single call adds to what the model says
+    Raises:
+        ConfigError: they can't; the message says what to do
+    """
+    provider = _provider(_kind(llm))
+    kind = f"{type(llm).__module__}.{type(llm).__name__}"
+    if provider is not None and not is_openai(llm):
+        raise ConfigError(
+            f"{whose} is a {kind}, whose own retries and lengths can't be bounded yet; use OpenAI or OpenAILike "
+            "(any OpenAI-compatible server), or a CustomLLM of your own"
+        )
+    extra = {**_extra(llm), **(kwargs or {})}
+    if (choices := extra.get("n") or 1) != 1:
+        raise ConfigError(f"{whose} has n={choices}: completions that LlamaIndex throws away; leave n out")
+    body = extra.get("extra_body")
+    if isinstance(body, Mapping) and (key := next((key for key in (*LENGTHS, "n") if key in body), None)):
+        raise ConfigError(f"{whose}: extra_body sets {key}, which goes around the guard; give it to the model itself")
+
+
+def _extra(llm: Any) -> Mapping[str, Any]:
+    given = getattr(llm, "additional_kwargs", None)
+    return cast("Mapping[str, Any]", given) if isinstance(given, Mapping) else {}

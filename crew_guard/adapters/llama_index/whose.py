@@ -1,0 +1,59 @@
+"""Who acts: the agent, in workflows of LlamaIndex's agents; else the step, by its name.
+
+The runtime of workflows keeps the step under way in context variables; threads of steps and tools inherit them.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from workflows import Workflow
+from workflows.runtime.types.results import (  # pyright: ignore[reportMissingTypeStubs]
+    InternalContextVar,
+    StepWorkerStateContextVar,
+)
+
+from crew_guard.adapters.hosted import come_from
+from crew_guard.adapters.llama_index.scope import acting
+
+_AGENT = frozenset({"BaseWorkflowAgent"})
+_TEAM = frozenset({"AgentWorkflow"})
+
+
+def is_agent(workflow: object) -> bool:
+    """Whether this is one of LlamaIndex's agents."""
+    return come_from(workflow, "llama_index", _AGENT)
+
+
+def is_team(workflow: object) -> bool:
+    """Whether this is an AgentWorkflow."""
+    return come_from(workflow, "llama_index", _TEAM)
+
+
+def actor(outermost: Workflow) -> str:
+    """The name of who acts now.
+
+    Args:
+        outermost: the guarded workflow; it acts where no step is under way
+    """
+    step = StepWorkerStateContextVar.get(None)
+    if step is None:
+        return name_of(outermost)
+    workflow = _workflow_under_way() or outermost
+    if is_agent(workflow):
+        return name_of(workflow)
+    if is_team(workflow):
+        named = getattr(step.event, "current_agent_name", None) or acting.get()
+        return named if isinstance(named, str) else name_of(workflow)
+    return step.state.step_name
+
+
+def name_of(workflow: Workflow) -> str:
+    """What a whole workflow is called."""
+    return cast(Any, workflow).name if is_agent(workflow) else type(workflow).__name__
+
+
+def _workflow_under_way() -> Workflow | None:
+    reference = InternalContextVar.get(None)
+    context = None if reference is None else reference()
+    return getattr(context, "_workflow", None) or getattr(getattr(context, "_face", None), "_workflow", None)
