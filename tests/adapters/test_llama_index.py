@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError
 from typing import Annotated, ClassVar
 
 import pytest
-from llama_index.core.agent.workflow import AgentWorkflow
+from llama_index.core.agent.workflow import AgentWorkflow, CodeActAgent, FunctionAgent, ReActAgent
 from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, CompletionResponse, LLMMetadata, ToolCallBlock
 from llama_index.core.llms.custom import CustomLLM
@@ -565,3 +565,94 @@ def _tasks_left():
         return [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
 
     return asyncio.run_coroutine_threadsafe(others(), loop).result(5)
+
+
+# LlamaIndex's own agents with the real client
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("kind", [FunctionAgent, ReActAgent])
+def test_agents_on_the_real_client_are_bounded(kind, streaming):
+    """What the server billed is what the run says; the agent's tools are counted."""
+    found = []
+
+    def look(query: str) -> str:
+        """Look something up."""
+        found.append(query)
+        return "more"
+
+    thought = None if kind is FunctionAgent else 'Thought: look\nAction: look\nAction Input: {"query": "x"}'
+    with HungryServer(answer=thought) as server:
+        agent = kind(name="seeker", tools=[look], llm=openai_like(server), streaming=streaming, system_prompt=SYSTEM)
+        result = Guard(llama_index, agent, policy(max_tokens=20_000)).run()
+        assert server.served.tokens == result.usage.tokens <= 20_000
+        assert server.requests == result.usage.steps
+        assert result.unreported == 0
+    assert len(found) == result.usage.tool_calls > 3
+    assert list(result.agents) == ["seeker"]
+
+
+def test_code_that_a_model_wrote_is_an_irreversible_action():
+    """A CodeActAgent's executions are tool calls that a policy may ask a person about."""
+    ran = []
+
+    def run_code(code: str) -> str:
+        """Run it."""
+        ran.append(code)
+        return "1"
+
+    with HungryServer(answer="<execute>print(1)</execute>") as server:
+        agent = CodeActAgent(code_execute_fn=run_code, llm=openai_like(server), name="coder", streaming=False)
+        guard = Guard(llama_index, agent, policy(max_tool_calls=2, max_steps=9))
+        result = guard.run()
+    assert len(ran) == 2 == result.usage.tool_calls
+    admitted = [event for event in guard.events("Admitted") if event.kind == "tool_call"]
+    assert [(event.agent, event.target) for event in admitted] == [("coder", "execute")] * 2
+
+
+def test_a_client_that_was_used_unguarded_before_goes_on_under_the_guard():
+    """Its connections belong to the caller's loop; the guarded run, and the next one, have their own."""
+    with HungryServer(answer="more") as server:
+        llm = openai_like(server)
+        asyncio.run(_unguarded(AskingWorkflow(llm, times=2)))
+        for _ in range(2):
+            result = Guard(llama_index, AskingWorkflow(llm, times=2), policy(max_steps=5)).run()
+            assert (result.status, result.usage.steps) == ("done", 2)
+        assert server.requests == 6
+
+
+def test_one_model_in_two_guarded_runs_at_once_is_charged_to_each():
+    """The object is shared, the grants are not."""
+    llm = HungryLLM()
+    guards = [Guard(llama_index, AskingWorkflow(llm), policy(max_steps=n)) for n in (2, 4)]
+    running = [guard.start({"task": "go"}) for guard in guards]
+    assert [one.future.result(10).usage.steps for one in running] == [2, 4]
+    assert llm.served.calls == 6
+
+
+def test_a_workflow_inside_of_a_workflow_is_the_same_run():
+    """An agent that a step runs is charged by its own name, at the same caps."""
+    agent, _ = hungry_agent(HungryLLM())
+
+    class Outer(Workflow):
+        @step
+        async def begin(self, ev: StartEvent) -> StopEvent:
+            return StopEvent(result=str(await agent.run(user_msg="go")))
+
+    result = Guard(llama_index, Outer(timeout=None), policy(max_steps=3)).run()
+    assert (result.usage.steps, list(result.agents)) == (3, ["seeker"])
+
+
+def test_a_guard_on_a_workflow_needs_what_its_start_event_needs():
+    """A missing field is a ConfigError that names the workflow."""
+
+    class Topic(StartEvent):
+        topic: str
+
+    class Needs(Workflow):
+        @step
+        async def begin(self, ev: Topic) -> StopEvent:
+            return StopEvent(result=ev.topic)
+
+    assert Guard(llama_index, Needs(), policy()).run(topic="gzip").output == "gzip"
+    assert "workflow Needs: Failed creating a start event" in Guard(llama_index, Needs(), policy()).run("x").error

@@ -21,6 +21,7 @@ from llama_index.core.tools import AsyncBaseTool, ToolMetadata, ToolOutput
 from pydantic import PrivateAttr
 from workflows import Workflow
 
+from crew_guard.adapters.llama_index.handlers import finished
 from crew_guard.adapters.native.loop import AgentLoop
 from crew_guard.core.messages import Message, ModelReply, ModelRequest, ToolRequest
 from crew_guard.errors import RefusedError
@@ -62,7 +63,7 @@ class HostedLoop(AgentLoop):
         self.failure = None
         try:
             start = AgentWorkflowStartEvent(chat_history=history, memory=memory, max_iterations=_WITHOUT_END)
-            await Workflow.run(agent, start_event=start)  # its own is for arguments that went before
+            await finished(Workflow.run(agent, start_event=start))  # its own run is for arguments of old
         except Exception:
             if self.failure is not None:
                 raise self.failure from None
@@ -105,6 +106,8 @@ class HostedLoop(AgentLoop):
 
     def observe(self, results: Sequence[tuple[str, str]]) -> None:
         """Say the results of tools, by request id, in the order of the requests."""
+        if self.failure is not None:
+            return  # a refusal ends the turns, and what came with it is read by nobody
         texts = dict(results)
         for request in self.reply.tool_requests:
             self.say(Message("tool", texts.get(request.id, ""), (), request.id))

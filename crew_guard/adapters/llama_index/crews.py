@@ -13,6 +13,7 @@ from typing import Any
 
 from crew_guard.adapters.llama_index.bridge import HostedLoop
 from crew_guard.adapters.llama_index.crew_flow import CrewFlow, flow_for
+from crew_guard.adapters.llama_index.handlers import finished
 from crew_guard.adapters.native.conversation import conversation
 from crew_guard.adapters.native.handoff import handoff
 from crew_guard.adapters.native.hierarchical import hierarchical
@@ -65,7 +66,7 @@ async def _flow_through(work: Work, do: Callable[[Task], Awaitable[None]]) -> Ta
     """Run the crew's workflow; what ended it early, or None."""
     flow: CrewFlow = flow_for(work.crew)(do)
     try:
-        await flow.run()
+        await finished(flow.run())
     except asyncio.CancelledError:
         if flow.ended is None:
             return TaskEndedError("it was ended")
@@ -89,6 +90,9 @@ class CompiledCrew:
 
     crew: Crew
     model_for: Callable[[Agent], Model]
+
+    def __post_init__(self) -> None:
+        flow_for(self.crew)  # before the run's time begins
 
     @property
     def name(self) -> str:

@@ -15,6 +15,7 @@ from workflows.plugins.basic import BasicRuntime
 from workflows.runtime.verbose import VerboseDecorator  # pyright: ignore[reportMissingTypeStubs]
 
 from crew_guard.adapters.hosted import ModelFacts
+from crew_guard.adapters.llama_index.handlers import finished
 from crew_guard.adapters.llama_index.host_loop import host_loop
 from crew_guard.adapters.llama_index.kinds import check_llm
 from crew_guard.adapters.llama_index.scope import HostRun, current
@@ -87,7 +88,7 @@ async def _finished(workflow: Workflow, given: Mapping[str, Any]) -> Any:
         handler = cast(Any, workflow).run(**given)
     except WorkflowRuntimeError as error:
         raise ConfigError(f"workflow {type(workflow).__name__}: {error}") from error
-    return await handler
+    return await finished(handler)
 
 
 def _start_of(workflow: Workflow, inputs: Mapping[str, Any]) -> dict[str, Any]:
