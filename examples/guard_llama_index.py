@@ -4,15 +4,18 @@ pip install 'crew-guard[llama-index]' && python examples/guard_llama_index.py
 """
 
 import asyncio
+import itertools
+from collections.abc import Sequence
+from typing import Any
 
 from llama_index.core.agent.workflow import FunctionAgent
-from llama_index.core.base.llms.types import ChatMessage, ChatResponse, LLMMetadata, ToolCallBlock
-from llama_index.core.llms.function_calling import FunctionCallingLLM
-from llama_index.core.llms.llm import ToolSelection
+from llama_index.core.base.llms.types import ChatMessage, ToolCallBlock
+from llama_index.core.llms.mock import MockFunctionCallingLLM
 
 from crew_guard import Limits, Policy, guard
 
 SEARCHES: list[str] = []
+ENOUGH = 40
 
 
 async def search(query: str) -> str:
@@ -21,41 +24,25 @@ async def search(query: str) -> str:
     return f"something about {query}, but there is more"
 
 
-class InsatiableModel(FunctionCallingLLM):
-    """Stands in for OpenAI(model="gpt-4.1-mini"): 40 times it wants another search."""
+def insatiable_model() -> MockFunctionCallingLLM:
+    """Stands in for OpenAI(model="gpt-4.1-mini"): again and again it wants another search."""
+    numbers = itertools.count(1)
 
-    asked: int = 0
-
-    @property
-    def metadata(self) -> LLMMetadata:
-        return LLMMetadata(is_chat_model=True, is_function_calling_model=True, model_name="insatiable")
-
-    async def achat(self, messages, max_tokens=None, **kwargs):
-        self.asked += 1
-        raw = {"usage": {"prompt_tokens": 200, "completion_tokens": 20}}
-        if self.asked > 40:
-            return ChatResponse(message=ChatMessage("That is all.", role="assistant"), raw=raw)
+    def answer(_messages: Sequence[ChatMessage], **_: Any) -> ChatMessage:
+        number = next(numbers)
+        if number > ENOUGH:
+            return ChatMessage("That is all.", role="assistant")
         wish = ToolCallBlock(
-            tool_call_id=f"call_{self.asked}", tool_name="search", tool_kwargs={"query": f"gzip, part {self.asked}"}
+            tool_call_id=f"call_{number}", tool_name="search", tool_kwargs={"query": f"gzip, part {number}"}
         )
-        return ChatResponse(message=ChatMessage(role="assistant", blocks=[wish]), raw=raw)
+        return ChatMessage(role="assistant", blocks=[wish])
 
-    def chat(self, messages, **kwargs):
-        raise NotImplementedError("the agent is asynchronous")
-
-    complete = acomplete = stream_chat = astream_chat = stream_complete = astream_complete = chat
-
-    def _prepare_chat_with_tools(self, tools, chat_history=None, **kwargs):
-        return {"messages": chat_history or [], "tools": [tool.metadata.to_openai_tool() for tool in tools]}
-
-    def get_tool_calls_from_response(self, response, error_on_no_tool_call=True, **kwargs):
-        wishes = [block for block in response.message.blocks if isinstance(block, ToolCallBlock)]
-        return [ToolSelection(tool_id=w.tool_call_id, tool_name=w.tool_name, tool_kwargs=w.tool_kwargs) for w in wishes]
+    return MockFunctionCallingLLM(response_generator=answer)
 
 
 def agent_as_you_write_it() -> FunctionAgent:
     """Nothing of crew_guard in here."""
-    return FunctionAgent(name="seeker", tools=[search], llm=InsatiableModel(), streaming=False)
+    return FunctionAgent(name="seeker", tools=[search], llm=insatiable_model())
 
 
 async def on_its_own() -> None:

@@ -1,5 +1,6 @@
 """Workflows and models of LlamaIndex that would rather not be bounded."""
 
+import contextlib
 import json
 from typing import Any
 
@@ -18,7 +19,7 @@ from llama_index.core.tools import FunctionTool
 from llama_index.llms.openai_like import OpenAILike
 from pydantic import PrivateAttr
 from workflows import Workflow, step
-from workflows.events import StartEvent, StopEvent
+from workflows.events import Event, StartEvent, StopEvent
 
 from tests.adapters.loopback import Served
 
@@ -154,3 +155,53 @@ class AskingWorkflow(Workflow):
         if self.method.startswith("astream"):
             return [str(piece) async for piece in made][-1]
         return [str(piece) for piece in made][-1] if self.method.startswith("stream") else str(made)
+
+
+class Part(Event):
+    """One of the things to do at once."""
+
+    number: int
+
+
+class Done(Event):
+    """One of them is done."""
+
+
+def side_by_side(llm, parts=8):
+    """A workflow whose one step has as many workers as there is to do, and as often as it is let."""
+    return _FanOut(parts, lambda number: _ask_often(llm))
+
+
+def eight_agents(llm, **options):
+    """Eight agents at once inside of one workflow."""
+
+    async def ask(number):
+        agent, _ = hungry_agent(llm, f"seeker_{number}")
+        with contextlib.suppress(Exception):
+            await agent.run(user_msg="Find everything.", **options)
+
+    return _FanOut(8, ask)
+
+
+async def _ask_often(llm):
+    for _ in range(50):
+        await llm.acomplete(SYSTEM)
+
+
+class _FanOut(Workflow):
+    def __init__(self, parts, work):
+        super().__init__(timeout=None)
+        self.parts, self.one = parts, work
+
+    @step
+    async def begin(self, ev: StartEvent) -> list[Part]:
+        return [Part(number=number) for number in range(self.parts)]
+
+    @step(num_workers=8)
+    async def work(self, ev: Part) -> Done:
+        await self.one(ev.number)
+        return Done()
+
+    @step
+    async def end(self, ev: list[Done]) -> StopEvent:
+        return StopEvent(result=len(ev))

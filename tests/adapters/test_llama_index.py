@@ -16,7 +16,7 @@ from llama_index.core.tools import FunctionTool
 from llama_index.llms.openai import OpenAIResponses
 from pydantic import BaseModel
 from workflows import Workflow, step
-from workflows.events import Event, StartEvent, StopEvent
+from workflows.events import StartEvent, StopEvent
 from workflows.resource import Resource
 from workflows.retry_policy import ConstantDelayRetryPolicy
 
@@ -25,7 +25,14 @@ from crew_guard.adapters.llama_index import StepGate, host_loop, step_gate, vers
 from crew_guard.core.policy import Policy
 from crew_guard.errors import ConfigError, MissingDependencyError
 from tests.adapters.guarding import Guard, policy
-from tests.adapters.llama_index_doubles import SYSTEM, AskingWorkflow, HungryLLM, hungry_agent, openai_like
+from tests.adapters.llama_index_doubles import (
+    SYSTEM,
+    AskingWorkflow,
+    HungryLLM,
+    hungry_agent,
+    openai_like,
+    side_by_side,
+)
 from tests.adapters.loopback import HungryServer, Served
 
 METHODS = (
@@ -238,7 +245,7 @@ def test_a_step_that_the_host_retries_pays_each_time():
 def test_eight_workers_at_one_cap_do_not_pass_it(limits):
     """Eight events, eight workers of a step, one budget."""
     llm = HungryLLM()
-    result = Guard(llama_index, fan_out(llm), policy(**limits)).run()
+    result = Guard(llama_index, side_by_side(llm), policy(**limits)).run()
     assert llm.served.tokens == result.usage.tokens <= limits.get("max_tokens", 10_000)
     assert llm.served.calls == result.usage.steps == 5
     assert result.stopped.limit == next(iter(limits))
@@ -516,32 +523,6 @@ def test_workflows_alone_can_be_guarded(monkeypatch):
     monkeypatch.setitem(sys.modules, "crew_guard.adapters.llama_index.patches", None)
     result = Guard(llama_index, ByHand(), policy(max_steps=2)).run()
     assert (result.usage.steps, result.stopped.limit) == (2, "max_steps")
-
-
-def fan_out(llm, workers=8):
-    class FanOut(Workflow):
-        @step
-        async def begin(self, ev: StartEvent) -> list[Part]:
-            return [Part() for _ in range(workers)]
-
-        @step(num_workers=workers)
-        async def work(self, ev: Part) -> Done:
-            await llm.acomplete(SYSTEM)
-            return Done()
-
-        @step
-        async def end(self, ev: list[Done]) -> StopEvent:
-            return StopEvent(result=len(ev))
-
-    return FanOut(timeout=None)
-
-
-class Part(Event):
-    pass
-
-
-class Done(Event):
-    pass
 
 
 class Said(BaseModel):
