@@ -447,7 +447,7 @@ def test_a_model_that_would_go_around_the_guard_is_refused(options):
     with HungryServer() as server:
         llm = openai_like(server, additional_kwargs=options)
         agent, _ = hungry_agent(llm)
-        with pytest.raises(ConfigError, match="agent 'seeker'.*" + next(iter(options))):
+        with pytest.raises(ConfigError, match="agent 'seeker' .*" + next(iter(options))):
             Guard(llama_index, agent, policy())
         result = Guard(llama_index, AskingWorkflow(llm), policy(max_steps=3)).run()
         assert next(iter(options)) in result.error

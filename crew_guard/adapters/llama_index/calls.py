@@ -13,10 +13,11 @@ from typing import Any, cast
 
 from crew_guard.adapters.hosted import Attempt
 from crew_guard.adapters.llama_index.double import LENGTHS, double_of
-from crew_guard.adapters.llama_index.kinds import check_llm, is_clampable, is_openai, model_name, wish_of
+from crew_guard.adapters.llama_index.kinds import is_clampable, is_openai, model_name, unbounded, wish_of
 from crew_guard.adapters.llama_index.messages import bound_prompt, holds_text_only, said_in, usage_of
 from crew_guard.adapters.llama_index.scope import HostRun
 from crew_guard.core.actions import Grant, ModelCall, Outcome
+from crew_guard.core.usage import Usage
 from crew_guard.errors import ConfigError
 
 _under_way: ContextVar[LLMCall | None] = ContextVar("crew_guard_llama_index_call", default=None)
@@ -26,10 +27,9 @@ class LLMCall:
     """One call of an LLM by the host, and the request of it that is under way."""
 
     def __init__(self, run: HostRun, llm: Any, prompt: Any, kwargs: Mapping[str, Any], *, streams: bool) -> None:
-        try:
-            check_llm(llm, f"the model of {run.who()!r}", kwargs)
-        except ConfigError as problem:
-            raise run.refuse(problem) from None
+        self.agent = run.who()
+        if (problem := unbounded(llm, kwargs)) is not None:
+            raise run.refuse(ConfigError(f"the model of {self.agent!r} {problem}"))
         self.run = run
         self.llm = llm
         self.model = model_name(llm)
@@ -54,7 +54,7 @@ class LLMCall:
         """What is to be admitted."""
         known = self._known
         return ModelCall(
-            self.run.who(),
+            self.agent,
             self.model,
             bound_prompt(known, self._prompt, self._kwargs),
             wish_of(self.llm, self._kwargs, clampable=self.clampable),
@@ -108,11 +108,13 @@ class LLMCall:
     def done(self, response: Any) -> None:
         """Settle with a whole response."""
         assert self._attempt is not None  # noqa: S101  it was begun
-        usage = usage_of(response)
-        if usage and self.clampable and usage.output_tokens > self._attempt.grant.max_tokens:
+        self._settle(self._attempt, response, usage_of(response))
+
+    def _settle(self, attempt: Attempt, response: Any, usage: Usage | None) -> None:
+        if usage and self.clampable and usage.output_tokens > attempt.grant.max_tokens:
             self._known.breaks_its_word = True
         text, asked = said_in(response)
-        self._attempt.settle(Outcome("ok", usage, text=text, tool_requests=asked))
+        attempt.settle(Outcome("ok", usage, text=text, tool_requests=asked))
 
     def failed(self, error: BaseException) -> None:
         """Settle a call that raised."""
@@ -124,17 +126,13 @@ class LLMCall:
         if self._attempt is not None:
             self.run.gate.progress(self._attempt.grant, getattr(response, "delta", None) or "")
 
-    def stream_ended(self, last: Any, usage: Any) -> None:
-        """Settle a stream with its last piece, and the last one that named its usage."""
+    def stream_ended(self, last: Any, usage: Usage | None) -> None:
+        """Settle a stream with its last piece, and the last usage that one of them named."""
         assert self._attempt is not None  # noqa: S101  it was begun
         if last is None:
             self._attempt.settle(Outcome("failed", text="the stream ended without a result"))
             return
-        text, asked = said_in(last)
-        counted = usage_of(usage)
-        if counted and self.clampable and counted.output_tokens > self._attempt.grant.max_tokens:
-            self._known.breaks_its_word = True
-        self._attempt.settle(Outcome("ok", counted, text=text, tool_requests=asked))
+        self._settle(self._attempt, last, usage)
 
     def __enter__(self) -> None:
         self._token = _under_way.set(self)
@@ -153,7 +151,7 @@ def watched(call: LLMCall, stream: Iterator[Any]) -> Iterator[Any]:
                     last = next(stream)
                 except StopIteration:
                     break
-            counted = last if usage_of(last) is not None else counted
+            counted = usage_of(last) or counted
             call.piece(last)
             yield last
     except BaseException as error:
@@ -172,7 +170,7 @@ async def watched_async(call: LLMCall, stream: AsyncIterator[Any]) -> AsyncItera
                     last = await anext(stream)
                 except StopAsyncIteration:
                     break
-            counted = last if usage_of(last) is not None else counted
+            counted = usage_of(last) or counted
             call.piece(last)
             yield last
     except BaseException as error:

@@ -67,31 +67,38 @@ def wish_of(llm: Any, kwargs: Mapping[str, Any], *, clampable: bool) -> int | No
     return wish
 
 
-def check_llm(llm: Any, whose: str, kwargs: Mapping[str, Any] | None = None) -> None:
+def check_llm(llm: Any, whose: str) -> None:
     """Whether calls of a model can be bounded.
 
-    Args:
-        llm: the model
-        whose: what to call it
-        kwargs: what a single call adds to what the model says
     Raises:
         ConfigError: they can't; the message says what to do
     """
-    provider = _provider(_kind(llm))
-    kind = f"{type(llm).__module__}.{type(llm).__name__}"
-    if provider is not None and not is_openai(llm):
-        raise ConfigError(
-            f"{whose} is a {kind}, whose own retries and lengths can't be bounded yet; use OpenAI or OpenAILike "
-            "(any OpenAI-compatible server), or a CustomLLM of your own"
+    if (problem := unbounded(llm, {})) is not None:
+        raise ConfigError(f"{whose} {problem}")
+
+
+def unbounded(llm: Any, kwargs: Mapping[str, Any]) -> str | None:
+    """Why a call of a model can't be bounded, as what follows its owner's name; None where it can.
+
+    Args:
+        llm: the model
+        kwargs: what a single call adds to what the model says
+    """
+    kind = _kind(llm)
+    if _provider(kind) is not None and not _is_openai(kind):
+        return (
+            f"is a {kind.__module__}.{kind.__name__}, whose own retries and lengths can't be bounded yet; use OpenAI "
+            "or OpenAILike (any OpenAI-compatible server), or a CustomLLM of your own"
         )
-    extra = {**_extra(llm), **(kwargs or {})}
-    if (choices := extra.get("n") or 1) != 1:
-        raise ConfigError(f"{whose} has n={choices}: completions that LlamaIndex throws away; leave n out")
-    body = extra.get("extra_body")
-    if isinstance(body, Mapping) and (key := next((key for key in (*LENGTHS, "n") if key in body), None)):
-        raise ConfigError(f"{whose}: extra_body sets {key}, which goes around the guard; give it to the model itself")
+    for given in (_extra(llm), kwargs):
+        if (choices := given.get("n") or 1) != 1:
+            return f"has n={choices}: completions that LlamaIndex throws away; leave n out"
+        body = given.get("extra_body")
+        if body and (key := next((key for key in (*LENGTHS, "n") if key in body), None)):
+            return f"has an extra_body that sets {key}, which goes around the guard; give it to the model itself"
+    return None
 
 
 def _extra(llm: Any) -> Mapping[str, Any]:
     given = getattr(llm, "additional_kwargs", None)
-    return cast("Mapping[str, Any]", given) if isinstance(given, Mapping) else {}
+    return cast("Mapping[str, Any]", given) if isinstance(given, dict) else {}

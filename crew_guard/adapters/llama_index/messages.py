@@ -20,7 +20,8 @@ _UNCOUNTED = ("tool_call_id",)
 
 def bound_prompt(known: Known, prompt: str | Sequence[ChatMessage], kwargs: Mapping[str, Any]) -> int:
     """An upper bound of a prompt's tokens, tools and schema included."""
-    total = known.count.request(_specs(kwargs.get("tools")), _schema(kwargs.get("response_format")))
+    tools, schema = kwargs.get("tools"), kwargs.get("response_format")
+    total = known.count.request(_specs(tools), _schema(schema)) if tools or schema else known.framing
     if isinstance(prompt, str):
         return total + known.count.message((prompt,), lambda: [Message("user", prompt)])
     return total + sum(_bound(known, message) for message in prompt)
@@ -95,10 +96,12 @@ def _schema(wanted: Any) -> JsonObject | None:
 
 def usage_of(response: Any) -> Usage | None:
     """What a ChatResponse or CompletionResponse says that the provider reported."""
-    usage = _get(_get(response, "raw"), "usage")
-    # A completion that became a chat's response has its counts in the message.
-    more = _get(response, "additional_kwargs") or _get(_get(response, "message"), "additional_kwargs")
-    counts = usage if usage is not None else more
+    counts = _get(_get(response, "raw"), "usage")
+    if counts is None:
+        # A completion that became a chat's response has its counts in the message.
+        counts = _get(response, "additional_kwargs") or _get(_get(response, "message"), "additional_kwargs")
+    if not counts:
+        return None
     prompt = _number(counts, "prompt_tokens", "input_tokens")
     completion = _number(counts, "completion_tokens", "output_tokens")
     cached = _number(_get(counts, "prompt_tokens_details"), "cached_tokens")
@@ -111,8 +114,8 @@ def _number(source: Any, *names: str) -> int:
 
 
 def _get(source: Any, name: str) -> Any:
-    if isinstance(source, Mapping):
-        return cast("Mapping[str, Any]", source).get(name)
+    if isinstance(source, dict):
+        return cast("dict[str, Any]", source).get(name)
     return getattr(source, name, None)
 
 

@@ -24,6 +24,8 @@ class Known:
     count: PromptCounter
     texts: dict[tuple[str, ...], tuple[str, ...]] = field(default_factory=dict[tuple[str, ...], "tuple[str, ...]"])
     """Each message's texts once, so that a message is known again by them."""
+    framing: int = 0
+    """What a request without tools adds to its messages."""
     breaks_its_word: bool = False
     """It made more than it was let: from then on all that it may make is reserved."""
 
@@ -47,7 +49,7 @@ class HostRun:
         found = self._known.get(model)
         if found is None:
             facts = self.facts(model)
-            found = self._known[model] = Known(facts.rates, PromptCounter(facts))
+            found = self._known[model] = Known(facts.rates, PromptCounter(facts), framing=facts.bound_request((), None))
         return found
 
     def refuse(self, problem: ConfigError) -> ConfigError:

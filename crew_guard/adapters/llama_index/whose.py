@@ -5,6 +5,7 @@ The runtime of workflows keeps the step under way in context variables; threads 
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, cast
 
 from workflows import Workflow
@@ -13,7 +14,6 @@ from workflows.runtime.types.results import (  # pyright: ignore[reportMissingTy
     StepWorkerStateContextVar,
 )
 
-from crew_guard.adapters.hosted import come_from
 from crew_guard.adapters.llama_index.scope import acting
 
 _AGENT = frozenset({"BaseWorkflowAgent"})
@@ -22,12 +22,17 @@ _TEAM = frozenset({"AgentWorkflow"})
 
 def is_agent(workflow: object) -> bool:
     """Whether this is one of LlamaIndex's agents."""
-    return come_from(workflow, "llama_index", _AGENT)
+    return _is_one_of(type(workflow), _AGENT)
 
 
 def is_team(workflow: object) -> bool:
     """Whether this is an AgentWorkflow."""
-    return come_from(workflow, "llama_index", _TEAM)
+    return _is_one_of(type(workflow), _TEAM)
+
+
+@cache
+def _is_one_of(kind: type, names: frozenset[str]) -> bool:
+    return any(base.__name__ in names and base.__module__.startswith("llama_index.") for base in kind.__mro__)
 
 
 def actor(outermost: Workflow) -> str:
