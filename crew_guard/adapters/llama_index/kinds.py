@@ -38,10 +38,23 @@ def _provider(kind: type[Any]) -> str | None:
     return None
 
 
+def declared(llm: Any, name: str) -> Any:
+    """An attribute of a model, or None: asking pydantic for what is not there takes microseconds."""
+    fields: dict[str, Any] = vars(llm)
+    if name in fields:
+        return fields[name]
+    return getattr(llm, name, None) if _class_has(_kind(llm), name) else None
+
+
+@cache
+def _class_has(kind: type[Any], name: str) -> bool:
+    return hasattr(kind, name)
+
+
 def model_name(llm: Any) -> str:
     """provider:name, as policies know it; a class of the user's own goes by custom."""
     provider = _provider(_kind(llm))
-    named = getattr(llm, "model", None)
+    named = declared(llm, "model")
     name = named if isinstance(named, str) else type(llm).__name__
     return f"{_NAMES.get(provider, provider.replace('_', '-')) if provider else 'custom'}:{name}"
 
@@ -59,7 +72,7 @@ def _speaks_of_length(kind: type[Any]) -> bool:
 def wish_of(llm: Any, kwargs: Mapping[str, Any], *, clampable: bool) -> int | None:
     """The longest completion that a call asks for; of a class that can't be clamped the longest that it declares."""
     extra = _extra(llm)
-    own = getattr(llm, "max_tokens", None)
+    own = declared(llm, "max_tokens")
     wishes = [extra.get(key) for key in LENGTHS] + [own] + [kwargs.get(key) for key in LENGTHS]
     wish = next((int(value) for value in wishes if isinstance(value, int) and value > 0), None)
     if wish is None and not clampable and llm.metadata.num_output > 0:
@@ -100,5 +113,5 @@ def unbounded(llm: Any, kwargs: Mapping[str, Any]) -> str | None:
 
 
 def _extra(llm: Any) -> Mapping[str, Any]:
-    given = getattr(llm, "additional_kwargs", None)
+    given = declared(llm, "additional_kwargs")
     return cast("Mapping[str, Any]", given) if isinstance(given, dict) else {}

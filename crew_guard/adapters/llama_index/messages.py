@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-from llama_index.core.base.llms.types import ChatMessage, TextBlock, ThinkingBlock, ToolCallBlock
+from llama_index.core.base.llms.types import ChatMessage, ChatResponse, TextBlock, ThinkingBlock, ToolCallBlock
 from pydantic import BaseModel
 
 from crew_guard.adapters.hosted import IMAGE_TOKENS, reported
@@ -99,7 +99,9 @@ def usage_of(response: Any) -> Usage | None:
     counts = _get(_get(response, "raw"), "usage")
     if counts is None:
         # A completion that became a chat's response has its counts in the message.
-        counts = _get(response, "additional_kwargs") or _get(_get(response, "message"), "additional_kwargs")
+        counts = _get(response, "additional_kwargs")
+        if not counts and isinstance(response, ChatResponse):
+            counts = response.message.additional_kwargs
     if not counts:
         return None
     prompt = _number(counts, "prompt_tokens", "input_tokens")
@@ -121,9 +123,9 @@ def _get(source: Any, name: str) -> Any:
 
 def said_in(response: Any) -> tuple[str, tuple[tuple[str, str, str], ...]]:
     """A response's text, and the tools that it asks for as (id, tool, arguments)."""
-    message = getattr(response, "message", None)
-    if not isinstance(message, ChatMessage):
+    if not isinstance(response, ChatResponse):
         return str(getattr(response, "text", "") or ""), ()
+    message = response.message
     asked = [block for block in message.blocks if isinstance(block, ToolCallBlock)]
     texts = [block.text for block in message.blocks if isinstance(block, TextBlock)]
     return "\n".join(texts), tuple((one.tool_call_id or "", one.tool_name, _json(one.tool_kwargs)) for one in asked)
