@@ -40,7 +40,7 @@ def _provider(kind: type[Any]) -> str | None:
 
 def declared(llm: Any, name: str) -> Any:
     """An attribute of a model, or None: asking pydantic for what is not there takes microseconds."""
-    fields: dict[str, Any] = vars(llm)
+    fields = cast("dict[str, Any]", object.__getattribute__(llm, "__dict__"))
     if name in fields:
         return fields[name]
     return getattr(llm, name, None) if _class_has(_kind(llm), name) else None
