@@ -11,6 +11,7 @@ import inspect
 import json
 import types
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias, cast
 
@@ -161,12 +162,23 @@ def speaks_of_length(cls: type, packages: frozenset[str]) -> bool:
     """
     words = frozenset({"max_tokens", "max_completion_tokens"})
     own = (base for base in cls.__mro__ if base.__module__.partition(".")[0] not in packages)
-    functions = (inspect.unwrap(value) for base in own for value in vars(base).values() if inspect.isfunction(value))
-    return any(_names(function.__code__, words) for function in functions)
+    functions = (value for base in own for value in vars(base).values() if inspect.isfunction(value))
+    return any(_names(one.__code__, words) for function in functions for one in _behind(function))
+
+
+def _behind(function: types.FunctionType) -> Iterator[types.FunctionType]:
+    """What a function wraps, and functions that its decorators keep in their closures."""
+    bare = inspect.unwrap(function)
+    if inspect.isfunction(bare):
+        yield bare
+        for cell in bare.__closure__ or ():
+            with suppress(ValueError):  # an empty one
+                if inspect.isfunction(cell.cell_contents):
+                    yield cell.cell_contents
 
 
 def _names(code: types.CodeType, words: frozenset[str]) -> bool:
-    if words.intersection(code.co_names):
+    if words.intersection((*code.co_names, *code.co_varnames)):
         return True
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):

@@ -19,7 +19,7 @@ from crew_guard.ports import Continuing, Observer, Runtime, Store, Workflow
 from crew_guard.supervisor.running import Running
 from crew_guard.supervisor.streaming import RunStream
 
-_HOSTS = ("crewai", "autogen", "langgraph")
+_HOSTS = ("crewai", "autogen", "langgraph", "llama_index")
 """Adapters whose runtime_for() makes a Runtime of a host's own object that they accept."""
 
 
@@ -111,7 +111,8 @@ def guard(
     """Put an agent or a crew of another framework under a policy, as it is.
 
     Args:
-        host: a crewai.Agent or Crew, an autogen_agentchat agent, a compiled graph of langgraph
+        host: a crewai.Agent, Crew or Flow; an agent or a team of AutoGen; a compiled graph of LangGraph; a Workflow
+            or an agent of LlamaIndex
         policy: a policy, its file or its name; by default 5 agents, 25 steps, $5 and 10 minutes
         fallback: the workflow to run where it doesn't do its job
     Raises:

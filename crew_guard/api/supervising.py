@@ -283,6 +283,7 @@ def _sqlite(path: Path) -> Store:
 _RUNTIMES = {
     "native": "native",
     "langgraph": "langgraph",
+    "llama-index": "llama_index",
 }
 """By a runtime's name: its adapter below crew_guard.adapters, whose compiled() makes a Runtime of a crew."""
 

@@ -120,3 +120,17 @@ class TestLangGraph(HostContract):
         graph.add_node("ask", ask)
         graph.add_edge(START, "ask")
         return graph.compile()
+
+
+class TestLlamaIndex(HostContract):
+    """LlamaIndex, and the crews that become its workflows."""
+
+    runtime = "llama-index"
+    package = "llama_index"
+
+    def own(self, served: Served, *, stubborn: bool) -> object:
+        from tests.adapters.llama_index_doubles import AskingWorkflow, HungryLLM
+
+        llm = HungryLLM()
+        llm._served = Billed(served)
+        return AskingWorkflow(llm, swallow=stubborn)

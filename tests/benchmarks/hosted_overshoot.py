@@ -1,4 +1,4 @@
-"""Do caps hold inside CrewAI, AutoGen and LangGraph? What their models served, guarded and on their own.
+"""Do caps hold inside CrewAI, AutoGen, LangGraph and LlamaIndex? What their models served, guarded and on their own.
 
 Unguarded, each host is given its own nearest cap. `over` is what was served beyond the cap,
 `unused` what a guarded run left of it, `needed` what the refused call asked for at the least.
@@ -13,6 +13,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from crew_guard import Policy, Result, guard
 from crew_guard.core.limits import Limits
@@ -54,6 +55,7 @@ def rows() -> Iterator[Row]:
         yield from _autogen(cap)
         yield from _crewai(cap)
         yield from _langgraph(cap)
+        yield from _llama_index(cap)
 
 
 def _guarded(what: str, host: object, served: Callable[[], tuple[int, int]], cap: int) -> Row:
@@ -140,6 +142,34 @@ def _langgraph(cap: int) -> Iterator[Row]:
     with contextlib.suppress(GraphRecursionError):
         hungry_agent(model).invoke(task, {"recursion_limit": 20})
     yield Row("LangGraph recursion_limit=20 instead of 10,007", cap, *counted(model)())
+
+
+def _llama_index(cap: int) -> Iterator[Row]:
+    from tests.adapters.llama_index_doubles import AskingWorkflow, HungryLLM, eight_agents, hungry_agent, side_by_side
+
+    def counted(llm: HungryLLM) -> Callable[[], tuple[int, int]]:
+        return lambda: (llm.served.calls, llm.served.tokens)
+
+    for what, streaming in (("", False), (", streamed", True)):
+        llm = HungryLLM()
+        yield _guarded(f"LlamaIndex guarded{what}", hungry_agent(llm, streaming=streaming)[0], counted(llm), cap)
+    for what, swallow in (("", False), (", swallows", True)):
+        llm = HungryLLM()
+        yield _guarded(f"LlamaIndex step guarded{what}", AskingWorkflow(llm, swallow=swallow), counted(llm), cap)
+    for what, make in (("8 workers of a step", side_by_side), ("8 agents in parallel", eight_agents)):
+        llm = HungryLLM()
+        yield _guarded(f"LlamaIndex guarded, {what}", make(llm), counted(llm), cap)
+
+    async def alone(host: Any) -> None:
+        with contextlib.suppress(Exception):  # at max_iterations it raises
+            await host.run(user_msg="Find everything.", max_iterations=5)
+
+    llm = HungryLLM()
+    asyncio.run(alone(hungry_agent(llm)[0]))
+    yield Row("LlamaIndex max_iterations=5", cap, *counted(llm)())
+    llm = HungryLLM()
+    asyncio.run(alone(eight_agents(llm, max_iterations=5)))
+    yield Row("LlamaIndex max_iterations=5, 8 agents in parallel", cap, *counted(llm)())
 
 
 def line(row: Row) -> str:

@@ -20,7 +20,8 @@ from crew_guard.core.policy import Policy
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = sorted((ROOT / "crew_guard").rglob("*.py"))
 HEAVY = (
-    "crewai", "autogen_agentchat", "autogen_core", "langgraph", "openai", "httpx2", "tiktoken", "quicktok",
+    "crewai", "autogen_agentchat", "autogen_core", "langgraph", "llama_index", "workflows", "openai",
+    "httpx2", "tiktoken", "quicktok",
     "genai_prices", "xllamacpp", "sqlite3", "ruamel", "rich", "typer",
 )  # fmt: skip
 

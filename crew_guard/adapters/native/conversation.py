@@ -103,7 +103,7 @@ class _Talk:
             loop.say(Message("user", ask))
         if not plain:
             loop.say(Message("user", "The conversation is over: give its result."))
-            loop = AgentLoop(agent, self.task, loop.model, loop.gate, loop.transcript)
+            loop = type(loop)(agent, self.task, loop.model, loop.gate, loop.transcript)
         with ending(agent.name, lambda: self.said[-1].text if self.said else loop.so_far):
             return await loop.turns()
 

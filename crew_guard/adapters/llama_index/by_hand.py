@@ -1,0 +1,105 @@
+"""A gate that a workflow's steps receive as a resource, for SDKs that are called by hand.
+
+Outside of a guarded run it lets everything through, so that the same workflow runs unguarded as well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Self
+
+from crew_guard.adapters.hosted import Attempt, reported
+from crew_guard.adapters.llama_index.scope import HostRun, current
+from crew_guard.core.actions import Action, ModelCall, Outcome, ToolCall
+from crew_guard.core.messages import Message
+
+
+def step_gate() -> StepGate:
+    """The factory for workflows' resources: `gate: Annotated[StepGate, Resource(step_gate)]`."""
+    return StepGate()
+
+
+class StepGate:
+    """Bounds what a step does by hand. It has no state: it looks for the run in its context at each use."""
+
+    @property
+    def guarded(self) -> bool:
+        """Whether the current code is part of a guarded run."""
+        return current.get() is not None
+
+    def model(
+        self, name: str, prompt: str | Sequence[str], *, max_tokens: int | None = None, agent: str | None = None
+    ) -> Use:
+        """One request to a model, as a context manager, `with` or `async with`.
+
+        Args:
+            name: provider:name, as policies know it
+            prompt: all texts that are sent
+            max_tokens: the longest completion that is asked for
+            agent: who asks; by default the step
+        Raises:
+            RefusedError: on entering, where the guard says no; nothing may be sent then
+        """
+
+        def action(run: HostRun) -> Action:
+            known = run.known(name)
+            texts = [prompt] if isinstance(prompt, str) else list(prompt)
+            tokens = known.count.request((), None)
+            tokens += sum(known.count.facts.bound(Message("user", text)) for text in texts)
+            return ModelCall(agent or run.who(), name, tokens, max_tokens, rates=known.rates)
+
+        return Use(action, max_tokens)
+
+    def tool(self, name: str, arguments: Mapping[str, Any] | None = None, *, agent: str | None = None) -> Use:
+        """One execution of a tool, in the same way."""
+
+        def action(run: HostRun) -> Action:
+            return ToolCall(agent or run.who(), name, json.dumps(dict(arguments or {}), default=str))
+
+        return Use(action, None)
+
+
+class Use:
+    """One action by hand: between entering and leaving it is under way."""
+
+    def __init__(self, action: Callable[[HostRun], Action], max_tokens: int | None) -> None:
+        self._action = action
+        self._attempt: Attempt | None = None
+        self._outcome = Outcome("ok")
+        self.max_tokens = max_tokens
+        """The longest completion that may be asked for: give it to the SDK, with its own retries off."""
+
+    def used(self, input_tokens: int, output_tokens: int, *, cached_tokens: int = 0, text: str = "") -> None:
+        """What the provider reported; without it all that was reserved is charged."""
+        self._outcome = Outcome("ok", reported(input_tokens, output_tokens, cached_tokens), text=text)
+
+    def __enter__(self) -> Self:
+        run = current.get()
+        if run is not None:
+            self._began(Attempt(run.gate, run.gate.admit_blocking(self._action(run))))
+        return self
+
+    async def __aenter__(self) -> Self:
+        run = current.get()
+        if run is not None:
+            self._began(Attempt(run.gate, await run.gate.admit(self._action(run))))
+        return self
+
+    def _began(self, attempt: Attempt) -> None:
+        self._attempt = attempt
+        if isinstance(attempt.grant.action, ModelCall):
+            self.max_tokens = attempt.grant.max_tokens
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if self._attempt is None:
+            return
+        if error is not None and self._outcome.usage is None:
+            self._attempt.fail(error)
+        else:
+            self._attempt.settle(self._outcome)
+
+    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self.__exit__(kind, error, trace)
+        await asyncio.sleep(0)

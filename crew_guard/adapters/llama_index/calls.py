@@ -1,0 +1,187 @@
+"""A call of an LLM through the gate: admitted before it leaves, clamped, settled with what the provider reported.
+
+An LLM's methods call each other, and a class's its base's: only the outermost is gated, and its double hands
+the others through. One that begins after another has ended is a further request, and admitted, too. An LLM
+that asks another LLM is no provider: its grant is given back, and the other's calls are the attempts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextvars import ContextVar
+from typing import Any, cast
+
+from crew_guard.adapters.hosted import Attempt
+from crew_guard.adapters.llama_index.double import LENGTHS, double_of
+from crew_guard.adapters.llama_index.kinds import is_clampable, is_openai, model_name, unbounded, wish_of
+from crew_guard.adapters.llama_index.messages import bound_prompt, holds_text_only, said_in, usage_of
+from crew_guard.adapters.llama_index.scope import HostRun
+from crew_guard.core.actions import Grant, ModelCall, Outcome
+from crew_guard.core.usage import Usage
+from crew_guard.errors import ConfigError
+
+_under_way: ContextVar[LLMCall | None] = ContextVar("crew_guard_llama_index_call", default=None)
+
+
+class LLMCall:
+    """One call of an LLM by the host, and the request of it that is under way."""
+
+    def __init__(self, run: HostRun, llm: Any, prompt: Any, kwargs: Mapping[str, Any], *, streams: bool) -> None:
+        self.agent = run.who()
+        if (problem := unbounded(llm, kwargs)) is not None:
+            raise run.refuse(ConfigError(f"the model of {self.agent!r} {problem}"))
+        self.run = run
+        self.llm = llm
+        self.model = model_name(llm)
+        self.openai = is_openai(llm)
+        self._known = run.known(self.model)
+        self.clampable = is_clampable(llm) and not self._known.breaks_its_word
+        self._prompt, self._kwargs, self._streams = prompt, kwargs, streams
+        self._attempt: Attempt | None = None
+        self._inner_ended = False
+        self._last: Any = None
+        around = _under_way.get()
+        if around is not None:
+            around.hand_over()
+
+    @property
+    def length(self) -> int | None:
+        """The longest completion that may be asked for; None where the class can't be told."""
+        return self._attempt.grant.max_tokens if self._attempt is not None and self.clampable else None
+
+    @property
+    def action(self) -> ModelCall:
+        """What is to be admitted."""
+        known = self._known
+        return ModelCall(
+            self.agent,
+            self.model,
+            bound_prompt(known, self._prompt, self._kwargs),
+            wish_of(self.llm, self._kwargs, clampable=self.clampable),
+            rates=known.rates,
+            clampable=self.clampable,
+            streams=self._streams,
+            text_only=holds_text_only(self._prompt),
+        )
+
+    def begin(self, grant: Grant) -> tuple[Any, dict[str, Any]]:
+        """The request may leave: the object to call, and with which keyword arguments."""
+        self._attempt = Attempt(self.run.gate, grant)
+        kwargs = {key: value for key, value in self._kwargs.items() if key not in LENGTHS}
+        if self.clampable and not self.openai:
+            kwargs["max_tokens"] = grant.max_tokens  # OpenAI's are clamped as their requests are made
+        return double_of(self.llm, self, openai=self.openai), kwargs if self.clampable else dict(self._kwargs)
+
+    # Methods of the same LLM inside of this call
+
+    @property
+    def further(self) -> ModelCall | None:
+        """The action of a further request, where one of this call's has ended already; it is settled now."""
+        if not self._inner_ended or self._attempt is None:
+            return None
+        self._inner_ended = False
+        if self._last is not None:
+            self.done(self._last)
+        self._attempt.settle(Outcome("failed"))
+        return self._attempt.following()
+
+    def go_on(self, grant: Grant) -> None:
+        """Go on under another grant."""
+        assert self._attempt is not None  # noqa: S101  there was a request before
+        self._attempt.follow(grant)
+
+    def inner_ended(self, response: Any = None, error: BaseException | None = None) -> None:
+        """A method of the same LLM has ended. Its response counts if no other follows; a stream is told as it ends."""
+        self._inner_ended = True
+        if error is not None and self._attempt is not None:
+            self._attempt.fail(error)
+        elif response is not None and usage_of(response) is not None:
+            self._last = response
+
+    # Its end
+
+    def hand_over(self) -> None:
+        """Another LLM is asked inside of this call: this one sends nothing itself."""
+        if self._attempt is not None:
+            self._attempt.settle(Outcome("withdrawn", text="it asked another model"))
+
+    def done(self, response: Any) -> None:
+        """Settle with a whole response."""
+        assert self._attempt is not None  # noqa: S101  it was begun
+        self._settle(self._attempt, response, usage_of(response))
+
+    def _settle(self, attempt: Attempt, response: Any, usage: Usage | None) -> None:
+        if usage and self.clampable and usage.output_tokens > attempt.grant.max_tokens:
+            self._known.breaks_its_word = True
+        text, asked = said_in(response)
+        attempt.settle(Outcome("ok", usage, text=text, tool_requests=asked))
+
+    def failed(self, error: BaseException) -> None:
+        """Settle a call that raised."""
+        if self._attempt is not None:
+            self._attempt.fail(error, usage_of(self._last))
+
+    def piece(self, response: Any) -> None:
+        """A piece of a stream arrived."""
+        if self._attempt is not None:
+            self.run.gate.progress(self._attempt.grant, getattr(response, "delta", None) or "")
+
+    def stream_ended(self, last: Any, usage: Usage | None) -> None:
+        """Settle a stream with its last piece, and the last usage that one of them named."""
+        assert self._attempt is not None  # noqa: S101  it was begun
+        if last is None:
+            self._attempt.settle(Outcome("failed", text="the stream ended without a result"))
+            return
+        self._settle(self._attempt, last, usage)
+
+    def __enter__(self) -> None:
+        self._token = _under_way.set(self)
+
+    def __exit__(self, *_: object) -> None:
+        _under_way.reset(self._token)
+
+
+def watched(call: LLMCall, stream: Iterator[Any]) -> Iterator[Any]:
+    """A stream, settled as it ends."""
+    last = counted = None
+    try:
+        while True:
+            with call:
+                try:
+                    last = next(stream)
+                except StopIteration:
+                    break
+            counted = usage_of(last) or counted
+            call.piece(last)
+            yield last
+    except BaseException as error:
+        call.failed(error)
+        raise
+    call.stream_ended(last, counted)
+
+
+async def watched_async(call: LLMCall, stream: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    """The same for an async stream."""
+    last = counted = None
+    try:
+        while True:
+            with call:
+                try:
+                    last = await anext(stream)
+                except StopAsyncIteration:
+                    break
+            counted = usage_of(last) or counted
+            call.piece(last)
+            yield last
+    except BaseException as error:
+        call.failed(error)
+        await closed(stream)
+        raise
+    call.stream_ended(last, counted)
+
+
+async def closed(stream: AsyncIterator[Any]) -> None:
+    """Close a stream that is read half, now and not when the collector finds it."""
+    close = getattr(cast(Any, stream), "aclose", None)
+    if close is not None:
+        await close()

@@ -1,0 +1,110 @@
+"""The Workflow class that a crew becomes: one step for each task, which waits for the events of those it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import cache
+from typing import Any, Union
+
+from workflows import Workflow, step
+from workflows.events import Event, StartEvent, StopEvent
+
+from crew_guard.adapters.native.work import TaskEndedError
+from crew_guard.core.roles import Crew, Task
+
+
+class CrewFlow(Workflow):
+    """What the workflows of crews share. A task's step gives the events that begin the tasks after it."""
+
+    crew: Crew
+    events_of: Mapping[str, type[Event]]
+    """By task: what begins its step."""
+
+    def __init__(self, do: Callable[[Task], Awaitable[None]]) -> None:
+        super().__init__(timeout=None)  # the run has a deadline of its own
+        self.do = do
+        self.ended: TaskEndedError | None = None
+        self.error: Exception | None = None
+        self.begun: set[str] = set()
+        self.done: set[str] = set()
+
+    def ready(self) -> list[Event]:
+        """The events of the tasks that may begin now, each once."""
+        found = [task.name for task in self.crew.tasks if task.name not in self.begun and self._may_begin(task)]
+        self.begun.update(found)
+        return [self.events_of[name]() for name in found]
+
+    def _may_begin(self, task: Task) -> bool:
+        return all(name in self.done for name in needs(self.crew)[task.name])
+
+    async def carry_out(self, task: Task) -> list[Event] | StopEvent:
+        """Do one task; what comes after it."""
+        try:
+            await self.do(task)
+        except TaskEndedError as error:
+            self.ended = self.ended or error
+            return StopEvent()
+        except Exception as error:  # noqa: BLE001  it is raised again, outside of the host
+            self.error = self.error or error
+            return StopEvent()
+        self.done.add(task.name)
+        return StopEvent() if len(self.done) == len(self.crew.tasks) else self.ready()
+
+
+def needs(crew: Crew) -> dict[str, Sequence[str]]:
+    """By task: those that must be done before it. Only a parallel crew's tasks don't wait for the one before."""
+    if crew.process == "parallel":
+        return {task.name: tuple(task.context or ()) for task in crew.tasks}
+    names = [task.name for task in crew.tasks]
+    return {name: names[max(0, i - 1) : i] for i, name in enumerate(names)}
+
+
+@cache
+def flow_for(crew: Crew) -> type[CrewFlow]:
+    """The class for a crew, made once; its steps have the tasks' names."""
+    events = {task.name: _event(f"{task.name} may begin") for task in crew.tasks}
+    steps = {_step_name(task): _step(task, crew, events) for task in crew.tasks}
+    namespace = {"crew": crew, "events_of": events, "begin": _begin(events), **steps, "__module__": __name__}
+    metaclass: Any = type(Workflow)
+    return metaclass(crew.name, (CrewFlow,), namespace)
+
+
+def _event(name: str) -> type[Event]:
+    metaclass: Any = type(Event)
+    return metaclass(name, (Event,), {"__module__": __name__})
+
+
+def _step_name(task: Task) -> str:
+    """The task's name, unless a Workflow has something else by it."""
+    return f"task {task.name}" if task.name == "begin" or hasattr(CrewFlow, task.name) else task.name
+
+
+def _begin(events: Mapping[str, type[Event]]) -> Any:
+    async def begin(self: CrewFlow, ev: Any) -> Any:  # noqa: ARG001  a step's signature
+        return _sent(self.ready())
+
+    return _as_step(begin, StartEvent, [*events.values()])
+
+
+def _step(task: Task, crew: Crew, events: Mapping[str, type[Event]]) -> Any:
+    async def work_on(self: CrewFlow, ev: Any) -> Any:  # noqa: ARG001  a step's signature
+        after = await self.carry_out(task)
+        return after if isinstance(after, StopEvent) else _sent(after)
+
+    work_on.__name__ = _step_name(task)
+    following = [events[name] for name, needed in needs(crew).items() if task.name in needed]
+    return _as_step(work_on, events[task.name], [*following, StopEvent])
+
+
+def _sent(events: list[Event]) -> Any:
+    """A list is how a step gives several events at once."""
+    return events or None
+
+
+def _as_step(function: Any, accepts: type[Event], gives: Sequence[type[Event]]) -> Any:
+    function.__qualname__ = f"CrewFlow.{function.__name__}"  # else it is taken for a function without a class
+    lists = [list[kind] for kind in gives if kind is not StopEvent]
+    plain = [StopEvent] if StopEvent in gives else []
+    returned = (*lists, *plain, type(None))
+    function.__annotations__ = {"ev": accepts, "return": Union[returned]}  # noqa: UP007  made at run time
+    return step(function)

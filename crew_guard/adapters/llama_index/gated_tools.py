@@ -1,0 +1,169 @@
+"""The patches of tools: every execution that starts was admitted, and is charged to whoever asked for it."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Mapping
+from contextvars import ContextVar
+from functools import wraps
+from typing import Any
+
+from llama_index.core.agent.workflow import multi_agent_workflow
+from llama_index.core.tools import FunctionTool, ToolOutput
+
+from crew_guard.adapters.hosted import ending
+from crew_guard.adapters.llama_index.scope import HostRun, current
+from crew_guard.core.actions import Action, Grant, Handoff, Outcome, ToolCall
+from crew_guard.core.content import Check, withheld
+from crew_guard.errors import RefusedError
+
+_RESULT_CHARS = 20_000
+"""What the journal keeps of a result."""
+_HANDOFF: Any = multi_agent_workflow.handoff
+_running: ContextVar[object] = ContextVar("crew_guard_llama_index_tool", default=None)
+
+
+def gated(name: str, method: Any) -> Any:
+    """A patch of one method of a tool class: outside of a guarded run it hands through."""
+    return _gated_async(method) if name == "acall" else _gated_sync(method)
+
+
+def _gated_sync(method: Any) -> Any:
+    @wraps(method)
+    def call_tool(self: Any, *args: Any, **kwargs: Any) -> Any:
+        run = current.get()
+        if run is None or _is_inside(self) or not _starts(self, args, kwargs, is_async=False):
+            return method.__get__(self, type(self))(*args, **kwargs)
+        one = _Execution(run, self, args, kwargs)
+        grant = run.gate.admit_blocking(one.action)
+        token = _running.set(self)
+        try:
+            output = method.__get__(self, type(self))(*args, **kwargs)
+        except RefusedError as error:
+            one.fail(grant, error)
+            raise
+        except Exception as error:
+            told = one.told(run.gate.check_blocking("tool_results", one.agent, one.tool, str(error)), error)
+            one.fail(grant, told)
+            if told is error:
+                raise
+            raise told from None
+        except BaseException as error:
+            one.fail(grant, error)
+            raise
+        finally:
+            _running.reset(token)
+        output = one.seen(run.gate.check_blocking("tool_results", one.agent, one.tool, _text(output)), output)
+        one.settle(grant, output)
+        return output
+
+    return call_tool
+
+
+def _gated_async(method: Any) -> Any:
+    @wraps(method)
+    async def call_tool(self: Any, *args: Any, **kwargs: Any) -> Any:
+        run = current.get()
+        if run is None or _is_inside(self) or not _starts(self, args, kwargs, is_async=True):
+            return await method.__get__(self, type(self))(*args, **kwargs)
+        one = _Execution(run, self, args, kwargs)
+        grant = await run.gate.admit(one.action)
+        token = _running.set(self)
+        try:
+            output = await method.__get__(self, type(self))(*args, **kwargs)
+            output = one.seen(await run.gate.check("tool_results", one.agent, one.tool, _text(output)), output)
+        except RefusedError as error:
+            one.fail(grant, error)
+            raise
+        except Exception as error:
+            told = one.told(await run.gate.check("tool_results", one.agent, one.tool, str(error)), error)
+            one.fail(grant, told)
+            if told is error:
+                raise
+            raise told from None
+        except BaseException as error:
+            one.fail(grant, error)
+            raise
+        finally:
+            _running.reset(token)
+        one.settle(grant, output)
+        return output
+
+    return call_tool
+
+
+def _is_inside(tool: object) -> bool:
+    """Whether this is a method that another one of the same tool calls; a FunctionTool's don't call each other."""
+    return _running.get() is tool and not isinstance(tool, FunctionTool)
+
+
+class _Execution:
+    """One execution of a tool: what is asked of the gate, and what the agent may read of its result."""
+
+    def __init__(self, run: HostRun, tool: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        self.run = run
+        self.agent = run.who()
+        self.tool: str = tool.metadata.get_name()
+        self.action = self._action(tool, args, kwargs)
+
+    def _action(self, tool: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Action:
+        if isinstance(tool, FunctionTool) and tool.real_fn is _HANDOFF:
+            return Handoff(self.agent, str(kwargs.get("to_agent")), str(kwargs.get("reason", "")), nests=False)
+        context = getattr(tool, "ctx_param_name", None)
+        given = {name: value for name, value in kwargs.items() if name != context} | _by_position(tool, args)
+        is_code = isinstance(tool, FunctionTool) and any(tool.real_fn is one for one in self.run.code)
+        return ToolCall(self.agent, self.tool, json.dumps(given, default=str), is_code)
+
+    def settle(self, grant: Grant, output: Any) -> None:
+        failed = isinstance(output, ToolOutput) and output.is_error
+        self.run.gate.settle(grant, Outcome("failed" if failed else "ok", text=_text(output)[:_RESULT_CHARS]))
+
+    def fail(self, grant: Grant, error: BaseException) -> None:
+        status = "cancelled" if ending(error) == "cancelled" else "failed"
+        self.run.gate.settle(grant, Outcome(status, text=f"{type(error).__name__}: {error}"))
+
+    def seen(self, check: Check, output: Any) -> Any:
+        if check.outcome == "pass":
+            return output
+        text = str(check.value) if check.outcome == "fix" else withheld(self.tool, check)
+        rejected = check.outcome == "reject"
+        if not isinstance(output, ToolOutput):
+            return text
+        return ToolOutput(
+            content=text, tool_name=self.tool, raw_input=output.raw_input, raw_output=text, is_error=rejected
+        )
+
+    def told(self, check: Check, error: Exception) -> Exception:
+        if check.outcome == "pass":
+            return error
+        return RuntimeError(str(check.value) if check.outcome == "fix" else withheld(self.tool, check))
+
+
+def _text(output: Any) -> str:
+    return output.content if isinstance(output, ToolOutput) else str(output)
+
+
+def _by_position(tool: Any, args: tuple[Any, ...]) -> dict[str, Any]:
+    if not args:
+        return {}
+    function = tool.real_fn if isinstance(tool, FunctionTool) else tool.call if hasattr(tool, "call") else tool
+    names = [name for name in inspect.signature(function).parameters if name != "self"]
+    given: dict[str, Any] = dict(zip(names, args, strict=False))
+    return given | ({"args": args[len(names) :]} if len(args) > len(names) else {})
+
+
+def _starts(tool: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, is_async: bool) -> bool:
+    """Whether a call begins an execution: not if the function of the tool doesn't take these arguments."""
+    if not isinstance(tool, FunctionTool):
+        return True
+    function: Any = tool.async_fn if is_async else tool.fn
+    if getattr(function, "__module__", None) == FunctionTool.__module__:
+        function = tool.fn if is_async else tool.async_fn  # LlamaIndex made the one of the other
+    try:
+        inspect.signature(function).bind(*args, **{**tool.partial_params, **kwargs})
+    except TypeError:
+        return False
+    except ValueError:
+        return True
+    return True

