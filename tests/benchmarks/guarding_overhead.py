@@ -98,7 +98,47 @@ def crewai(latency: float) -> Loop:
     return Loop(agent, lambda: agent.kickoff("go"), lambda: llm.served.calls)
 
 
-HOSTS: dict[str, Callable[[float], Loop]] = {"autogen": autogen, "crewai": crewai}
+def langgraph(latency: float) -> Loop:
+    """create_agent of LangChain with a tool."""
+    from tests.adapters.langgraph_doubles import AsyncHungryChat, hungry_agent
+
+    class Chat(AsyncHungryChat):
+        async def _agenerate(self, *arguments: Any, **options: Any) -> Any:
+            if latency:
+                await asyncio.sleep(latency)
+            return await super()._agenerate(*arguments, **options)
+
+    model = Chat(answer_after=STEPS - 1)
+    graph = hungry_agent(model)
+    task = {"messages": [("user", "go")]}
+    return Loop(graph, lambda: asyncio.run(graph.ainvoke(task)), lambda: model.served.calls)
+
+
+def llama_index(latency: float) -> Loop:
+    """A FunctionAgent with a tool."""
+    from tests.adapters.llama_index_doubles import HungryLLM, hungry_agent
+
+    class LLM(HungryLLM):
+        async def achat(self, *arguments: Any, **options: Any) -> Any:
+            if latency:
+                await asyncio.sleep(latency)
+            return self.chat(*arguments, **options)
+
+    llm = LLM(answer_after=STEPS - 1)
+    agent = hungry_agent(llm)[0]
+
+    async def run() -> None:
+        await agent.run(user_msg="go", max_iterations=STEPS + 5)
+
+    return Loop(agent, lambda: asyncio.run(run()), lambda: llm.served.calls)
+
+
+HOSTS: dict[str, Callable[[float], Loop]] = {
+    "autogen": autogen,
+    "crewai": crewai,
+    "langgraph": langgraph,
+    "llama_index": llama_index,
+}
 """By the package of the adapter."""
 
 
@@ -114,11 +154,12 @@ def alone(host: str, latency: float, timer: Callable[[], float]) -> float:
 def guarded(host: str, latency: float, timer: Callable[[], float], store: Store) -> float:
     """Seconds of one step of the same under the guard."""
     loop = HOSTS[host](latency)
+    inputs = {"task": "go", "max_iterations": STEPS + 5} if host == "llama_index" else {"task": "go"}
     adapter = importlib.import_module(f"crew_guard.adapters.{host}")
     runtime = adapter.runtime_for(loop.crew, lambda _: ConstantFacts())
     supervisor = Supervisor(POLICY, store=store)
     began = timer()
-    result = supervisor.run_runtime(runtime, {"task": "go"}, name=host).wait()
+    result = supervisor.run_runtime(runtime, inputs, name=host).wait()
     spent = timer() - began
     if not result.done or result.usage.steps != STEPS:
         raise RuntimeError(f"{host}: {STEPS} steps were asked for: {result}")
@@ -166,11 +207,13 @@ def main() -> bool:
     """Print the table; True if guarding costs no more than it may."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=9)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("hosts", nargs="*", choices=[*HOSTS, []], help="by default all")
+    given = parser.parse_args()
+    rounds = given.rounds
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
     rows: list[tuple[str, float, float, float, float]] = []
-    for host in HOSTS:
+    for host in given.hosts or HOSTS:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             rows.append((host, *compare(host, rounds), commits_a_step(host, 3)))
     print(f"{'host':14}{'alone µs/step':>15}{'guarded +µs/step':>18}{'at 20 ms':>10}{'+raw commits/step':>19}")
