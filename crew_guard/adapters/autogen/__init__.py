@@ -1,17 +1,21 @@
-"""AutoGen's agents and teams under the gate, as they are.
+"""AutoGen's agents and teams under the gate, as they are; and crews of ours as AutoGen's own objects.
 
 Importing this package does not import AutoGen.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from crew_guard.adapters.hosted import ModelFacts, come_from
+from crew_guard.core.roles import Agent, Crew
 from crew_guard.errors import ConfigError, MissingDependencyError
+from crew_guard.ports import Model
 
 if TYPE_CHECKING:
+    from crew_guard.adapters.autogen.crews import CompiledRuntime
     from crew_guard.adapters.autogen.runtime import AutoGenRuntime
 
 _HOSTED = frozenset({"BaseChatAgent", "ChatAgent", "BaseGroupChat", "Team"})
@@ -37,6 +41,19 @@ def runtime_for(host: Any, facts: ModelFacts) -> AutoGenRuntime:
     from crew_guard.adapters.autogen.runtime import AutoGenRuntime
 
     return AutoGenRuntime(host, facts)
+
+
+def compiled(crew: Crew, model_for: Callable[[Agent], Model]) -> CompiledRuntime:
+    """A runtime that runs a crew of ours as AutoGen's own agents and teams.
+
+    Raises:
+        ConfigError: this version of AutoGen is not known
+        MissingDependencyError: AutoGen is not installed
+    """
+    _check_version("running a crew on AutoGen")
+    from crew_guard.adapters.autogen.crews import CompiledRuntime
+
+    return CompiledRuntime(crew, model_for)
 
 
 def _check_version(what: str) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
@@ -64,7 +64,8 @@ def acting(now: Here) -> Generator[None]:
     try:
         yield
     finally:
-        here.reset(token)
+        with suppress(ValueError):  # closed from elsewhere, as the collector does: that context was never changed
+            here.reset(token)
 
 
 async def acted(now: Here, items: AsyncIterator[Any]) -> AsyncGenerator[Any, None]:

@@ -264,8 +264,8 @@ def _fits(tool: Any, arguments: Mapping[str, Any]) -> bool:
 
 
 def _runs_code(tool: Any) -> bool:
-    held: Any = tool
-    return tool is not None and any(isinstance(value, CodeExecutor) for value in vars(held).values())
+    held: Any = getattr(tool, "__dict__", {})
+    return any(isinstance(value, CodeExecutor) for value in held.values())
 
 
 def _is_handoff(tool: Any) -> bool:
