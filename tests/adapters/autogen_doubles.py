@@ -95,6 +95,11 @@ class WrittenClient(HungryClient):
         return result
 
 
+async def look(query: str) -> str:
+    """Look something up."""
+    return f"found {query}"
+
+
 class SwallowingAgent(AssistantAgent):
     """Catches every error, and tries again 50 times."""
 

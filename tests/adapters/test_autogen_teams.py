@@ -32,7 +32,7 @@ from autogen_core.models import UserMessage
 from crew_guard.adapters import autogen
 from crew_guard.core.policy import Policy
 from crew_guard.errors import ConfigError
-from tests.adapters.autogen_doubles import INFO, SYSTEM, HungryClient, WrittenClient, asking, hungry_agent
+from tests.adapters.autogen_doubles import INFO, SYSTEM, HungryClient, WrittenClient, asking, hungry_agent, look
 from tests.adapters.guarding import Guard, policy
 from tests.adapters.loopback import HungryServer
 
@@ -267,11 +267,6 @@ def test_parallel_speakers_share_one_cap_on_tokens(cap):
     result = Guard(autogen, team, policy(max_tokens=cap)).run()
     assert client.served.tokens == result.usage.tokens <= cap
     assert result.overshoot.tokens == 0
-
-
-async def look(query: str) -> str:
-    """Look something up."""
-    return f"found {query}"
 
 
 def test_parallel_speakers_are_each_charged_for_their_own():

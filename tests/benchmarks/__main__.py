@@ -12,7 +12,10 @@ import subprocess
 import sys
 import time
 
-DECIDES = {"overshoot", "hosted_overshoot", "loop_detection", "research_questions", "agentdojo", "usage_bodies"}
+DECIDES = {
+    "overshoot", "hosted_overshoot", "loop_detection", "research_questions", "agentdojo", "usage_bodies",
+    "autogen_sessions",
+}  # fmt: skip
 
 
 def main() -> int:
@@ -27,6 +30,7 @@ def main() -> int:
         ("loop_detection", ()),
         ("import_cost", ()),
         ("usage_bodies", ()),
+        ("autogen_sessions", ()),
         ("client_cpu", ()),
         ("overhead", ()),
         ("growth", ()),
