@@ -514,6 +514,41 @@ def test_a_kill_ends_a_team_with_all_that_it_has_in_flight():
     gc.collect()
 
 
+def test_a_kill_ends_teams_within_teams():
+    """A team as a participant, and one behind a tool: neither runtime is left, and both can run again."""
+    begun, ended = threading.Event(), threading.Event()
+
+    async def wait(query: str) -> str:
+        """Wait for ever."""
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    client = WrittenClient([asking("wait", '{"query": "x"}'), "back again"])
+    inmost = RoundRobinGroupChat(
+        [AssistantAgent("ann", client, tools=[wait], system_message=SYSTEM)], name="inmost", max_turns=1
+    )
+    boss_client = WrittenClient([asking("inmost", '{"task": "help"}')], repeat=True)
+    boss = AssistantAgent("boss", boss_client, tools=[TeamTool(inmost, "inmost", "helps")], system_message=SYSTEM)
+    inner = RoundRobinGroupChat([boss], name="inner", max_turns=1)
+    outer = RoundRobinGroupChat([inner], max_turns=1)
+    guard = Guard(autogen, outer, policy())
+    running = guard.start({"task": "go"})
+    assert begun.wait(10)
+    assert guard.supervisor.kill(guard.run_id)
+    assert running.future.result(5).stopped.reason == "killed"
+    assert ended.wait(5)
+    for _ in range(500):
+        if not any(team._is_running for team in (outer, inner, inmost)):
+            break
+        threading.Event().wait(0.01)
+    assert [team._runtime._run_context for team in (outer, inner, inmost)] == [None] * 3
+    again = guard.run()
+    assert (again.status, "back again" in again.output) == ("done", True)
+
+
 def test_a_refused_speaker_ends_those_that_speak_beside_it():
     """AutoGen would wait for them: for a tool that never ends, for ever."""
     begun, ended = asyncio.Event(), threading.Event()

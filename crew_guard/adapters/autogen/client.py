@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 from autogen_core import Image
 from autogen_core.models import (
@@ -77,6 +77,7 @@ class ModelGate:
         known = facts(self._model)
         self._rates = known.rates
         self._count = PromptCounter(known)
+        self._seen: dict[int, _Seen] = {}
         self._clampable = is_clampable(client)
         self._openai = come_from(client, "autogen_ext", frozenset({"BaseOpenAIChatCompletionClient"}))
 
@@ -119,7 +120,14 @@ class ModelGate:
         wanted = options.get("json_output")
         schema = wanted.model_json_schema() if isinstance(wanted, type) and issubclass(wanted, BaseModel) else None
         prompt = self._count.request([_spec(tool) for tool in options.get("tools") or ()], schema)
-        prompt += sum(self._bound(message) for message in messages)
+        text_only = True
+        known = self._seen.get
+        for message in messages:
+            seen = known(id(message))
+            if seen is None or seen.content is not message.content:
+                seen = self._seen[id(message)] = self._look_at(message)
+            prompt += seen.tokens
+            text_only = text_only and seen.text_only
         wishes = (source.get(key) for source in (extra, _create_args(self.client)) for key in _LENGTHS)
         return ModelCall(
             self._agent,
@@ -129,15 +137,24 @@ class ModelGate:
             rates=self._rates,
             clampable=self._clampable,
             streams=streams,
-            text_only=not any(map(_has_images, messages)),
+            text_only=text_only,
         )
 
-    def _bound(self, message: LLMMessage) -> int:
+    def _look_at(self, message: LLMMessage) -> _Seen:
         parts = (type(message), message.content, getattr(message, "thought", None), getattr(message, "source", None))
         tokens = self._count.message(parts, lambda: translate(message))
-        if isinstance(message, UserMessage) and not isinstance(message.content, str):
-            tokens += IMAGE_TOKENS * sum(isinstance(part, Image) for part in message.content)
-        return tokens
+        content = message.content
+        images = sum(isinstance(part, Image) for part in content) if isinstance(content, list) else 0
+        return _Seen(message, content, tokens + IMAGE_TOKENS * images, images == 0)
+
+
+class _Seen(NamedTuple):
+    """A message that was counted. It is held, so that its id stays its own."""
+
+    message: LLMMessage
+    content: object
+    tokens: int
+    text_only: bool
 
 
 def outcome_of(result: CreateResult) -> Outcome:
@@ -228,8 +245,3 @@ def variant(of: T, changed: Mapping[str, Any]) -> T:
     other = object.__new__(kind)
     other.__dict__ = vars(of)
     return cast(T, other)
-
-
-def _has_images(message: LLMMessage) -> bool:
-    content = message.content
-    return isinstance(content, list) and any(isinstance(part, Image) for part in content)

@@ -27,6 +27,7 @@ async def end(
 
     Args:
         work: the run itself
+        teams: the outermost first
         tasks: where something acted in it
     """
     here = asyncio.current_task()
@@ -44,6 +45,12 @@ async def end(
     work.cancel()
     for task in left:
         task.cancel()
+    for team in reversed(teams):  # the innermost first: who runs a team waits for its queue
+        await asyncio.gather(*_runtime(team)._background_tasks, return_exceptions=True)
+        # A message whose task was cancelled before its first step is never counted as done, and is waited for.
+        queue = _runtime(team)._message_queue
+        queue._unfinished_tasks = 0
+        queue._finished.set()
     await asyncio.gather(work, *left, return_exceptions=True)
     for team in teams:
         await _stopped(_runtime(team))

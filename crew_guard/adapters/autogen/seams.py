@@ -9,8 +9,8 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
-from contextlib import contextmanager, suppress
-from contextvars import ContextVar
+from contextlib import contextmanager
+from contextvars import ContextVar, Token
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -64,25 +64,33 @@ def acting(now: Here) -> Generator[None]:
     try:
         yield
     finally:
-        with suppress(ValueError):  # closed from elsewhere, as the collector does: that context was never changed
-            here.reset(token)
+        _leave(token)
 
 
 async def acted(now: Here, items: AsyncIterator[Any]) -> AsyncGenerator[Any, None]:
     """Items of a generator that runs as part of this. Its consumer doesn't: a generator has no context of its own."""
     try:
         while True:
-            with acting(now):
-                try:
-                    item = await anext(items)
-                except StopAsyncIteration:
-                    return
+            token = here.set(now)
+            try:
+                item = await anext(items)
+            except StopAsyncIteration:
+                return
+            finally:
+                _leave(token)
             yield item
     finally:
         close = getattr(items, "aclose", None)
         if close is not None:
             with acting(now):
                 await close()
+
+
+def _leave(token: Token[Here | None]) -> None:
+    try:  # noqa: SIM105  contextlib.suppress costs more than the rest, at every item
+        here.reset(token)
+    except ValueError:
+        pass  # closed from elsewhere, as the collector does: that context was never changed
 
 
 _METHODS: tuple[tuple[type, str], ...] = (
