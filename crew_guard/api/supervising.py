@@ -282,6 +282,8 @@ def _sqlite(path: Path) -> Store:
 
 _RUNTIMES = {
     "native": "native",
+    "crewai": "crewai",
+    "autogen": "autogen",
     "langgraph": "langgraph",
     "llama-index": "llama_index",
 }

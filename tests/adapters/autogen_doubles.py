@@ -75,6 +75,31 @@ class HungryClient(ChatCompletionClient):
         return INFO
 
 
+def asking(tool, arguments="{}"):
+    """A reply that asks for a tool."""
+    return [FunctionCall(id="c1", name=tool, arguments=arguments)]
+
+
+class WrittenClient(HungryClient):
+    """Says what is written, in order, and remembers what it was asked."""
+
+    def __init__(self, replies, repeat=False):
+        super().__init__(answer_after=0)
+        self.replies, self.repeat, self.asked = replies, repeat, []
+
+    async def create(self, messages, **options):
+        self.asked.append(list(messages))
+        result = await super().create(messages, **options)
+        number = len(self.asked) - 1
+        result.content = self.replies[number % len(self.replies) if self.repeat else number]
+        return result
+
+
+async def look(query: str) -> str:
+    """Look something up."""
+    return f"found {query}"
+
+
 class SwallowingAgent(AssistantAgent):
     """Catches every error, and tries again 50 times."""
 

@@ -6,7 +6,6 @@ import threading
 
 import pytest
 from autogen_agentchat.agents import AssistantAgent
-from autogen_agentchat.teams import RoundRobinGroupChat
 from autogen_agentchat.tools import AgentTool
 from autogen_core.models import ChatCompletionClient, ModelInfo
 from autogen_ext.models.openai import OpenAIChatCompletionClient
@@ -243,14 +242,6 @@ def test_each_message_is_counted_once():
     facts = ByteFacts()
     Guard(autogen, hungry_agent(HungryClient()), policy(max_steps=20), facts).run()
     assert facts.counted <= 2 + 2 * 20
-
-
-def test_a_team_is_refused_in_words():
-    """What can't be bounded yet is not run unbounded."""
-    team = RoundRobinGroupChat([hungry_agent(HungryClient())])
-    assert autogen.accepts(team)
-    with pytest.raises(ConfigError, match="AssistantAgent"):
-        Guard(autogen, team, policy())
 
 
 def test_a_run_needs_a_task():

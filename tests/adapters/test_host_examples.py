@@ -10,7 +10,13 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 
 @pytest.mark.parametrize(
     ("name", "alone"),
-    [("guard_autogen", 40), ("guard_crewai", 25), ("guard_langgraph", 40), ("guard_llama_index", 40)],
+    [
+        ("guard_autogen", 40),
+        ("guard_autogen_team", 40),
+        ("guard_crewai", 25),
+        ("guard_langgraph", 40),
+        ("guard_llama_index", 40),
+    ],
 )
 def test_an_example_shows_what_one_line_changes(name, alone, capsys, monkeypatch):
     """On its own the agent searches until its host gives up; guarded exactly max_tool_calls times."""

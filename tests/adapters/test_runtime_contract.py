@@ -94,6 +94,20 @@ class Billed:
         return self._served.calls, made
 
 
+class TestAutoGen(HostContract):
+    """AutoGen, and the crews that become its agents and teams."""
+
+    runtime = "autogen"
+    package = "autogen"
+
+    def own(self, served: Served, *, stubborn: bool) -> object:
+        from tests.adapters.autogen_doubles import HungryClient, SwallowingAgent, hungry_agent
+
+        client = HungryClient()
+        client.served = Billed(served)
+        return hungry_agent(client, **({"kind": SwallowingAgent} if stubborn else {}))
+
+
 class TestLangGraph(HostContract):
     """LangGraph, and the crews that become its graphs."""
 

@@ -20,6 +20,7 @@ DECIDES = {
     "agentdojo",
     "usage_bodies",
     "chatdev_ledger",
+    "autogen_sessions",
 }
 
 
@@ -36,6 +37,7 @@ def main() -> int:
         ("import_cost", ()),
         ("usage_bodies", ()),
         ("chatdev_ledger", ()),
+        ("autogen_sessions", ()),
         ("client_cpu", ()),
         ("overhead", ()),
         ("growth", ()),

@@ -53,6 +53,7 @@ def rows() -> Iterator[Row]:
     """Every host at every cap, guarded and on its own."""
     for cap in CAPS:
         yield from _autogen(cap)
+        yield from _autogen_teams(cap)
         yield from _crewai(cap)
         yield from _langgraph(cap)
         yield from _llama_index(cap)
@@ -87,6 +88,52 @@ def _autogen(cap: int) -> Iterator[Row]:
         asyncio.run(team.run(task="Find everything."))
         what = f"AutoGen TokenUsageTermination({cap}), max_tool_iterations={iterations}"
         yield Row(what, cap, *counted(client)())
+
+
+def _autogen_teams(cap: int) -> Iterator[Row]:
+    """Teams, guarded and under the nearest of AutoGen's own: parallel speakers, a selector, a team in a team."""
+    from autogen_agentchat.agents import AssistantAgent
+    from autogen_agentchat.conditions import MaxMessageTermination, TokenUsageTermination
+    from autogen_agentchat.teams import DiGraphBuilder, GraphFlow, RoundRobinGroupChat, SelectorGroupChat
+
+    from tests.adapters.autogen_doubles import SYSTEM, HungryClient, WrittenClient, look
+
+    def counted(client: HungryClient) -> Callable[[], tuple[int, int]]:
+        return lambda: (client.served.calls, client.served.tokens)
+
+    def talker(name: str, client: HungryClient) -> AssistantAgent:
+        return AssistantAgent(name, client, system_message=SYSTEM)
+
+    def parallel(client: HungryClient, limits: TokenUsageTermination | None) -> GraphFlow:
+        graph = DiGraphBuilder()
+        for i in range(8):
+            graph.add_node(
+                AssistantAgent(f"agent_{i}", client, tools=[look], system_message=SYSTEM, max_tool_iterations=10)
+            )
+        return GraphFlow(graph.get_participants(), graph.build(), termination_condition=limits)
+
+    def selected(client: HungryClient, limits: TokenUsageTermination | None) -> SelectorGroupChat:
+        agents = [talker(name, client) for name in ("ann", "ben", "cat")]
+        choices = WrittenClient(["ann", "ben", "cat"], repeat=True)
+        choices.served = client.served
+        return SelectorGroupChat(list(agents), choices, termination_condition=limits)
+
+    def nested(client: HungryClient, limits: TokenUsageTermination | None) -> RoundRobinGroupChat:
+        agents = [talker(name, client) for name in ("ann", "ben")]
+        inner = RoundRobinGroupChat(list(agents), name="inner", termination_condition=MaxMessageTermination(30))
+        return RoundRobinGroupChat([inner], termination_condition=limits)
+
+    shapes = (
+        ("8 parallel speakers", parallel, None),
+        ("SelectorGroupChat", selected, 0),
+        ("team in a team", nested, 0),
+    )
+    for what, make, answers in shapes:
+        client = HungryClient(answer_after=answers)
+        yield _guarded(f"AutoGen guarded, {what}", make(client, None), counted(client), cap)
+        alone = HungryClient(answer_after=answers)
+        asyncio.run(make(alone, TokenUsageTermination(max_total_token=cap)).run(task="Find everything."))
+        yield Row(f"AutoGen TokenUsageTermination({cap}), {what}", cap, *counted(alone)())
 
 
 def _crewai(cap: int) -> Iterator[Row]:

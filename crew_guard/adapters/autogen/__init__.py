@@ -1,19 +1,25 @@
-"""AutoGen's AssistantAgent under the gate: its model clients and workbenches are wrapped while it runs.
+"""AutoGen's agents and teams under the gate, as they are; and crews of ours as AutoGen's own objects.
 
 Importing this package does not import AutoGen.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from crew_guard.adapters.hosted import ModelFacts, come_from
-from crew_guard.errors import MissingDependencyError
+from crew_guard.core.roles import Agent, Crew
+from crew_guard.errors import ConfigError, MissingDependencyError
+from crew_guard.ports import Model
 
 if TYPE_CHECKING:
+    from crew_guard.adapters.autogen.crews import CompiledRuntime
     from crew_guard.adapters.autogen.runtime import AutoGenRuntime
 
 _HOSTED = frozenset({"BaseChatAgent", "ChatAgent", "BaseGroupChat", "Team"})
+_WORKS = "0.7."
 
 
 def accepts(obj: object) -> bool:
@@ -22,19 +28,41 @@ def accepts(obj: object) -> bool:
 
 
 def runtime_for(host: Any, facts: ModelFacts) -> AutoGenRuntime:
-    """A runtime for an AssistantAgent.
+    """A runtime for an agent or a team.
 
     Args:
-        host: the agent; it is not changed outside of a run
+        host: it is not changed
         facts: rates and token bounds by model name
     Raises:
-        ConfigError: a team, an agent of another kind, or a client that can't be bounded
+        ConfigError: a part of it can't be guarded, or this version of AutoGen is not known
         MissingDependencyError: AutoGen is not installed
     """
-    try:
-        from crew_guard.adapters.autogen.runtime import AutoGenRuntime
-    except ModuleNotFoundError as error:
-        if error.name and error.name.startswith("autogen"):
-            raise MissingDependencyError("guarding an agent of AutoGen", "autogen") from error
-        raise
+    _check_version("guarding an agent of AutoGen")
+    from crew_guard.adapters.autogen.runtime import AutoGenRuntime
+
     return AutoGenRuntime(host, facts)
+
+
+def compiled(crew: Crew, model_for: Callable[[Agent], Model]) -> CompiledRuntime:
+    """A runtime that runs a crew of ours as AutoGen's own agents and teams.
+
+    Raises:
+        ConfigError: this version of AutoGen is not known
+        MissingDependencyError: AutoGen is not installed
+    """
+    _check_version("running a crew on AutoGen")
+    from crew_guard.adapters.autogen.crews import CompiledRuntime
+
+    return CompiledRuntime(crew, model_for)
+
+
+def _check_version(what: str) -> None:
+    try:
+        installed = version("autogen-agentchat")
+    except PackageNotFoundError as error:
+        raise MissingDependencyError(what, "autogen") from error
+    if not installed.startswith(_WORKS):
+        raise ConfigError(
+            f"{what} works with autogen-agentchat 0.7, and {installed} is installed: "
+            "pip install 'autogen-agentchat>=0.7.5,<0.8'"
+        )

@@ -1,19 +1,18 @@
-"""A ChatCompletionClient whose every request passes the gate and is clamped to its grant."""
+"""What a ChatCompletionClient is asked under a gate: bounded before it leaves, clamped, and settled."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from typing import Any, Literal, cast
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar, cast
 
-from autogen_core import CancellationToken, Image
+from autogen_core import Image
 from autogen_core.models import (
     AssistantMessage,
     ChatCompletionClient,
     CreateResult,
     FunctionExecutionResultMessage,
     LLMMessage,
-    ModelInfo,
-    RequestUsage,
     UserMessage,
 )
 from autogen_core.tools import Tool, ToolSchema
@@ -37,187 +36,139 @@ from crew_guard.ports import Gate
 _LENGTHS = ("max_completion_tokens", "max_tokens")
 _CLAMPED = frozenset({"BaseOpenAIChatCompletionClient", "BaseAnthropicChatCompletionClient"})
 _PACKAGES = frozenset({"autogen_core", "autogen_ext", "builtins", "abc", "typing"})
-ToolChoice = Tool | Literal["auto", "required", "none"]
+T = TypeVar("T")
 
 
-class GatedClient(ChatCompletionClient):
-    """Stands in for an agent's client during a run. What it doesn't gate it hands through."""
+@dataclass(slots=True)
+class Exchange:
+    """One gated call of a client: its attempt, and what came of the last request that left within it."""
 
-    component_type = "model"
+    attempt: Attempt
+    followed: bool = False
+    """Whether more than one request left: a client around another may retry, or vote."""
+    last: Outcome | None = None
+
+    async def follow(self, gate: Gate) -> None:
+        """Another request is to leave within the same call: an attempt of its own."""
+        self.attempt.settle(self.last or Outcome("failed", text="its client sent another request"))
+        self.attempt.follow(await gate.admit(self.attempt.following()))
+        self.followed, self.last = True, None
+
+    def end(self, outcome: Outcome) -> None:
+        """Settle: where several requests left, each with what it reported itself."""
+        self.attempt.settle(self.last if self.followed and self.last else outcome)
+
+    def fail(self, error: BaseException) -> None:
+        """Settle a call that raised; what a request within it reported stands."""
+        if self.last and self.last.usage:
+            self.attempt.settle(self.last)
+        else:
+            self.attempt.fail(error)
+
+
+class ModelGate:
+    """One client as one agent uses it in one run: bounds, clamps and settles its calls."""
 
     def __init__(self, client: ChatCompletionClient, agent: str, gate: Gate, facts: ModelFacts) -> None:
-        self._inner = _gated_cache(client, agent, gate, facts) or _without_retries(client)
-        self._passes = self._inner is not client and come_from(
-            client, "autogen_ext", frozenset({"ChatCompletionCache"})
-        )
+        self.client = _without_retries(client)
         self._agent = agent
         self._gate = gate
         self._model = model_name(client)
         known = facts(self._model)
         self._rates = known.rates
         self._count = PromptCounter(known)
+        self._seen: dict[int, _Seen] = {}
         self._clampable = is_clampable(client)
         self._openai = come_from(client, "autogen_ext", frozenset({"BaseOpenAIChatCompletionClient"}))
 
-    async def create(
-        self,
-        messages: Sequence[LLMMessage],
-        *,
-        tools: Sequence[Tool | ToolSchema] = (),
-        tool_choice: ToolChoice = "auto",
-        json_output: bool | type[BaseModel] | None = None,
-        extra_create_args: Mapping[str, Any] = {},
-        cancellation_token: CancellationToken | None = None,
-        **more: Any,
-    ) -> CreateResult:
-        extra = dict(extra_create_args)
-        attempt = None
-        if not self._passes:
-            call = self._call(messages, tools, json_output, extra)
-            attempt = Attempt(self._gate, await self._gate.admit(call))
-            self._clamp(extra, attempt)
-        try:
-            result = await self._inner.create(
-                messages,
-                tools=tools,
-                tool_choice=tool_choice,
-                json_output=json_output,
-                extra_create_args=extra,
-                cancellation_token=cancellation_token,
-                **more,
-            )
-        except BaseException as error:
-            if attempt:
-                attempt.fail(error)
-            raise
-        if attempt:
-            self._settle(attempt, result)
-        return result
+    async def begin(
+        self, messages: Sequence[LLMMessage], options: dict[str, Any], *, streams: bool = False
+    ) -> Exchange:
+        """Admit a call, and clamp its options to the grant.
 
-    async def create_stream(
-        self,
-        messages: Sequence[LLMMessage],
-        *,
-        tools: Sequence[Tool | ToolSchema] = (),
-        tool_choice: ToolChoice = "auto",
-        json_output: bool | type[BaseModel] | None = None,
-        extra_create_args: Mapping[str, Any] = {},
-        cancellation_token: CancellationToken | None = None,
-        **more: Any,
-    ) -> AsyncGenerator[str | CreateResult, None]:
-        extra = dict(extra_create_args)
-        attempt = None
-        if not self._passes:
-            call = self._call(messages, tools, json_output, extra, streams=True)
-            attempt = Attempt(self._gate, await self._gate.admit(call))
-            self._clamp(extra, attempt)
-            if self._openai:
-                # Without it a stream ends with no usage, and all that was reserved would be charged.
-                asked: Mapping[str, Any] = extra.get("stream_options") or self._declared().get("stream_options") or {}
-                extra["stream_options"] = {**asked, "include_usage": True}
-                more.pop("include_usage", None)
-        stream = self._inner.create_stream(
-            messages,
-            tools=tools,
-            tool_choice=tool_choice,
-            json_output=json_output,
-            extra_create_args=extra,
-            cancellation_token=cancellation_token,
-            **more,
-        )
-        try:
-            async for item in stream:
-                if attempt and isinstance(item, CreateResult):
-                    self._settle(attempt, item)
-                else:
-                    self._gate.progress(attempt and attempt.grant, item if isinstance(item, str) else "")
-                yield item
-        except BaseException as error:
-            if attempt:
-                attempt.fail(error)
-            raise
-        if attempt:
-            attempt.settle(Outcome("failed", text="the stream ended without a result"))
+        Args:
+            options: the call's keyword arguments, which are changed
+        Raises:
+            RefusedError, StoreError: it must not be made
+        """
+        extra = options["extra_create_args"] = dict(options.get("extra_create_args") or {})
+        call = self._call(messages, options, extra, streams=streams)
+        attempt = Attempt(self._gate, await self._gate.admit(call))
+        if self._clampable:
+            given = {**_create_args(self.client), **extra}
+            name = self._model.partition(":")[2]
+            key = next((key for key in _LENGTHS if given.get(key) is not None), length_key(name))
+            extra[key] = attempt.grant.max_tokens
+        if streams and self._openai:
+            # Without it a stream ends with no usage, and all that was reserved would be charged.
+            declared = _create_args(self.client).get("stream_options")
+            asked: Mapping[str, Any] = extra.get("stream_options") or declared or {}
+            extra["stream_options"] = {**asked, "include_usage": True}
+            options.pop("include_usage", None)
+        return Exchange(attempt)
 
-    def _declared(self) -> Mapping[str, Any]:
-        return _create_args(self._inner)
+    def end(self, exchange: Exchange, result: CreateResult) -> None:
+        """Settle a call that was answered."""
+        outcome = outcome_of(result)
+        if outcome.usage and outcome.usage.output_tokens > exchange.attempt.grant.max_tokens:
+            self._clampable = False  # it doesn't keep to a length: from now on all that it may make is reserved
+        exchange.end(outcome)
 
     def _call(
-        self,
-        messages: Sequence[LLMMessage],
-        tools: Sequence[Tool | ToolSchema],
-        json_output: bool | type[BaseModel] | None,
-        extra: Mapping[str, Any],
-        *,
-        streams: bool = False,
+        self, messages: Sequence[LLMMessage], options: Mapping[str, Any], extra: Mapping[str, Any], *, streams: bool
     ) -> ModelCall:
-        schema = json_output.model_json_schema() if isinstance(json_output, type) else None
-        prompt = self._count.request([_spec(tool) for tool in tools], schema)
-        prompt += sum(self._bound(message) for message in messages)
-        wishes = (source.get(key) for source in (extra, self._declared()) for key in _LENGTHS)
-        wish = next((int(wish) for wish in wishes if wish is not None), None)
+        wanted = options.get("json_output")
+        schema = wanted.model_json_schema() if isinstance(wanted, type) and issubclass(wanted, BaseModel) else None
+        prompt = self._count.request([_spec(tool) for tool in options.get("tools") or ()], schema)
+        text_only = True
+        known = self._seen.get
+        for message in messages:
+            seen = known(id(message))
+            if seen is None or seen.content is not message.content:
+                seen = self._seen[id(message)] = self._look_at(message)
+            prompt += seen.tokens
+            text_only = text_only and seen.text_only
+        wishes = (source.get(key) for source in (extra, _create_args(self.client)) for key in _LENGTHS)
         return ModelCall(
             self._agent,
             self._model,
             prompt,
-            wish,
+            next((int(wish) for wish in wishes if wish is not None), None),
             rates=self._rates,
             clampable=self._clampable,
             streams=streams,
-            text_only=not any(map(_has_images, messages)),
+            text_only=text_only,
         )
 
-    def _bound(self, message: LLMMessage) -> int:
+    def _look_at(self, message: LLMMessage) -> _Seen:
         parts = (type(message), message.content, getattr(message, "thought", None), getattr(message, "source", None))
         tokens = self._count.message(parts, lambda: translate(message))
-        if isinstance(message, UserMessage) and not isinstance(message.content, str):
-            tokens += IMAGE_TOKENS * sum(isinstance(part, Image) for part in message.content)
-        return tokens
+        content = message.content
+        images = sum(isinstance(part, Image) for part in content) if isinstance(content, list) else 0
+        return _Seen(message, content, tokens + IMAGE_TOKENS * images, images == 0)
 
-    def _clamp(self, extra: dict[str, Any], attempt: Attempt) -> None:
-        if not self._clampable:
-            return
-        given = {**self._declared(), **extra}
-        name = self._model.partition(":")[2]
-        key = next((key for key in _LENGTHS if given.get(key) is not None), length_key(name))
-        extra[key] = attempt.grant.max_tokens
 
-    def _settle(self, attempt: Attempt, result: CreateResult) -> None:
-        usage = reported(result.usage.prompt_tokens, result.usage.completion_tokens)
-        if usage and usage.output_tokens > attempt.grant.max_tokens:
-            self._clampable = False  # it doesn't keep to a length: from now on all that it may make is reserved
-        content = result.content
-        text = content if isinstance(content, str) else result.thought or ""
-        asked = () if isinstance(content, str) else tuple((call.id, call.name, call.arguments) for call in content)
-        attempt.settle(Outcome("ok", usage, text=text, tool_requests=asked))
+class _Seen(NamedTuple):
+    """A message that was counted. It is held, so that its id stays its own."""
 
-    # What it hands through
+    message: LLMMessage
+    content: object
+    tokens: int
+    text_only: bool
 
-    async def close(self) -> None:
-        await self._inner.close()
 
-    def actual_usage(self) -> RequestUsage:
-        return self._inner.actual_usage()
+def outcome_of(result: CreateResult) -> Outcome:
+    """How a call was answered."""
+    content = result.content
+    text = content if isinstance(content, str) else result.thought or ""
+    asked = () if isinstance(content, str) else tuple((call.id, call.name, call.arguments) for call in content)
+    usage = reported(result.usage.prompt_tokens, result.usage.completion_tokens)
+    return Outcome("ok", usage, text=text, tool_requests=asked)
 
-    def total_usage(self) -> RequestUsage:
-        return self._inner.total_usage()
 
-    def count_tokens(self, messages: Sequence[LLMMessage], *, tools: Sequence[Tool | ToolSchema] = ()) -> int:
-        return self._inner.count_tokens(messages, tools=tools)
-
-    def remaining_tokens(self, messages: Sequence[LLMMessage], *, tools: Sequence[Tool | ToolSchema] = ()) -> int:
-        return self._inner.remaining_tokens(messages, tools=tools)
-
-    @property
-    def capabilities(self) -> Any:
-        return self._inner.capabilities  # pyright: ignore[reportDeprecated]  the base class asks for it
-
-    @property
-    def model_info(self) -> ModelInfo:
-        return self._inner.model_info
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
+def is_cache(client: ChatCompletionClient) -> bool:
+    """Whether a client only keeps answers of another: one from the cache is no call."""
+    return come_from(client, "autogen_ext", frozenset({"ChatCompletionCache"}))
 
 
 def check_client(client: ChatCompletionClient) -> None:
@@ -279,33 +230,18 @@ def _create_args(client: object) -> Mapping[str, Any]:
     return cast(Mapping[str, Any], getattr(client, "_create_args", None) or {})
 
 
-def _gated_cache(
-    client: ChatCompletionClient, agent: str, gate: Gate, facts: ModelFacts
-) -> ChatCompletionClient | None:
-    """A ChatCompletionCache with its own client gated: an answer from the cache is no call."""
-    if not come_from(client, "autogen_ext", frozenset({"ChatCompletionCache"})):
-        return None
-    gated = GatedClient(cast(Any, client).client, agent, gate, facts)
-    return _variant(client, {"client": gated})
-
-
 def _without_retries(client: ChatCompletionClient) -> ChatCompletionClient:
     """The same client with the retries of its SDK off: each attempt is a step, and a step is admitted."""
     sdk = getattr(client, "_client", None)
     if getattr(sdk, "max_retries", 0) == 0 or not hasattr(sdk, "with_options"):
         return client
-    return _variant(client, {"_client": cast(Any, sdk).with_options(max_retries=0)})
+    return variant(client, {"_client": cast(Any, sdk).with_options(max_retries=0)})
 
 
-def _variant(client: ChatCompletionClient, changed: Mapping[str, Any]) -> ChatCompletionClient:
-    """The client with some attributes changed, all others shared: its counters stay the user's."""
-    names = {name: property(lambda _, value=value: value) for name, value in changed.items()}
-    kind = type(type(client).__name__, (type(client),), names)
-    variant = object.__new__(kind)
-    variant.__dict__ = vars(client)
-    return cast(ChatCompletionClient, variant)
-
-
-def _has_images(message: LLMMessage) -> bool:
-    content = message.content
-    return isinstance(content, list) and any(isinstance(part, Image) for part in content)
+def variant(of: T, changed: Mapping[str, Any]) -> T:
+    """An object with some attributes changed, all others shared: a client's counters stay the user's."""
+    names: dict[str, Any] = {name: property(lambda _, value=value: value) for name, value in changed.items()}
+    kind: Any = type(type(of).__name__, (type(of),), names)
+    other = object.__new__(kind)
+    other.__dict__ = vars(of)
+    return cast(T, other)

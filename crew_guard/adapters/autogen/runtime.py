@@ -1,125 +1,131 @@
-"""One AssistantAgent as a Runtime: wrapped, run, and handed back as it was."""
+"""An agent or a team of AutoGen as a Runtime: run as it is, with every seam of its classes under the gate."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from typing import Any, cast
+import threading
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
 
-from autogen_agentchat.agents import AssistantAgent
+from autogen_agentchat.base import ChatAgent, TaskResult, Team
+from autogen_agentchat.messages import BaseChatMessage
 from autogen_core import CancellationToken
-from autogen_core.models import ChatCompletionClient
-from autogen_core.tools import StaticWorkbench, Workbench
 
-from crew_guard.adapters.autogen.client import GatedClient, check_client
-from crew_guard.adapters.autogen.workbench import gated_workbench, is_gated
+from crew_guard.adapters.autogen.acts import GuardedRun
+from crew_guard.adapters.autogen.cast import Cast, cast_of
+from crew_guard.adapters.autogen.ending import end, on_this_loop
+from crew_guard.adapters.autogen.seams import Here, acting, patched
 from crew_guard.adapters.hosted import ModelFacts
-from crew_guard.errors import ConfigError
+from crew_guard.errors import ConfigError, RefusedError
 from crew_guard.ports import Gate, RuntimeResult
+
+_busy: set[int] = set()
+_busy_lock = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
 class AutoGenRuntime:
-    """Runs one AssistantAgent, and the agents that are its tools. A Runtime of ports."""
+    """Runs one agent or team, and all that it is made of. A Runtime of ports."""
 
-    agent: AssistantAgent
+    host: ChatAgent | Team
     facts: ModelFacts
+    _cast: Cast = field(init=False)
 
     def __post_init__(self) -> None:
-        for agent in _agents(self.agent):
-            for client in _clients(agent):
-                check_client(client)
+        object.__setattr__(self, "_cast", cast_of(self.host))
 
     @property
     def name(self) -> str:
         return "autogen"
 
     def members(self) -> Sequence[str]:
-        """The agent, and those that are its tools."""
-        return [agent.name for agent in _agents(self.agent)]
+        """The agents, and what leads its teams by asking a model."""
+        return self._cast.names
 
     async def run(self, inputs: Mapping[str, Any], gate: Gate) -> RuntimeResult:
-        """Run the agent on its task; the content of its last message is the output.
+        """Run it on its task; the content of its last message is the output.
 
         Args:
             inputs: the task as AutoGen takes it, under "task" or "input"
             gate: every model call and tool call goes through it
         Raises:
-            ConfigError: there is no task, or the agent is in another guarded run
+            ConfigError: there is no task, or a part of it is in another guarded run
             RefusedError: the guard refused a model call and the agent let that through
         """
         task = inputs.get("task", inputs.get("input"))
         if not task:
-            raise ConfigError(f"agent {self.agent.name!r} needs a task: run('…') or run({{'task': '…'}})")
-        token = CancellationToken()
-        with ExitStack() as stack:
-            for agent in _agents(self.agent):
-                stack.enter_context(_wrapped(agent, gate, self.facts))
+            what = "agent" if isinstance(self.host, ChatAgent) else "team"
+            raise ConfigError(f"{what} {self.host.name!r} needs a task: run('…') or run({{'task': '…'}})")
+        cast = cast_of(self.host)  # again: it may have changed since
+        with _alone(cast), patched():
+            return await _Play(self.host, cast, GuardedRun(gate, self.facts, cast.leaders)).until_over(task)
+
+
+@dataclass(slots=True)
+class _Play:
+    """One run of one host object, and its end."""
+
+    host: ChatAgent | Team
+    cast: Cast
+    run: GuardedRun
+    token: CancellationToken = field(default_factory=CancellationToken)
+    said: list[Any] = field(default_factory=list[Any])
+    """What its agents said, as far as it got."""
+
+    async def until_over(self, task: Any) -> RuntimeResult:
+        with on_this_loop(self.cast.teams), acting(Here(self.run, self.host.name)):
+            work = asyncio.ensure_future(self._work(task))
             try:
-                result = await self.agent.run(task=task, cancellation_token=token)
-            except asyncio.CancelledError:
-                token.cancel()  # AutoGen runs tools in a task of its own, which only the token ends
+                # Not awaited itself: a team that is cancelled waits for its own runtime, which has to be ended first.
+                await asyncio.wait({work})
+                return await work
+            except RefusedError:
                 raise
-        last = result.messages[-1]
-        return RuntimeResult(getattr(last, "content", last.to_text()))
+            except asyncio.CancelledError:
+                if not self.said:
+                    raise
+                return self._so_far("it was ended")
+            except Exception as error:
+                if not self.said:
+                    raise
+                return self._so_far(f"{type(error).__name__}: {error}")
+            finally:
+                await end(work, self.token, self.cast.teams, self.run.tasks)
+
+    async def _work(self, task: Any) -> RuntimeResult:
+        if isinstance(self.host, ChatAgent):
+            result = await self.host.run(task=task, cancellation_token=self.token)
+        else:
+            result = None
+            async for item in self.host.run_stream(task=task, cancellation_token=self.token):
+                if isinstance(item, TaskResult):
+                    result = item
+                elif isinstance(item, BaseChatMessage):
+                    self.said.append(item)
+        if result is None or not result.messages:
+            return RuntimeResult(None, partial=True, reason=f"{self.host.name} said nothing")
+        return RuntimeResult(_content(result.messages[-1]))
+
+    def _so_far(self, reason: str) -> RuntimeResult:
+        return RuntimeResult(_content(self.said[-1]), partial=True, reason=reason)
 
 
 @contextmanager
-def _wrapped(agent: AssistantAgent, gate: Gate, facts: ModelFacts) -> Generator[None]:
-    """Swap every model client and workbench of an agent for a gated one.
-
-    AutoGen has no hook around a client or a tool call: an agent's attributes are the lowest seam
-    that knows which agent calls, also where several agents share a client.
-    """
-    before = dict(vars(agent))
-    if any(isinstance(value, GatedClient) or is_gated(value) for value in before.values()):
-        raise ConfigError(f"agent {agent.name!r} is in a guarded run already: run them one after the other")
+def _alone(cast: Cast) -> Generator[None]:
+    """Have each agent and team in one guarded run at a time: what it remembers would be another run's."""
+    parts = {id(part): part.name for part in (*cast.agents, *cast.teams)}
+    with _busy_lock:
+        if taken := next((name for part, name in parts.items() if part in _busy), None):
+            raise ConfigError(f"{taken!r} is in a guarded run already: run them one after the other")
+        _busy.update(parts)
     try:
-        for name, value in before.items():
-            if isinstance(value, ChatCompletionClient):
-                setattr(agent, name, GatedClient(value, agent.name, gate, facts))
-            elif isinstance(value, Workbench):
-                setattr(agent, name, gated_workbench(value, agent.name, gate))
-            elif workbenches := _workbenches(value):
-                setattr(agent, name, [gated_workbench(one, agent.name, gate) for one in workbenches])
         yield
     finally:
-        for name, value in before.items():
-            if vars(agent).get(name) is not value and _is_seam(value):
-                setattr(agent, name, value)
+        with _busy_lock:
+            _busy.difference_update(parts)
 
 
-def _agents(agent: object, above: tuple[object, ...] = ()) -> Iterator[AssistantAgent]:
-    """An agent, and the agents behind its tools (AgentTool, TeamTool), each once."""
-    if not isinstance(agent, AssistantAgent):
-        kind = type(agent).__name__
-        raise ConfigError(
-            f"crew_guard guards AutoGen's AssistantAgent, alone or as a tool of another; not a {kind} yet"
-        )
-    yield agent
-    for value in vars(agent).values():
-        for workbench in _workbenches(value):
-            tools = cast(list[Any], getattr(workbench, "_tools", ())) if isinstance(workbench, StaticWorkbench) else ()
-            for tool in tools:
-                runner = getattr(tool, "_task_runner", None)
-                if runner is not None and runner is not agent and runner not in above:
-                    yield from _agents(runner, (*above, agent))
-
-
-def _clients(agent: AssistantAgent) -> Iterator[ChatCompletionClient]:
-    return (value for value in vars(agent).values() if isinstance(value, ChatCompletionClient))
-
-
-def _workbenches(value: object) -> list[Workbench]:
-    if isinstance(value, Workbench):
-        return [value]
-    if isinstance(value, list | tuple):
-        found = [one for one in cast(Sequence[object], value) if isinstance(one, Workbench)]
-        return found if len(found) == len(cast(Sequence[object], value)) else []
-    return []
-
-
-def _is_seam(value: object) -> bool:
-    return isinstance(value, ChatCompletionClient) or bool(_workbenches(value))
+def _content(message: Any) -> Any:
+    return getattr(message, "content", message.to_text())

@@ -1,0 +1,200 @@
+"""What a guarded run does at each seam of AutoGen: who acts is known, and each act passes the gate.
+
+An agent's turn and a team's run say who acts from there on; a call within a gated call is a part of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from autogen_agentchat.agents import AssistantAgent
+from autogen_agentchat.base import Response
+from autogen_agentchat.messages import HandoffMessage
+from autogen_core.models import CreateResult
+
+from crew_guard.adapters.autogen.client import Exchange, ModelGate, is_cache, outcome_of
+from crew_guard.adapters.autogen.seams import Act, Frame, Here, Original, acted, acting, here
+from crew_guard.adapters.autogen.tools import ToolActs
+from crew_guard.adapters.hosted import ModelFacts, ending
+from crew_guard.core.actions import Handoff, Outcome
+from crew_guard.ports import Gate
+
+
+@dataclass(slots=True)
+class GuardedRun:
+    """One run of one host object. Acts of seams."""
+
+    gate: Gate
+    facts: ModelFacts
+    leaders: Mapping[int, str]
+    """Who a team's own model calls belong to, by the team's id."""
+    tasks: set[asyncio.Task[Any]] = field(default_factory=set[asyncio.Task[Any]])
+    """Where something acted: what is left of them when the run ends is ended."""
+    _models: dict[tuple[int, str], ModelGate] = field(default_factory=dict[tuple[int, str], ModelGate])
+    _acts: dict[str, Act] = field(default_factory=dict[str, Act])
+    _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
+
+    def __post_init__(self) -> None:
+        tools = ToolActs(self.gate, self.seen)
+        self._acts = {
+            "create": self._create,
+            "create_stream": self._create_stream,
+            "call_tool": tools.call_tool,
+            "call_tool_stream": tools.call_tool_stream,
+            "run_json": tools.run_json,
+            "run_json_stream": tools.run_json_stream,
+            "execute_code_blocks": tools.execute_code_blocks,
+            "on_messages": self._on_messages,
+            "on_messages_stream": self._on_messages_stream,
+            "run_stream": self._run_stream,
+        }
+
+    def of(self, name: str) -> Act:
+        """See Acts."""
+        return self._acts[name]
+
+    def seen(self) -> None:
+        """Something acts in this task."""
+        if asyncio.get_running_loop() is self._loop and (task := asyncio.current_task()) is not None:
+            self.tasks.add(task)
+
+    # Who acts
+
+    async def _on_messages(self, original: Original, agent: Any, args: Any, options: Any) -> Any:
+        with acting(Here(self, agent.name)):
+            return await original(agent, *args, **options)
+
+    async def _on_messages_stream(
+        self, original: Original, agent: Any, args: Any, options: Any
+    ) -> AsyncGenerator[Any, None]:
+        self.seen()
+        items = acted(Here(self, agent.name), original(agent, *args, **options))
+        try:
+            async for item in items:
+                # A refused handoff can't be told within the agent: its tool loop waits for ever for one that raises.
+                if isinstance(agent, AssistantAgent) and isinstance(item, Response):
+                    await self._handed_over(agent.name, item)
+                yield item
+        finally:
+            await items.aclose()
+
+    async def _handed_over(self, agent: str, response: Response) -> None:
+        message = response.chat_message
+        if isinstance(message, HandoffMessage):
+            action = Handoff(agent, message.target, message.content, nests=False)
+            self.gate.settle(await self.gate.admit(action), Outcome("ok", text=message.target))
+
+    def _run_stream(self, original: Original, team: Any, args: Any, options: Any) -> AsyncGenerator[Any, None]:
+        now = here.get()
+        own = getattr(team, "_group_chat_manager_name", now.agent if now else "")
+        return acted(Here(self, self.leaders.get(id(team), own)), original(team, *args, **options))
+
+    # Models
+
+    async def _create(self, original: Original, client: Any, args: Any, options: dict[str, Any]) -> Any:
+        now = self._now()
+        if now.frame is not None and now.frame.kind == "model":
+            return await self._part(now, original, client, args, options)
+        if is_cache(client):
+            return await original(client, *args, **options)
+        model = self._model(client, now.agent)
+        exchange = await model.begin(_messages(args, options), options)
+        try:
+            with acting(Here(self, now.agent, Frame("model", client, exchange=exchange))):
+                result = await original(model.client, *args, **options)
+        except BaseException as error:
+            exchange.fail(error)
+            raise
+        model.end(exchange, result)
+        return result
+
+    async def _create_stream(
+        self, original: Original, client: Any, args: Any, options: dict[str, Any]
+    ) -> AsyncGenerator[Any, None]:
+        now = self._now()
+        if now.frame is not None and now.frame.kind == "model":
+            async for item in self._part_stream(now, original, client, args, options):
+                yield item
+            return
+        if is_cache(client):
+            async for item in original(client, *args, **options):
+                yield item
+            return
+        model = self._model(client, now.agent)
+        exchange = await model.begin(_messages(args, options), options, streams=True)
+        inside = Here(self, now.agent, Frame("model", client, exchange=exchange))
+        items = acted(inside, original(model.client, *args, **options))
+        try:
+            async for item in items:
+                if isinstance(item, CreateResult):
+                    model.end(exchange, item)
+                else:
+                    self.gate.progress(exchange.attempt.grant, item if isinstance(item, str) else "")
+                yield item
+        except BaseException as error:
+            exchange.fail(error)
+            raise
+        finally:
+            await items.aclose()
+        exchange.end(Outcome("failed", text="the stream ended without a result"))
+
+    async def _part(self, now: Here, original: Original, client: Any, args: Any, options: Any) -> Any:
+        frame, exchange = await self._within(now, client)
+        try:
+            with acting(Here(self, now.agent, frame)):
+                result = await original(client, *args, **options)
+        except BaseException as error:
+            _leaf(frame, exchange, Outcome(ending(error), text=f"{type(error).__name__}: {error}"))
+            raise
+        _leaf(frame, exchange, outcome_of(result))
+        return result
+
+    async def _part_stream(
+        self, now: Here, original: Original, client: Any, args: Any, options: Any
+    ) -> AsyncGenerator[Any, None]:
+        frame, exchange = await self._within(now, client)
+        items = acted(Here(self, now.agent, frame), original(client, *args, **options))
+        try:
+            async for item in items:
+                if isinstance(item, CreateResult):
+                    _leaf(frame, exchange, outcome_of(item))
+                yield item
+        except BaseException as error:
+            _leaf(frame, exchange, Outcome(ending(error), text=f"{type(error).__name__}: {error}"))
+            raise
+        finally:
+            await items.aclose()
+
+    async def _within(self, now: Here, client: Any) -> tuple[Frame, Exchange]:
+        """A call of a client by a client: its first is the call that was let through, each other one is one more."""
+        outer = now.frame
+        assert outer is not None and outer.exchange is not None  # noqa: S101, PT018  the caller looked
+        outer.parts += 1
+        if outer.parts > 1:
+            await outer.exchange.follow(self.gate)
+        return Frame("model", client, exchange=outer.exchange), outer.exchange
+
+    def _now(self) -> Here:
+        self.seen()
+        now = here.get()
+        assert now is not None  # noqa: S101  a seam is only acted at where someone acts
+        return now
+
+    def _model(self, client: Any, agent: str) -> ModelGate:
+        key = id(client), agent
+        known = self._models.get(key)
+        if known is None:
+            known = self._models[key] = ModelGate(client, agent, self.gate, self.facts)
+        return known
+
+
+def _leaf(frame: Frame, exchange: Exchange, outcome: Outcome) -> None:
+    if frame.parts == 0:
+        exchange.last = outcome
+
+
+def _messages(args: Any, options: Mapping[str, Any]) -> Any:
+    return args[0] if args else options["messages"]

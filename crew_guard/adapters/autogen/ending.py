@@ -1,0 +1,100 @@
+"""What is left when a guarded run of AutoGen is over: nothing in flight, and teams that can be run again.
+
+AutoGen leaves parallel speakers running where one of them failed, and locks and queues as they were.
+"""
+
+from __future__ import annotations
+
+# AutoGen has no public way to end a runtime with what it has in flight, nor to see that.
+# ruff: noqa: SLF001
+# pyright: reportPrivateUsage=false
+import asyncio
+from collections.abc import Collection, Generator, Sequence
+from contextlib import contextmanager
+from typing import Any, cast
+
+from autogen_agentchat.teams import BaseGroupChat
+from autogen_core import CancellationToken
+
+
+async def end(
+    work: asyncio.Future[Any],
+    token: CancellationToken,
+    teams: Sequence[BaseGroupChat],
+    tasks: Collection[asyncio.Task[Any]],
+) -> None:
+    """End everything that a run began, and make its teams usable again.
+
+    Args:
+        work: the run itself
+        teams: the outermost first
+        tasks: where something acted in it
+    """
+    here = asyncio.current_task()
+    tidy = work.done() and not work.cancelled() and work.exception() is None
+    left = {task for task in tasks if not task.done() and task is not here}
+    for team in teams:
+        left |= {task for task in _runtime(team)._background_tasks if not task.done()}
+    if tidy and not left:
+        return
+    token.cancel()  # tools and code that AutoGen runs beside its agents, in processes say, end by the token only
+    for team in teams:
+        if (context := _runtime(team)._run_context) is not None:
+            context._stopped.set()  # or it would turn in circles at the queue that is shut down
+            _runtime(team)._message_queue.shutdown(immediate=True)
+    work.cancel()
+    for task in left:
+        task.cancel()
+    for team in reversed(teams):  # the innermost first: who runs a team waits for its queue
+        await asyncio.gather(*_runtime(team)._background_tasks, return_exceptions=True)
+        # A message whose task was cancelled before its first step is never counted as done, and is waited for.
+        queue = _runtime(team)._message_queue
+        queue._unfinished_tasks = 0
+        queue._finished.set()
+    await asyncio.gather(work, *left, return_exceptions=True)
+    for team in teams:
+        await _stopped(_runtime(team))
+        _tidy_up(team)
+
+
+async def _stopped(runtime: Any) -> None:
+    """Stop a runtime that its team, cancelled itself, has not stopped."""
+    if runtime._run_context is not None:
+        running = runtime._run_context._run_task
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        runtime._run_context = None
+        runtime._message_queue = type(runtime._message_queue)()
+
+
+def _tidy_up(team: BaseGroupChat) -> None:
+    """As it is after a run that came to its end: what was said stays, and nobody is about to speak."""
+    runtime = _runtime(team)
+    runtime._background_exception = None
+    for agent in runtime._instantiated_agents.values():
+        lock = getattr(agent, "_fifo_lock", None)
+        if lock is not None:
+            # A lock whose next holder was cancelled would be held for ever.
+            agent._fifo_lock = type(lock)()
+        speakers = getattr(agent, "_active_speakers", None)
+        if isinstance(speakers, list):
+            speakers.clear()
+
+
+@contextmanager
+def on_this_loop(teams: Sequence[BaseGroupChat]) -> Generator[None]:
+    """Have teams' queues, which are empty between runs, usable on this loop, and afterwards on any other."""
+    _unbind(teams)
+    try:
+        yield
+    finally:
+        _unbind(teams)
+
+
+def _unbind(teams: Sequence[BaseGroupChat]) -> None:
+    for team in teams:
+        cast(Any, team)._output_message_queue._loop = None
+
+
+def _runtime(team: BaseGroupChat) -> Any:
+    return cast(Any, team)._runtime

@@ -1,0 +1,294 @@
+"""Workbenches, tools and code executors under a gate: each execution is admitted, looked at and settled.
+
+A refusal at a workbench or an executor is an error result, not an exception: AssistantAgent's tool loop waits
+for ever for a workbench that raises. The agent may go on; the latch answers what it asks for next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import copy
+import functools
+import inspect
+import json
+from collections.abc import AsyncGenerator, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from autogen_core.code_executor import CodeExecutor, CodeResult
+from autogen_core.tools import (
+    BaseStreamTool,
+    BaseTool,
+    FunctionTool,
+    ImageResultContent,
+    StaticWorkbench,
+    TextResultContent,
+    ToolResult,
+    Workbench,
+)
+from pydantic import ValidationError
+
+from crew_guard.adapters.autogen.seams import Frame, Here, Original, acted, acting, here, patched
+from crew_guard.core.actions import Grant, Outcome, ToolCall
+from crew_guard.core.content import withheld
+from crew_guard.errors import RefusedError
+from crew_guard.ports import Gate
+
+CODE_EXECUTOR = "code_executor"
+"""What policies and journals call the tool that executes an agent's code."""
+_RESULT_CHARS = 20_000
+"""What the journal keeps of a result."""
+_VALIDATING = ((BaseTool, "run_json"), (BaseStreamTool, "run_json_stream"))
+"""The methods that check a tool's arguments before they run it."""
+_HANDOFF = "Handoff.handoff_tool"
+
+
+@dataclass(slots=True)
+class ToolActs:
+    """The seams of tools in one run."""
+
+    gate: Gate
+    seen: Callable[[], None]
+
+    async def call_tool(self, original: Original, bench: Any, args: Any, options: Any) -> Any:
+        """Workbench.call_tool."""
+        now, name, arguments = self._asked(args, options)
+        if _is_part(now.frame, bench, ("workbench",)) or not _starts(bench, name, arguments):
+            with acting(_within(now, "workbench", bench)):
+                return await original(bench, *args, **options)
+        try:
+            grant = await self._admit(now.agent, name, arguments, irreversible=_runs_code(_tool(bench, name)))
+        except RefusedError as error:
+            return _refused(name, error)
+        try:
+            with acting(_within(now, "workbench", bench)):
+                result = await original(bench, *args, **options)
+            result = await self._looked_at(now.agent, name, result)
+        except BaseException as error:
+            self._ended(grant, error)
+            raise
+        self._settle(grant, result)
+        return result
+
+    async def call_tool_stream(
+        self, original: Original, bench: Any, args: Any, options: Any
+    ) -> AsyncGenerator[Any, None]:
+        """StaticStreamWorkbench.call_tool_stream."""
+        now, name, arguments = self._asked(args, options)
+        events = acted(_within(now, "workbench", bench), original(bench, *args, **options))
+        if _is_part(now.frame, bench, ("workbench",)) or not _starts(bench, name, arguments):
+            async for event in events:
+                yield event
+            return
+        try:
+            grant = await self._admit(now.agent, name, arguments, irreversible=_runs_code(_tool(bench, name)))
+        except RefusedError as error:
+            yield _refused(name, error)
+            return
+        settled = False
+        try:
+            async for event in events:
+                if isinstance(event, ToolResult):
+                    event = await self._looked_at(now.agent, name, event)  # noqa: PLW2901  the checked one goes on
+                    self._settle(grant, event)
+                    settled = True
+                else:
+                    self.gate.progress()
+                yield event
+        except BaseException as error:
+            if not settled:
+                self._ended(grant, error)
+            raise
+        finally:
+            await events.aclose()
+
+    async def run_json(self, original: Original, tool: Any, args: Any, options: Any) -> Any:
+        """BaseTool.run_json: of a workbench's tool a part of its call, else an agent executes a tool by itself."""
+        now, arguments = self._given(args, options)
+        inside = _within(now, "tool", tool)
+        if _is_part(now.frame, tool, ("workbench",)) or _is_handoff(tool) or not _fits(tool, arguments):
+            with acting(inside):
+                return await original(_in_context(tool), *args, **options)
+        grant = await self._admit(now.agent, tool.name, arguments, irreversible=_runs_code(tool))
+        try:
+            with acting(inside):
+                value = await original(_in_context(tool), *args, **options)
+            value = await self._value_looked_at(now.agent, tool, value)
+        except BaseException as error:
+            self._ended(grant, error)
+            raise
+        self.gate.settle(grant, Outcome("ok", text=tool.return_value_as_string(value)[:_RESULT_CHARS]))
+        return value
+
+    async def run_json_stream(
+        self, original: Original, tool: Any, args: Any, options: Any
+    ) -> AsyncGenerator[Any, None]:
+        """BaseStreamTool.run_json_stream, in the same way."""
+        now, arguments = self._given(args, options)
+        grant = None
+        if not _is_part(now.frame, tool, ("workbench",)) and _fits(tool, arguments):
+            grant = await self._admit(now.agent, tool.name, arguments, irreversible=_runs_code(tool))
+        items = acted(_within(now, "tool", tool), original(tool, *args, **options))
+        try:
+            async for item in items:
+                yield item
+        except BaseException as error:
+            if grant:
+                self._ended(grant, error)
+            raise
+        finally:
+            await items.aclose()
+        if grant:
+            self.gate.settle(grant, Outcome("ok"))
+
+    async def execute_code_blocks(self, original: Original, executor: Any, args: Any, options: Any) -> Any:
+        """CodeExecutor.execute_code_blocks: can't be undone, whatever the code does."""
+        self.seen()
+        now = _now()
+        inside = _within(now, "code", executor)
+        if _is_part(now.frame, executor, ("tool", "workbench")):
+            with acting(inside):
+                return await original(executor, *args, **options)
+        blocks = args[0] if args else options["code_blocks"]
+        code = {"code": "\n\n".join(f"# {block.language}\n{block.code}" for block in blocks)}
+        try:
+            grant = await self._admit(now.agent, CODE_EXECUTOR, code, irreversible=True)
+        except RefusedError as error:
+            return CodeResult(exit_code=1, output=str(error))
+        try:
+            with acting(inside):
+                result = await original(executor, *args, **options)
+            check = await self.gate.check("tool_results", now.agent, CODE_EXECUTOR, result.output)
+        except BaseException as error:
+            self._ended(grant, error)
+            raise
+        if check.outcome == "fix":
+            result.output = check.value
+        elif check.outcome == "reject":
+            result.output, result.exit_code = withheld(CODE_EXECUTOR, check), result.exit_code or 1
+        status = "failed" if result.exit_code else "ok"
+        self.gate.settle(grant, Outcome(status, text=result.output[:_RESULT_CHARS]))
+        return result
+
+    def _asked(self, args: Any, options: Mapping[str, Any]) -> tuple[Here, str, Mapping[str, Any]]:
+        """Who asks a workbench for which tool with which arguments."""
+        self.seen()
+        name = args[0] if args else options["name"]
+        arguments = args[1] if len(args) > 1 else options.get("arguments")
+        return _now(), name, arguments or {}
+
+    def _given(self, args: Any, options: Mapping[str, Any]) -> tuple[Here, Mapping[str, Any]]:
+        self.seen()
+        return _now(), (args[0] if args else options["args"])
+
+    async def _admit(self, agent: str, name: str, arguments: Mapping[str, Any], *, irreversible: bool) -> Grant:
+        action = ToolCall(agent, name, json.dumps(dict(arguments), default=str), irreversible)
+        return await self.gate.admit(action)
+
+    async def _looked_at(self, agent: str, name: str, result: ToolResult) -> ToolResult:
+        """What the agent may read of a result."""
+        parts: list[TextResultContent | ImageResultContent] = []
+        for part in result.result:
+            if isinstance(part, TextResultContent):
+                check = await self.gate.check("tool_results", agent, name, part.content)
+                if check.outcome == "reject":
+                    text = TextResultContent(content=withheld(name, check))
+                    return ToolResult(name=name, result=[text], is_error=True)
+                parts.append(TextResultContent(content=check.value) if check.outcome == "fix" else part)
+            else:
+                parts.append(part)
+        return result if parts == result.result else result.model_copy(update={"result": parts})
+
+    async def _value_looked_at(self, agent: str, tool: Any, value: Any) -> Any:
+        check = await self.gate.check("tool_results", agent, tool.name, tool.return_value_as_string(value))
+        if check.outcome == "pass":
+            return value
+        return check.value if check.outcome == "fix" else withheld(tool.name, check)
+
+    def _settle(self, grant: Grant, result: ToolResult) -> None:
+        text = result.to_text(replace_image="[image]")[:_RESULT_CHARS]
+        self.gate.settle(grant, Outcome("failed" if result.is_error else "ok", text=text))
+
+    def _ended(self, grant: Grant, error: BaseException) -> None:
+        status = "cancelled" if isinstance(error, asyncio.CancelledError | GeneratorExit) else "failed"
+        self.gate.settle(grant, Outcome(status, text=f"{type(error).__name__}: {error}"))
+
+
+def _now() -> Here:
+    now = here.get()
+    assert now is not None  # noqa: S101  a seam is only acted at where someone acts
+    return now
+
+
+def _within(now: Here, kind: Any, owner: object) -> Here:
+    return Here(now.run, now.agent, Frame(kind, owner))
+
+
+def _is_part(frame: Frame | None, owner: object, kinds: tuple[str, ...]) -> bool:
+    """Whether a call is what a gated one around it does, and not another: a base class's method, or its one tool."""
+    if frame is None:
+        return False
+    if frame.owner is owner:
+        return True
+    if frame.kind in kinds and frame.parts == 0:
+        frame.parts = 1
+        return True
+    return False
+
+
+def _tool(bench: Workbench, name: str) -> Any:
+    if not isinstance(bench, StaticWorkbench):
+        return None
+    names: Mapping[str, str] = bench._override_name_to_original  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    tools: list[BaseTool[Any, Any]] = bench._tools  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    return next((tool for tool in tools if tool.name == names.get(name, name)), None)
+
+
+def _starts(bench: Workbench, name: str, arguments: Mapping[str, Any]) -> bool:
+    """Whether a call begins an execution: not if AutoGen turns its arguments down before that."""
+    tool = _tool(bench, name)
+    return tool is None or _fits(tool, arguments)
+
+
+def _fits(tool: Any, arguments: Mapping[str, Any]) -> bool:
+    for base, run in _VALIDATING:
+        own = getattr(getattr(tool, run, None), "__func__", None)
+        if own is not None and inspect.unwrap(own) is not inspect.unwrap(vars(base)[run]):
+            return True  # it has a way of its own
+    try:
+        tool.args_type().model_validate(arguments)
+    except ValidationError:
+        return False
+    return True
+
+
+def _runs_code(tool: Any) -> bool:
+    held: Any = getattr(tool, "__dict__", {})
+    return any(isinstance(value, CodeExecutor) for value in held.values())
+
+
+def _is_handoff(tool: Any) -> bool:
+    """Whether a tool only says who goes on: the handoff itself is what is admitted."""
+    return type(tool) is FunctionTool and _HANDOFF in getattr(tool._func, "__qualname__", "")  # noqa: SLF001  AutoGen makes it there  # pyright: ignore[reportPrivateUsage]
+
+
+def _in_context(tool: Any) -> Any:
+    """The tool, its function taking who acts along to its thread: a model that it asks there is gated too."""
+    if type(tool) is not FunctionTool:
+        return tool
+    function: Any = tool._func  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    if inspect.iscoroutinefunction(function):
+        return tool
+    same = copy.copy(tool)
+    same._func = functools.partial(_in_thread, contextvars.copy_context(), function)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    return same
+
+
+def _in_thread(context: contextvars.Context, function: Callable[..., Any], **arguments: Any) -> Any:
+    with patched():  # by itself: the run may end before its threads do
+        return context.run(function, **arguments)
+
+
+def _refused(name: str, error: RefusedError) -> ToolResult:
+    return ToolResult(name=name, result=[TextResultContent(content=str(error))], is_error=True)
