@@ -15,8 +15,10 @@ from typing import Any, cast
 
 from crewai.llms.base_llm import BaseLLM
 
+from crew_guard.adapters.crewai.checks import host_class
+from crew_guard.adapters.crewai.inside import part_of, refuse_late_work
 from crew_guard.adapters.crewai.prompts import asked_for, bound_prompt, holds_text_only, text_of
-from crew_guard.adapters.crewai.stand_in import is_stand_in, seam_of, stand_in
+from crew_guard.adapters.crewai.stand_in import seam_of, stand_in
 from crew_guard.adapters.hosted import (
     Attempt,
     ModelFacts,
@@ -28,11 +30,10 @@ from crew_guard.adapters.hosted import (
 )
 from crew_guard.core.actions import ModelCall, Outcome
 from crew_guard.core.usage import Parts, Rates, Usage
-from crew_guard.errors import ConfigError, RefusedError
+from crew_guard.errors import RefusedError
 from crew_guard.ports import Gate
 
 _LENGTHS = ("max_completion_tokens", "max_tokens")
-_GATED = ("crewai.llms.base_llm", "crewai.llms.providers.openai", "crewai.llms.providers.snowflake")
 _PACKAGES = frozenset({"crewai", "pydantic", "builtins", "abc", "typing"})
 _merging = threading.Lock()
 
@@ -45,39 +46,15 @@ def gated_model(llm: BaseLLM, agent: str, gate: Gate, facts: ModelFacts, notes: 
     return stand_in(llm, seam, _methods)
 
 
-def check_model(llm: object, whose: str) -> None:
-    """Whether a model can be bounded.
-
-    Raises:
-        ConfigError: it can't, or another guarded run has it
-    """
-    if is_stand_in(llm):
-        raise ConfigError(f"{whose} is in a guarded run already, or a thread of one that was ended still works on it")
-    if not isinstance(llm, BaseLLM):
-        raise ConfigError(f"{whose} has no model object: give it llm=LLM(…)")
-    host = _host_class(llm)
-    if not host.__module__.startswith(_GATED):
-        raise ConfigError(
-            f"{whose} runs on {host.__module__}.{host.__name__}, whose own retries can't be switched off yet; "
-            "use one of CrewAI's OpenAI-compatible providers or a BaseLLM of your own"
-        )
-    if (choices := llm.additional_params.get("n") or llm.n or 1) > 1:
-        raise ConfigError(f"the model of {whose} has n={choices}: completions that CrewAI throws away; leave n out")
-
-
 def is_clampable(llm: BaseLLM) -> bool:
     """Whether a model keeps to its max_tokens: CrewAI's own do, a user's if its code speaks of it."""
-    return _host_class(llm) is not BaseLLM or speaks_of_length(type(llm), _PACKAGES)
+    return host_class(llm) is not BaseLLM or speaks_of_length(type(llm), _PACKAGES)
 
 
 def model_name(llm: BaseLLM) -> str:
     """provider:name, as policies know it."""
     provider = llm.provider or "custom"
     return f"{provider}:{llm.model.removeprefix(f'{provider}/')}"
-
-
-def _host_class(llm: BaseLLM) -> type[BaseLLM]:
-    return next(base for base in type(llm).__mro__ if base.__module__.startswith("crewai."))
 
 
 @dataclass(slots=True)
@@ -135,6 +112,7 @@ def _methods(kind: type[BaseLLM]) -> dict[str, Any]:
 def _gated_call(llm: BaseLLM, messages: Any, *args: Any, **kwargs: Any) -> Any:
     seam: _ModelSeam = seam_of(llm)
     try:
+        refuse_late_work()
         grant = seam.gate.admit_blocking(_action(llm, seam, messages, args, kwargs))
     except RefusedError as error:
         error.__context__ = None  # CrewAI looks for a provider's throttling in it, and would sleep and ask again
@@ -148,6 +126,7 @@ def _gated_call(llm: BaseLLM, messages: Any, *args: Any, **kwargs: Any) -> Any:
 async def _gated_acall(llm: BaseLLM, messages: Any, *args: Any, **kwargs: Any) -> Any:
     seam: _ModelSeam = seam_of(llm)
     try:
+        refuse_late_work()
         grant = await seam.gate.admit(_action(llm, seam, messages, args, kwargs))
     except RefusedError as error:
         error.__context__ = None
@@ -176,6 +155,7 @@ def _action(llm: BaseLLM, seam: _ModelSeam, messages: Any, args: Sequence[Any], 
         rates=seam.rates,
         clampable=seam.clampable,
         streams=streams,
+        parent=part_of.get(),
         text_only=holds_text_only(messages),
     )
 
@@ -197,16 +177,17 @@ def _under_way(llm: BaseLLM, seam: _ModelSeam, attempt: Attempt) -> Generator[Ca
         call.overrides["additional_params"] = {key: value for key, value in extra.items() if key not in _LENGTHS}
         declared = _lengths(llm) or {length_key(seam.model): 0}
         call.overrides |= dict.fromkeys(declared, attempt.grant.max_tokens)
-    token = _call.set(call)
+    token, inside = _call.set(call), part_of.set(attempt.grant.action_id)
     try:
         yield lambda reply: _settle(call, seam, reply)
     except BaseException as error:
-        if attempt.sent == 0 and seam.quiet and _own(llm) is _host_class(llm):
+        if attempt.sent == 0 and seam.quiet and _own(llm) is host_class(llm):
             attempt.settle(Outcome("withdrawn", text=str(error)))  # its client is watched, and sent nothing
         attempt.fail(error, call.usage())
         raise
     finally:
         _call.reset(token)
+        part_of.reset(inside)
         with _merging:
             for name, count in call.counters.items():
                 shared[name] = shared.get(name, 0) + count
