@@ -8,6 +8,7 @@ from crewai import Crew, Process, Task
 from crewai.agent.planning_config import PlanningConfig
 from crewai.tasks.conditional_task import ConditionalTask
 from crewai.tasks.llm_guardrail import LLMGuardrail
+from crewai.tools.agent_tools.agent_tools import AgentTools
 
 from crew_guard.adapters import crewai as adapter
 from tests.adapters.crewai_doubles import ActingLLM, HungryLLM, Look, answering, hungry_agent, request
@@ -89,7 +90,7 @@ def test_delegation_deeper_than_max_depth_is_refused_in_words():
     def hands_to(other):
         def does(number, messages):
             read.extend(str(message.get("content")) for message in messages if message["role"] == "tool")
-            if read:
+            if number > 1:
                 return "myself, then"
             given = {"task": "look", "context": "none", "coworker": other}
             return [request("delegate_work_to_coworker", number, **given)]
@@ -97,7 +98,7 @@ def test_delegation_deeper_than_max_depth_is_refused_in_words():
         return ActingLLM(does)
 
     one = hungry_agent(hands_to("Two"), role="One", tools=[], allow_delegation=True)
-    two = hungry_agent(hands_to("One"), role="Two", tools=[], allow_delegation=True)
+    two = hungry_agent(hands_to("One"), role="Two", tools=AgentTools(agents=[one]).tools())
     crew = Crew(agents=[one, two], tasks=[task(one)])
     guard = Guard(adapter, crew, policy(max_depth=1, max_steps=20))
     result = guard.run(topic="gzip")

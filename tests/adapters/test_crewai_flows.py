@@ -9,7 +9,7 @@ from crewai.flow.flow import Flow, and_, listen, start
 
 from crew_guard.adapters import crewai as adapter
 from crew_guard.errors import ConfigError
-from tests.adapters.crewai_doubles import HungryLLM, Look, answering, hungry_agent
+from tests.adapters.crewai_doubles import ActingLLM, HungryLLM, Look, answering, hungry_agent
 from tests.adapters.guarding import Guard, policy
 from tests.adapters.loopback import HungryServer
 
@@ -220,3 +220,29 @@ def test_an_agent_of_a_flow_is_checked_before_it_acts():
     result = Guard(adapter, Building(), policy()).run(id="1")
     assert "memory of agent" in result.error
     assert agent.llm.served.calls == 0
+
+
+def test_a_model_that_asks_itself_again_makes_a_step_of_each_attempt():
+    """A user's class that retries within its call: two attempts; one whose acall is its call: one."""
+
+    class Retrying(ActingLLM):
+        def call(self, messages, *args, again=True, **kwargs):
+            reply = super().call(messages)
+            return self.call(messages, again=False) if again else reply
+
+        async def acall(self, messages, *args, **kwargs):
+            return self.call(messages, again=False)
+
+    llm = Retrying(lambda number, messages: "done")
+
+    class Asking(Flow):
+        @start()
+        async def ask(self):
+            await llm.acall("hello " * 500)
+            return llm.call("hello " * 500)
+
+    result = Guard(adapter, Asking(), policy(max_steps=9)).run(id="1")
+    assert llm.served.calls == 3 == result.usage.steps
+    assert result.usage.tokens == llm.served.tokens
+    assert Guard(adapter, Asking(), policy(max_steps=2)).run(id="1").stopped.limit == "max_steps"
+    assert llm.served.calls == 5

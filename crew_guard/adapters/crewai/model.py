@@ -78,6 +78,8 @@ class _Call:
     attempt: Attempt
     overrides: dict[str, Any]
     counters: dict[str, int]
+    method: str
+    """call or acall"""
     counted: Usage = field(default_factory=Usage)
     """The part of the counters that earlier requests of this call were settled with."""
 
@@ -111,13 +113,17 @@ def _methods(kind: type[BaseLLM]) -> dict[str, Any]:
 
 def _gated_call(llm: BaseLLM, messages: Any, *args: Any, **kwargs: Any) -> Any:
     seam: _ModelSeam = seam_of(llm)
+    if around := _own_call_of(llm):
+        if action := _asks_itself(around, seam, "call"):
+            _go_on(seam.gate.admit_blocking(action))
+        return _own(llm).call(llm, messages, *args, **kwargs)
     try:
         refuse_late_work()
         grant = seam.gate.admit_blocking(_action(llm, seam, messages, args, kwargs))
     except RefusedError as error:
         error.__context__ = None  # CrewAI looks for a provider's throttling in it, and would sleep and ask again
         raise
-    with _under_way(llm, seam, Attempt(seam.gate, grant)) as settle:
+    with _under_way(llm, seam, Attempt(seam.gate, grant), "call") as settle:
         reply = _own(llm).call(llm, messages, *args, **kwargs)
         settle(reply)
     return reply
@@ -125,16 +131,39 @@ def _gated_call(llm: BaseLLM, messages: Any, *args: Any, **kwargs: Any) -> Any:
 
 async def _gated_acall(llm: BaseLLM, messages: Any, *args: Any, **kwargs: Any) -> Any:
     seam: _ModelSeam = seam_of(llm)
+    if around := _own_call_of(llm):
+        if action := _asks_itself(around, seam, "acall"):
+            _go_on(await seam.gate.admit(action))
+        return await _own(llm).acall(llm, messages, *args, **kwargs)
     try:
         refuse_late_work()
         grant = await seam.gate.admit(_action(llm, seam, messages, args, kwargs))
     except RefusedError as error:
         error.__context__ = None
         raise
-    with _under_way(llm, seam, Attempt(seam.gate, grant)) as settle:
+    with _under_way(llm, seam, Attempt(seam.gate, grant), "acall") as settle:
         reply = await _own(llm).acall(llm, messages, *args, **kwargs)
         settle(reply)
     return reply
+
+
+def _own_call_of(llm: BaseLLM) -> _Call | None:
+    """The model's own call that this one is made in."""
+    call = _call.get()
+    return call if call is not None and call.llm is llm else None
+
+
+def _asks_itself(around: _Call, seam: _ModelSeam, method: str) -> ModelCall | None:
+    """The action of a model's call within its own call, where that is another request.
+
+    The client of a provider is watched, and tells for itself. A user's acall may be its call in a
+    thread, and the first is one request; a call that calls itself tries again.
+    """
+    if seam.quiet:
+        return None
+    if method == around.method:
+        around.attempt.sent = max(1, around.attempt.sent)
+    return _further_request()
 
 
 def _own(llm: BaseLLM) -> type[BaseLLM]:
@@ -168,9 +197,9 @@ def _lengths(llm: BaseLLM) -> dict[str, int]:
 
 
 @contextmanager
-def _under_way(llm: BaseLLM, seam: _ModelSeam, attempt: Attempt) -> Generator[Callable[[Any], None]]:
+def _under_way(llm: BaseLLM, seam: _ModelSeam, attempt: Attempt, method: str) -> Generator[Callable[[Any], None]]:
     shared: dict[str, int] = (llm.__pydantic_private__ or {})["_token_usage"]  # not through a call around this one
-    call = _Call(llm, attempt, {}, dict.fromkeys(shared, 0))
+    call = _Call(llm, attempt, {}, dict.fromkeys(shared, 0), method)
     call.overrides["_token_usage"] = call.counters
     if seam.clampable:
         extra = llm.additional_params

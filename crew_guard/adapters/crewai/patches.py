@@ -50,7 +50,8 @@ def install() -> None:
         _patch(Agent, "_execute_with_timeout", _in_time)
         _patch(Agent, "_aexecute_with_timeout", _in_time_async)
         _patch(BaseAgentTool, "_execute", _delegating)
-        _patch(Flow, "_execute_method", _flow_method)
+        runner = next(kind for kind in Flow.__mro__ if "_execute_method" in vars(kind))
+        _patch(runner, "_execute_method", _flow_method)
         _patch(InternalInstructor, "_create_instructor_client", _no_client)
         _patch(InternalInstructor, "to_pydantic", _structured)
 
