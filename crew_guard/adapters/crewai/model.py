@@ -34,6 +34,8 @@ from crew_guard.errors import RefusedError
 from crew_guard.ports import Gate
 
 _LENGTHS = ("max_completion_tokens", "max_tokens")
+_BESIDE_THINKING = 4096
+"""The answer's own length where the user gave a model a length to think, and none to answer."""
 _PACKAGES = frozenset({"crewai", "pydantic", "builtins", "abc", "typing"})
 _merging = threading.Lock()
 
@@ -174,19 +176,37 @@ def _action(llm: BaseLLM, seam: _ModelSeam, messages: Any, args: Sequence[Any], 
     tools = kwargs.get("tools") or (args[0] if args else None)
     output = kwargs.get("response_model") or getattr(llm, "response_format", None)
     prompt = bound_prompt(seam.count, llm, messages, tools, output)
-    wish = next(iter(_lengths(llm).values()), None)
+    wish, least = _wish(llm)
     streams = bool(llm._effective_stream())  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
     return ModelCall(
         seam.agent,
         seam.model,
         prompt,
         wish,
+        least,
         rates=seam.rates,
         clampable=seam.clampable,
         streams=streams,
         parent=part_of.get(),
         text_only=holds_text_only(messages),
     )
+
+
+def _wish(llm: BaseLLM) -> tuple[int | None, int | None]:
+    """The longest completion that the user asks for, and the shortest of use; None where nothing is said."""
+    wish = next(iter(_lengths(llm).values()), None)
+    if host_class(llm).__name__ != "AnthropicCompletion":
+        return wish, None
+    from crewai.llms.providers.anthropic import completion as anthropic
+
+    default = anthropic._default_max_tokens_for_model(llm.model)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    if wish == default:
+        wish = None  # CrewAI fills in the model's longest, which nobody asked for
+    thinks = getattr(getattr(llm, "thinking", None), "budget_tokens", None)
+    if not thinks:
+        return wish, None
+    # The provider turns a length down that leaves no room beside the thinking.
+    return wish or thinks + _BESIDE_THINKING, thinks + 1
 
 
 def _lengths(llm: BaseLLM) -> dict[str, int]:
