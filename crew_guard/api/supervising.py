@@ -273,7 +273,7 @@ def _sqlite(path: Path) -> Store:
     return SqliteStore(path)
 
 
-_RUNTIMES = {"native": "native"}
+_RUNTIMES = {"native": "native", "crewai": "crewai"}
 """By a runtime's name: its adapter below crew_guard.adapters, whose compiled() makes a Runtime of a crew."""
 
 

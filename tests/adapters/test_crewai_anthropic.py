@@ -35,7 +35,13 @@ class MessagesServer(HungryServer):
         if self.answer is not None:
             block = {"type": "text", "text": self.answer}
         stop = "end_turn" if self.answer is not None else "tool_use"
-        head = {"id": f"m{number}", "type": "message", "role": "assistant", "model": body["model"], "stop_sequence": None}
+        head = {
+            "id": f"m{number}",
+            "type": "message",
+            "role": "assistant",
+            "model": body["model"],
+            "stop_sequence": None,
+        }
         if not body.get("stream"):
             send(handler, 200, {**head, "content": [block], "stop_reason": stop, "usage": usage})
             return

@@ -258,7 +258,11 @@ def test_max_execution_time_ends_the_agents_work_without_waiting_for_its_thread(
     assert begun.is_set()
     assert not ended.is_set()
     assert time.monotonic() - started < 10
-    assert (result.status, result.stopped.limit, result.stopped.scope) == ("stopped", "max_execution_time", "agent:Seeker")
+    assert (result.status, result.stopped.limit, result.stopped.scope) == (
+        "stopped",
+        "max_execution_time",
+        "agent:Seeker",
+    )
     go.set()
     assert ended.wait(10)
     assert llm.served.calls == 1

@@ -159,4 +159,3 @@ def _check_embedder(embedder: Any, whose: str) -> None:
 
 def _is_crewai(part: object) -> bool:
     return type(part).__module__.partition(".")[0] in {"crewai", "chromadb"}
-

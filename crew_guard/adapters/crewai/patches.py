@@ -11,9 +11,11 @@ import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial, wraps
+from types import ModuleType
 from typing import Any, cast
 
 from crewai import Agent
+from crewai.agents import agent_executor
 from crewai.flow.flow import Flow
 from crewai.lite_agent import LiteAgent
 from crewai.llms import base_llm
@@ -24,6 +26,7 @@ from crewai.utilities.converter import Converter
 from crewai.utilities.internal_instructor import InternalInstructor
 from crewai.utilities.llm_utils import create_llm
 
+from crew_guard.adapters.crewai.bridge import delegated, table_of_run
 from crew_guard.adapters.crewai.checks import name_of
 from crew_guard.adapters.crewai.scope import as_actor, scope_of_run
 from crew_guard.adapters.crewai.stand_in import is_stand_in, is_stand_in_class
@@ -54,9 +57,10 @@ def install() -> None:
         _patch(runner, "_execute_method", _flow_method)
         _patch(InternalInstructor, "_create_instructor_client", _no_client)
         _patch(InternalInstructor, "to_pydantic", _structured)
+        _patch(agent_executor, "check_repeated_tool_call", _repeated)
 
 
-def _patch(kind: type, name: str, wrapped: Callable[[_Method], _Method]) -> None:
+def _patch(kind: type | ModuleType, name: str, wrapped: Callable[[_Method], _Method]) -> None:
     own = inspect.getattr_static(kind, name, None) if name in vars(kind) else None
     if own is None or getattr(own, "__isabstractmethod__", False) or hasattr(own, "_crew_guard_patch"):
         return
@@ -172,14 +176,17 @@ def _gated_tool(name: str, own: _Method) -> _Method:
 
 def _delegating(own: _Method) -> _Method:
     def execute(tool: BaseAgentTool, agent_name: str | None, task: str, context: str | None = None) -> str:
-        scope = scope_of_run.get()
+        scope, table = scope_of_run.get(), table_of_run.get()
         wanted = tool.sanitize_agent_name(agent_name or "")
         coworker = next((one for one in tool.agents if tool.sanitize_agent_name(one.role) == wanted), None)
+        work = partial(own, tool, agent_name, task, context)
+        if coworker is not None and table is not None and table.work.crew.manager is not None:
+            return delegated(table, table.work.crew.manager.name, name_of(coworker), task, work)
         if scope is None or coworker is None:
-            return own(tool, agent_name, task, context)
+            return work()
         try:
             with scope.handed_to(name_of(coworker), task) as answer:
-                answer.append(str(own(tool, agent_name, task, context)))
+                answer.append(str(work()))
         except RefusedError as error:
             if error.stop.limit != "max_depth":
                 raise
@@ -187,6 +194,14 @@ def _delegating(own: _Method) -> _Method:
         return answer[0]
 
     return execute
+
+
+def _repeated(own: _Method) -> _Method:
+    def check(*args: Any, **kwargs: Any) -> None:
+        if table_of_run.get() is None:  # in a compiled crew, loops are the policy's to tell
+            own(*args, **kwargs)
+
+    return check
 
 
 # Who acts, and for how long
@@ -271,5 +286,3 @@ def _structured(own: _Method) -> _Method:
         return cast(Any, converter)._coerce_response_to_pydantic(reply)  # noqa: SLF001
 
     return to_pydantic
-
-
