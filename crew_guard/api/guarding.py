@@ -66,7 +66,7 @@ def guard(
     """Put an agent or a crew of another framework under a policy, as it is.
 
     Args:
-        host: a crewai.Agent or Crew, an autogen_agentchat agent
+        host: a crewai.Agent, Crew or Flow, an autogen_agentchat agent
         policy: a policy, its file or its name; by default 5 agents, 25 steps, $5 and 10 minutes
         fallback: the workflow to run where it doesn't do its job
     Raises:

@@ -25,6 +25,7 @@ class HungryLLM(BaseLLM):
     answer_after: int | None = None
     reports: bool = True
     parallel: int = 1
+    tool: str = "look"
     _served: Served = PrivateAttr(default_factory=Served)
 
     def __init__(self, **options):
@@ -65,11 +66,15 @@ class HungryLLM(BaseLLM):
                 {
                     "id": f"c{number}.{i}",
                     "type": "function",
-                    "function": {"name": "look", "arguments": f'{{"query": "q{number}.{i}"}}'},
+                    "function": {"name": self.tool, "arguments": self._arguments(f"q{number}.{i}")},
                 }
             )
             for i in range(self.parallel)
         ]
+
+    def _arguments(self, query):
+        delegates = {"task": query, "context": "none", "coworker": "Worker"}
+        return json.dumps({"query": query} if self.tool == "look" else delegates)
 
     def supports_function_calling(self):
         return self.native

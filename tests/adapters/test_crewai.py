@@ -8,12 +8,12 @@ import pytest
 from crewai import LLM, Agent, Crew, Process, Task
 from crewai.agent.planning_config import PlanningConfig
 from crewai.agents.cache.cache_handler import CacheHandler
-from crewai.llms.providers.openai.completion import OpenAICompletion
 from crewai.knowledge.source.string_knowledge_source import StringKnowledgeSource
+from crewai.llms.providers.openai.completion import OpenAICompletion
 from crewai.tasks.llm_guardrail import LLMGuardrail
 from crewai.tools import tool
-from crewai.utilities.internal_instructor import InternalInstructor
 from crewai.utilities.agent_utils import is_context_length_exceeded, is_native_tool_calling_unsupported_error
+from crewai.utilities.internal_instructor import InternalInstructor
 from pydantic import BaseModel
 
 from crew_guard.adapters import crewai as adapter

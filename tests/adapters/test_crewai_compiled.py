@@ -211,7 +211,7 @@ def test_a_worker_that_fails_is_refused_where_the_run_is_over():
     def script(request):
         return asks("more") if any(spec.name == "look" for spec in request.tools) else give
 
-    home, hosted = both(managed, script, policy(max_steps=4))
+    _, hosted = both(managed, script, policy(max_steps=4))
     assert (hosted.usage.steps, hosted.stopped.limit) == (4, "max_steps")
 
 

@@ -8,7 +8,7 @@ import pytest
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
-@pytest.mark.parametrize(("name", "alone"), [("guard_autogen", 40), ("guard_crewai", 25)])
+@pytest.mark.parametrize(("name", "alone"), [("guard_autogen", 40), ("guard_crewai", 25), ("guard_crewai_flow", 25)])
 def test_an_example_shows_what_one_line_changes(name, alone, capsys, monkeypatch):
     """On its own the agent searches until its host gives up; guarded exactly max_tool_calls times."""
     runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")

@@ -37,7 +37,7 @@ class SeatModel(BaseLLM):
         super().__init__(model=table.seats[agent].model.name, provider="crew_guard")
         self._table, self._agent = table, agent
 
-    def call(
+    def call(  # noqa: PLR0917  the host's signature
         self,
         messages: Any,
         tools: Any = None,

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from crewai import Agent, Crew, Process, Task
-from crewai.lite_agent import LiteAgent
 from crewai.llms.base_llm import BaseLLM
 from crewai.utilities.i18n import I18N_DEFAULT
 
@@ -72,7 +71,7 @@ def check_agent(agent: Any) -> None:
         ConfigError: a part of it would not
     """
     whose = f"agent {getattr(agent, 'role', '?')!r}"
-    if isinstance(agent, LiteAgent):
+    if come_from(agent, "crewai", frozenset({"LiteAgent"})):
         check_model(agent.llm, whose)
         return
     if not isinstance(agent, Agent):
@@ -113,8 +112,9 @@ def agents_of(host: Agent | Crew) -> list[Any]:
 
 def _check_task(task: Task) -> None:
     whose = f"task {task.name or task.description[:40]!r}"
-    several = vars(task).get("guardrails")
-    for guardrail in (*(several if isinstance(several, list | tuple) else [several]), task.guardrail):
+    several: Any = vars(task).get("guardrails")
+    given: list[Any] = [*(several if isinstance(several, list | tuple) else [several]), vars(task).get("guardrail")]
+    for guardrail in given:
         _check_guardrail(guardrail, whose)
 
 
@@ -138,12 +138,14 @@ def _check_memory(memory: Any, embedder: Any, whose: str) -> None:
 
 
 def _check_knowledge(host: Any, whose: str) -> None:
-    knowledge = vars(host).get("knowledge")
-    if knowledge is None and not vars(host).get("knowledge_sources"):
+    declared = cast("dict[str, Any]", vars(host))
+    knowledge: Any = declared.get("knowledge")
+    if knowledge is None and not declared.get("knowledge_sources"):
         return
-    if getattr(knowledge, "storage", None) is not None and not _is_crewai(knowledge.storage):
-        return
-    _check_embedder(getattr(knowledge, "embedder", None) or vars(host).get("embedder"), f"the knowledge of {whose}")
+    storage: Any = getattr(knowledge, "storage", None)
+    if storage is not None and not _is_crewai(storage):
+        return  # the user's own: what it embeds with is, too
+    _check_embedder(getattr(knowledge, "embedder", None) or declared.get("embedder"), f"the knowledge of {whose}")
 
 
 def _check_embedder(embedder: Any, whose: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from anyio import CapacityLimiter, to_thread
 from crewai import Agent as HostAgent
@@ -82,7 +82,7 @@ class CompiledRuntime:
             await asyncio.wait({thread})
             _ = thread.cancelled() or thread.exception()
             return table.work.unfinished(_with_all(table, TaskEndedError("it was ended")))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  what the host raises stands for what failed at the table
             ended = ended_by(table, error)
             if ended is None:
                 raise (table.failed or error) from None
@@ -99,7 +99,7 @@ class CompiledRuntime:
     def _kickoff(table: Table, host: HostCrew) -> None:
         token = table_of_run.set(table)
         try:
-            host.kickoff()
+            cast(Any, host).kickoff()
         finally:
             table_of_run.reset(token)
 

@@ -14,10 +14,9 @@ from functools import partial, wraps
 from types import ModuleType
 from typing import Any, cast
 
-from crewai import Agent
+from crewai import Agent, lite_agent
 from crewai.agents import agent_executor
 from crewai.flow.flow import Flow
-from crewai.lite_agent import LiteAgent
 from crewai.llms import base_llm
 from crewai.llms.base_llm import BaseLLM
 from crewai.tools.agent_tools.base_agent_tools import BaseAgentTool
@@ -47,7 +46,7 @@ def install() -> None:
         _installed.append(True)
         _patch_family(BaseLLM, _patch_model)
         _patch_family(BaseTool, _patch_tool)
-        for kind in (Agent, LiteAgent):
+        for kind in (Agent, cast(type, vars(lite_agent)["LiteAgent"])):
             for name in ("execute_task", "aexecute_task", "kickoff", "kickoff_async", "akickoff"):
                 _patch(kind, name, _acting)
         _patch(Agent, "_execute_with_timeout", _in_time)
@@ -64,8 +63,8 @@ def _patch(kind: type | ModuleType, name: str, wrapped: Callable[[_Method], _Met
     own = inspect.getattr_static(kind, name, None) if name in vars(kind) else None
     if own is None or getattr(own, "__isabstractmethod__", False) or hasattr(own, "_crew_guard_patch"):
         return
-    patch = wraps(own)(wrapped(own))
-    patch._crew_guard_patch = True  # noqa: SLF001  # pyright: ignore[reportFunctionMemberAccess]
+    patch: Any = wraps(own)(wrapped(own))
+    patch._crew_guard_patch = True  # noqa: SLF001  a mark of our own
     setattr(kind, name, patch)
 
 
@@ -243,10 +242,9 @@ def _in_time(own: _Method) -> _Method:
 
 
 def _in_time_async(own: _Method) -> _Method:
-    async def execute(agent: Any, task_prompt: str, task: Any, timeout: int) -> Any:
-        if scope_of_run.get() is None:
-            return await own(agent, task_prompt, task, timeout)
-        return await aon_time(name_of(agent), timeout, own(agent, task_prompt, task, timeout))
+    async def execute(agent: Any, task_prompt: str, task: Any, timeout: int) -> Any:  # noqa: ASYNC109  the host's name
+        work = own(agent, task_prompt, task, timeout)
+        return await (work if scope_of_run.get() is None else aon_time(name_of(agent), timeout, work))
 
     return execute
 
@@ -278,7 +276,7 @@ def _structured(own: _Method) -> _Method:
     def to_pydantic(instructor: Any) -> Any:
         if scope_of_run.get() is None:
             return own(instructor)
-        llm = create_llm(instructor.llm) if isinstance(instructor.llm, str) else instructor.llm
+        llm: Any = create_llm(instructor.llm) if isinstance(instructor.llm, str) else instructor.llm
         model = instructor.model
         messages = [{"role": "user", "content": instructor.content}]
         reply = llm.call(messages=messages, response_model=model, from_agent=instructor.agent)

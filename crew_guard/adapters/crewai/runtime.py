@@ -117,10 +117,7 @@ def _kicked_off(host: Any, inputs: Mapping[str, Any]) -> tuple[Any, dict[str, An
         answer = cast(Any, host).kickoff(inputs.get("task", inputs.get("input")))
         return _content(answer), {}
     if isinstance(host, Flow):
-        flow: Any = host
-        answer = _drained(flow.kickoff(inputs=dict(inputs) or None))
-        outputs = {one["method"]: one["output"] for one in flow._method_outputs}  # noqa: SLF001
-        return _content(answer), outputs
+        return _flowed(host, inputs)
     crew: Any = host
     each = inputs.get("for_each")
     if isinstance(each, list) and len(inputs) == 1:
@@ -129,6 +126,11 @@ def _kicked_off(host: Any, inputs: Mapping[str, Any]) -> tuple[Any, dict[str, An
         return [_content(one) for one in several], outputs
     answer = _drained(crew.kickoff(inputs=dict(inputs)))
     return _content(answer), _by_task(answer)
+
+
+def _flowed(flow: Any, inputs: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+    answer = _drained(flow.kickoff(inputs=dict(inputs) or None))
+    return _content(answer), {one["method"]: one["output"] for one in flow._method_outputs}  # noqa: SLF001
 
 
 def _drained(answer: Any) -> Any:

@@ -65,7 +65,7 @@ class Table:
             return future.result()
         except PartEndedError:
             raise
-        except (Exception, CancelledError) as error:
+        except (Exception, CancelledError) as error:  # noqa: BLE001  kept at the table: the host may swallow it
             self.end(error)
             raise PartEndedError from None
         finally:
