@@ -246,3 +246,16 @@ def test_a_model_that_asks_itself_again_makes_a_step_of_each_attempt():
     assert result.usage.tokens == llm.served.tokens
     assert Guard(adapter, Asking(), policy(max_steps=2)).run(id="1").stopped.limit == "max_steps"
     assert llm.served.calls == 5
+
+
+def test_a_flow_may_carry_out_by_itself_what_a_model_asks_for():
+    """Its method gets the request for a tool as the answer: that is no answer left out, and the flow is done."""
+    llm = HungryLLM()
+
+    class Asking(Flow):
+        @start()
+        def ask(self):
+            return llm.call("look", tools=[{"function": {"name": "look"}}])[0].function.name
+
+    result = Guard(adapter, Asking(), policy()).run(id="1")
+    assert (result.status, result.output) == ("done", "look")

@@ -12,7 +12,15 @@ import subprocess
 import sys
 import time
 
-DECIDES = {"overshoot", "hosted_overshoot", "loop_detection", "research_questions", "agentdojo", "usage_bodies"}
+DECIDES = {
+    "overshoot",
+    "hosted_overshoot",
+    "loop_detection",
+    "research_questions",
+    "agentdojo",
+    "usage_bodies",
+    "crewai_cassettes",
+}
 
 
 def main() -> int:
@@ -27,6 +35,7 @@ def main() -> int:
         ("loop_detection", ()),
         ("import_cost", ()),
         ("usage_bodies", ()),
+        ("crewai_cassettes", ()),
         ("client_cpu", ()),
         ("overhead", ()),
         ("growth", ()),

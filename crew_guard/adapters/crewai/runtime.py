@@ -99,7 +99,7 @@ class CrewAIRuntime:
                 scope_of_run.reset(token)
         if scope.problem is not None:
             raise scope.problem
-        if scope.notes.unanswered:
+        if scope.notes.unanswered and not isinstance(self.host, Flow):  # a flow may carry requests out by itself
             reason = "CrewAI gave up at max_iter with the model's request for a tool as the answer"
             return RuntimeResult(output, outputs, partial=True, reason=reason)
         return RuntimeResult(output, outputs)
