@@ -262,3 +262,42 @@ def test_a_process_that_crewai_has_not_is_refused_by_name(process):
     crew = Crew([Agent(role("a")), Agent(role("b"))], [Task("Talk.", "a")], process=process, **turns)
     with pytest.raises(ConfigError, match=f"CrewAI has no process {process}; it has sequential, parallel"):
         run(crew, ["x"], "crewai")
+
+
+def staged(verify=None):
+    names = {"a": (), "b": (), "c": ("a",), "d": ("a", "b"), "e": ("c",)}
+    tasks = [Task(f"Do {name}.", name, name=name, context=needs) for name, needs in names.items()]
+    tasks[1] = Task("Do b.", "b", name="b", context=(), verify=verify)
+    return Crew([Agent(role(name)) for name in names], tasks, process="parallel")
+
+
+def test_tasks_that_need_each_other_run_in_stages():
+    """Each gets the outputs it names, and all that nobody takes up are the crew's output."""
+
+    def script(request):
+        said = request.messages[1].text
+        return f"{said[3]}({''.join(one for one in 'abcde' if f'{one}:' in said)})"
+
+    home, _, _ = run(staged(), script, "native")
+    hosted, _, _ = run(staged(), script, "crewai")
+    assert hosted.output == home.output == {"d": "d(ab)", "e": "e(c)"}
+    assert hosted.usage == home.usage
+    assert hosted.agents == home.agents
+
+
+def test_a_verifier_that_says_no_ends_the_other_branches():
+    """What it failed is not among what there is so far."""
+    hosted, model, _ = run(staged(lambda output, context: False), lambda request: "text", "crewai")
+    assert hosted.status == "failed"
+    assert "verifier of b said no" in hosted.error
+    assert "b" not in hosted.partial
+    assert len(model.calls) < 5
+
+
+def test_a_version_that_is_not_supported_is_named(monkeypatch):
+    """With the range that works."""
+    import crew_guard.adapters.crewai as adapter
+
+    monkeypatch.setattr(adapter, "version", lambda name: "2.0.1")
+    with pytest.raises(ConfigError, match=r"crewai 2\.0\.1 is installed; crew_guard works with crewai>=1\.15,<1\.16"):
+        run(two_tasks()(), ["x"], "crewai")

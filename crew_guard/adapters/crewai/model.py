@@ -17,7 +17,7 @@ from crewai.llms.base_llm import BaseLLM
 
 from crew_guard.adapters.crewai.checks import host_class
 from crew_guard.adapters.crewai.inside import part_of, refuse_late_work
-from crew_guard.adapters.crewai.prompts import asked_for, bound_prompt, holds_text_only, text_of
+from crew_guard.adapters.crewai.prompts import PromptBounds, asked_for, holds_text_only, text_of
 from crew_guard.adapters.crewai.stand_in import seam_of, stand_in
 from crew_guard.adapters.hosted import (
     Attempt,
@@ -44,7 +44,7 @@ def gated_model(llm: BaseLLM, agent: str, gate: Gate, facts: ModelFacts, notes: 
     """A model that CrewAI takes for the user's own."""
     name = model_name(llm)
     known = facts(name)
-    seam = _ModelSeam(agent, gate, notes, name, known.rates, PromptCounter(known), is_clampable(llm))
+    seam = _ModelSeam(agent, gate, notes, name, known.rates, PromptBounds(PromptCounter(known)), is_clampable(llm))
     return stand_in(llm, seam, _methods)
 
 
@@ -66,7 +66,7 @@ class _ModelSeam:
     notes: RunNotes
     model: str
     rates: Rates | None
-    count: PromptCounter
+    bounds: PromptBounds
     clampable: bool
     quiet: dict[int, Any] = field(default_factory=dict[int, Any])
     """SDK clients without retries, by the id of the user's."""
@@ -175,7 +175,7 @@ def _own(llm: BaseLLM) -> type[BaseLLM]:
 def _action(llm: BaseLLM, seam: _ModelSeam, messages: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> ModelCall:
     tools = kwargs.get("tools") or (args[0] if args else None)
     output = kwargs.get("response_model") or getattr(llm, "response_format", None)
-    prompt = bound_prompt(seam.count, llm, messages, tools, output)
+    prompt = seam.bounds.prompt(llm, messages, tools, output)
     wish, least = _wish(llm)
     streams = bool(llm._effective_stream())  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
     return ModelCall(

@@ -141,8 +141,17 @@ class Talk:
                     break
         loop.gate.moved(agent, loop.task.name, "finish")
         if not self.given:
-            await self.table.work.finish(agent, loop.task, output)
+            await self._finish(output)
         return output.model_dump_json() if isinstance(output, BaseModel) else str(output)
+
+    async def _finish(self, output: Any) -> None:
+        work, task = self.table.work, self.loop.task
+        try:
+            await work.finish(self.loop.agent.name, task, output)
+        except TaskEndedError:
+            if work.crew.process == "parallel":
+                work.outputs.pop(task.name, None)  # a verifier said no to it: nothing may build on it
+            raise
 
     def _begin(self) -> None:
         self._begun = True
