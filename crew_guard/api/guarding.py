@@ -113,6 +113,8 @@ def guard(
     Args:
         host: a crewai.Agent, Crew or Flow; an agent or a team of AutoGen; a compiled graph of LangGraph; a Workflow
             or an agent of LlamaIndex
+        host: a crewai.Agent, Crew or Flow; an agent or a team of AutoGen; a compiled graph of LangGraph; a Workflow
+            or an agent of LlamaIndex
         policy: a policy, its file or its name; by default 5 agents, 25 steps, $5 and 10 minutes
         fallback: the workflow to run where it doesn't do its job
     Raises:

@@ -1,5 +1,6 @@
 """CrewAI agents that would rather not be bounded."""
 
+import json
 import os
 
 os.environ["CREWAI_DISABLE_TELEMETRY"] = "true"
@@ -24,6 +25,7 @@ class HungryLLM(BaseLLM):
     answer_after: int | None = None
     reports: bool = True
     parallel: int = 1
+    tool: str = "look"
     _served: Served = PrivateAttr(default_factory=Served)
 
     def __init__(self, **options):
@@ -64,11 +66,15 @@ class HungryLLM(BaseLLM):
                 {
                     "id": f"c{number}.{i}",
                     "type": "function",
-                    "function": {"name": "look", "arguments": f'{{"query": "q{number}.{i}"}}'},
+                    "function": {"name": self.tool, "arguments": self._arguments(f"q{number}.{i}")},
                 }
             )
             for i in range(self.parallel)
         ]
+
+    def _arguments(self, query):
+        delegates = {"task": query, "context": "none", "coworker": "Worker"}
+        return json.dumps({"query": query} if self.tool == "look" else delegates)
 
     def supports_function_calling(self):
         return self.native
@@ -85,6 +91,39 @@ class HeedlessLLM(HungryLLM):
 
     def longest(self):
         return None
+
+
+class ActingLLM(HungryLLM):
+    """Does what its script says: `does` is called with the number of the call and the prompt, and gives the reply."""
+
+    _does: object = PrivateAttr(default=None)
+
+    def __init__(self, does, **options):
+        super().__init__(**options)
+        self._does = does
+
+    def call(self, messages, tools=None, callbacks=None, *args, from_agent=None, **kwargs):
+        with self._served.lock:
+            self._served.calls += 1
+            number, completion = self._served.calls, min(10, self.longest() or 10)
+            self._served.tokens += self._served.prompt + completion
+        usage = {"prompt_tokens": self._served.prompt, "completion_tokens": completion}
+        self._track_token_usage_internal({**usage, "total_tokens": sum(usage.values())})
+        return self._does(number, messages)
+
+    async def acall(self, *args, **kwargs):
+        return self.call(*args, **kwargs)
+
+
+def request(name, number=1, **arguments):
+    """A native tool call."""
+    function = {"name": name, "arguments": json.dumps(arguments)}
+    return ToolRequest.model_validate({"id": f"t{number}", "type": "function", "function": function})
+
+
+def answering(text="done"):
+    """A model that answers at once."""
+    return ActingLLM(lambda number, messages: text)
 
 
 class Look(BaseTool):

@@ -8,9 +8,12 @@ import pytest
 from crewai import LLM, Agent, Crew, Process, Task
 from crewai.agent.planning_config import PlanningConfig
 from crewai.agents.cache.cache_handler import CacheHandler
+from crewai.knowledge.source.string_knowledge_source import StringKnowledgeSource
 from crewai.llms.providers.openai.completion import OpenAICompletion
+from crewai.tasks.llm_guardrail import LLMGuardrail
 from crewai.tools import tool
 from crewai.utilities.agent_utils import is_context_length_exceeded, is_native_tool_calling_unsupported_error
+from crewai.utilities.internal_instructor import InternalInstructor
 from pydantic import BaseModel
 
 from crew_guard.adapters import crewai as adapter
@@ -397,6 +400,17 @@ class Note(BaseModel):
     text: str
 
 
+OPENAI = {"provider": "openai", "config": {"api_key": "none"}}
+FACT = StringKnowledgeSource(content="gzip compresses")
+
+
+class Elsewhere(HungryLLM):
+    """As if it were one of CrewAI's providers that can't be gated."""
+
+
+Elsewhere.__module__ = "crewai.llms.providers.elsewhere"
+
+
 def test_a_structured_answer_is_the_output():
     """output_pydantic: the object, and its conversion was a step."""
     with HungryServer(answer='{"text": "zlib"}') as server:
@@ -410,12 +424,15 @@ def test_a_structured_answer_is_the_output():
 @pytest.mark.parametrize(
     ("build", "named"),
     [
-        (lambda agent: hungry_crew(agent, process=Process.hierarchical, manager_llm=HungryLLM()), "manager_llm"),
-        (lambda agent: hungry_crew(agent, planning=True, planning_llm=HungryLLM()), "planning"),
-        (lambda agent: hungry_crew(hungry_agent(HungryLLM(), allow_delegation=True)), "allow_delegation"),
         (lambda _: hungry_agent(LLM("gpt-4o", api_key="none", n=3)), "n=3"),
-        (lambda _: hungry_agent(HungryLLM(), mcps=["https://example.invalid/mcp"]), "mcps"),
-        (lambda _: hungry_agent(HungryLLM(), planning_config=PlanningConfig(llm="gpt-4o")), "plans"),
+        (lambda agent: hungry_crew(agent, memory=True), "memory of the crew embeds with openai"),
+        (lambda agent: hungry_crew(agent, memory=True, embedder=OPENAI), "memory of the crew embeds with OpenAI"),
+        (lambda _: hungry_agent(HungryLLM(), knowledge_sources=[FACT], embedder=OPENAI), "knowledge of agent"),
+        (lambda _: hungry_agent(Elsewhere()), "elsewhere.Elsewhere, whose own retries"),
+        (lambda agent: hungry_crew(agent, planning=True, planning_llm=Elsewhere()), "planning"),
+        (lambda _: hungry_agent(HungryLLM(), planning_config=PlanningConfig(llm=Elsewhere())), "planning of agent"),
+        (lambda agent: hungry_crew(agent, process=Process.hierarchical, manager_llm=Elsewhere()), "manager"),
+        (lambda _: hungry_agent(HungryLLM(), guardrail=LLMGuardrail("be kind", Elsewhere())), "guardrail"),
     ],
 )
 def test_what_goes_around_the_guard_is_refused_in_words(build, named):
@@ -426,12 +443,33 @@ def test_what_goes_around_the_guard_is_refused_in_words(build, named):
         Guard(adapter, host, policy())
 
 
-def test_a_task_whose_client_crewai_builds_itself_is_refused():
-    """output_json is converted by a client of CrewAI's own."""
-    agent = hungry_agent(HungryLLM())
-    task = Task(description="Look.", expected_output="a note", agent=agent, output_json=Note)
-    with pytest.raises(ConfigError, match="output_pydantic"):
-        Guard(adapter, Crew(agents=[agent], tasks=[task]), policy())
+def test_a_task_whose_client_crewai_builds_itself_is_gated():
+    """output_json: the object is made by the agent's own model, under the gate, and is the output."""
+    with HungryServer(answer='{"text": "zlib"}') as server:
+        agent = hungry_agent(openai(server), tools=[])
+        task = Task(description="Look.", expected_output="a note", agent=agent, output_json=Note)
+        result = Guard(adapter, Crew(agents=[agent], tasks=[task]), policy(max_steps=9)).run(topic="x")
+        assert result.output == {"text": "zlib"}
+        assert server.requests == result.usage.steps
+        assert server.served.tokens == result.usage.tokens
+
+
+def test_crewais_own_structured_client_asks_through_the_gate():
+    """What InternalInstructor would send by a client of its own is a step of the agent's model."""
+    with HungryServer(answer='{"text": "zlib"}') as server:
+        seen = []
+
+        class Asking(Look):
+            def _run(self, query: str) -> str:
+                seen.append(InternalInstructor("note: zlib", Note, llm=llm).to_pydantic())
+                return "done"
+
+        llm = openai(server)
+        agent = hungry_agent(HungryLLM(answer_after=1), tools=[Asking()])
+        result = Guard(adapter, agent, policy(max_steps=9)).run()
+        assert seen == [Note(text="zlib")]
+        assert server.requests == 1
+        assert result.usage.steps == 3
 
 
 def test_an_agent_needs_a_task():

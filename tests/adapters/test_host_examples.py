@@ -14,6 +14,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
         ("guard_autogen", 40),
         ("guard_autogen_team", 40),
         ("guard_crewai", 25),
+        ("guard_crewai_flow", 25),
         ("guard_langgraph", 40),
         ("guard_llama_index", 40),
     ],

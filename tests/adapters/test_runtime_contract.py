@@ -108,6 +108,33 @@ class TestAutoGen(HostContract):
         return hungry_agent(client, **({"kind": SwallowingAgent} if stubborn else {}))
 
 
+class TestCrewAI(HostContract):
+    """CrewAI, and the crews that become its own."""
+
+    runtime = "crewai"
+    package = "crewai"
+    processes = ("sequential", "parallel", "hierarchical")
+
+    def own(self, served: Served, *, stubborn: bool) -> object:
+        from crewai.flow.flow import Flow, start
+
+        from tests.adapters.crewai_doubles import BACKSTORY, HungryLLM, hungry_agent
+
+        llm = HungryLLM()
+        llm._served = Billed(served)
+        if not stubborn:
+            return hungry_agent(llm)
+
+        class Asking(Flow):
+            @start()
+            def ask(self):
+                for _ in range(50):
+                    with suppress(Exception):
+                        llm.call(BACKSTORY)
+
+        return Asking()
+
+
 class TestLangGraph(HostContract):
     """LangGraph, and the crews that become its graphs."""
 

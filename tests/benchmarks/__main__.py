@@ -21,6 +21,7 @@ DECIDES = {
     "usage_bodies",
     "chatdev_ledger",
     "autogen_sessions",
+    "crewai_cassettes",
 }
 
 
@@ -38,8 +39,10 @@ def main() -> int:
         ("usage_bodies", ()),
         ("chatdev_ledger", ()),
         ("autogen_sessions", ()),
+        ("crewai_cassettes", ("--every", "15")),
         ("client_cpu", ()),
         ("overhead", ()),
+        ("guarding_overhead", ("--rounds", "5")),
         ("growth", ()),
         ("deadlines", ()),
         ("scale", ()),

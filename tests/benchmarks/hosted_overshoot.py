@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import io
 import logging
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -150,6 +151,7 @@ def _crewai(cap: int) -> Iterator[Row]:
         llm = HungryLLM(native=native)
         hungry_agent(llm, max_iter=5).kickoff("Find everything.")
         yield Row(f"CrewAI max_iter=5, {how}", cap, *counted(llm)())
+    yield from _crewai_at_once(cap)
     crewai_event_bus.flush()  # it prints from threads of its own
 
 
@@ -219,6 +221,63 @@ def _llama_index(cap: int) -> Iterator[Row]:
     yield Row("LlamaIndex max_iterations=5, 8 agents in parallel", cap, *counted(llm)())
 
 
+def _crewai_at_once(cap: int) -> Iterator[Row]:
+    """Eight async tasks of one crew; a manager and its worker."""
+    from crewai import Crew, Process, Task
+
+    from tests.adapters.crewai_doubles import HungryLLM, hungry_agent
+
+    def counted(llms: list[HungryLLM]) -> Callable[[], tuple[int, int]]:
+        return lambda: (sum(llm.served.calls for llm in llms), sum(llm.served.tokens for llm in llms))
+
+    def parallel(**options: int) -> tuple[Crew, list[HungryLLM]]:
+        llms = [HungryLLM() for _ in range(9)]
+        agents = [hungry_agent(llm, role=f"Seeker {i}", **options) for i, llm in enumerate(llms)]
+        tasks = [
+            Task(description="Find all.", expected_output="all", agent=one, async_execution=one is not agents[-1])
+            for one in agents
+        ]
+        return Crew(agents=agents, tasks=tasks), llms
+
+    def managed(**options: int) -> tuple[Crew, list[HungryLLM]]:
+        llms = [HungryLLM(tool="delegate_work_to_coworker"), HungryLLM()]
+        worker = hungry_agent(llms[1], role="Worker", **options)
+        boss = hungry_agent(llms[0], role="Boss", tools=[], **options)
+        task = Task(description="Find all.", expected_output="all")
+        return Crew(agents=[worker], tasks=[task], process=Process.hierarchical, manager_agent=boss), llms
+
+    for make, what in ((parallel, "8 async tasks"), (managed, "manager and worker")):
+        crew, llms = make()
+        yield _guarded(f"CrewAI guarded, {what}", crew, counted(llms), cap)
+        crew, llms = make(max_iter=5)
+        with contextlib.suppress(Exception):  # its own error at max_iter
+            crew.kickoff()
+        yield Row(f"CrewAI max_iter=5, {what}", cap, *counted(llms)())
+
+
+def crewai_time() -> Iterator[str]:
+    """An agent with max_execution_time=1 in a tool that takes 3 seconds: when it had ended."""
+    from crewai import Crew, Task
+
+    from tests.adapters.crewai_doubles import HungryLLM, Look, hungry_agent
+
+    class Slow(Look):
+        def _run(self, query: str) -> str:
+            time.sleep(3)
+            return query
+
+    def crew() -> Crew:
+        agent = hungry_agent(HungryLLM(), tools=[Slow()], max_execution_time=1, max_iter=2)
+        return Crew(agents=[agent], tasks=[Task(description="Find.", expected_output="all", agent=agent)])
+
+    for guarded in (True, False):
+        made, began = crew(), time.perf_counter()
+        with contextlib.suppress(TimeoutError):
+            guard(made, Policy(), store=MemoryStore()).run() if guarded else made.kickoff()
+        took, how = time.perf_counter() - began, "guarded, " if guarded else ""
+        yield f"CrewAI {how}max_execution_time=1, a tool of 3 s, max_iter=2: ended after {took:.2f} s"
+
+
 def line(row: Row) -> str:
     """One line of the table."""
     verdict = "" if row.needed is None else "  holds" if row.holds else "  FAILS"
@@ -232,10 +291,11 @@ def main() -> int:
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):  # CrewAI's panels
-        table = list(rows())
+        table, times = list(rows()), list(crewai_time())
     print(f"{'hosted agent':62} {'cap':>7} {'calls':>6} {'served':>8}  {'over':>16}  {'unused < needed':>15}")
     for row in sorted(table, key=lambda row: -row.cap):
         print(line(row))
+    print(*times, sep="\n")
     return 0 if all(row.holds for row in table if row.needed is not None) else 1
 
 

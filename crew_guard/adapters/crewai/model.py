@@ -15,8 +15,9 @@ from typing import Any, cast
 
 from crewai.llms.base_llm import BaseLLM
 
-from crew_guard.adapters.crewai.prompts import asked_for, bound_prompt, holds_text_only, text_of
-from crew_guard.adapters.crewai.stand_in import is_stand_in, seam_of, stand_in
+from crew_guard.adapters.crewai.checks import host_class
+from crew_guard.adapters.crewai.inside import part_of, refuse_late_work
+from crew_guard.adapters.crewai.prompts import PromptBounds, asked_for, holds_text_only, text_of
 from crew_guard.adapters.hosted import (
     Attempt,
     ModelFacts,
@@ -26,13 +27,15 @@ from crew_guard.adapters.hosted import (
     reported,
     speaks_of_length,
 )
+from crew_guard.adapters.stand_in import seam_of, stand_in
 from crew_guard.core.actions import ModelCall, Outcome
 from crew_guard.core.usage import Parts, Rates, Usage
-from crew_guard.errors import ConfigError, RefusedError
+from crew_guard.errors import RefusedError
 from crew_guard.ports import Gate
 
 _LENGTHS = ("max_completion_tokens", "max_tokens")
-_GATED = ("crewai.llms.base_llm", "crewai.llms.providers.openai", "crewai.llms.providers.snowflake")
+_BESIDE_THINKING = 4096
+"""The answer's own length where the user gave a model a length to think, and none to answer."""
 _PACKAGES = frozenset({"crewai", "pydantic", "builtins", "abc", "typing"})
 _merging = threading.Lock()
 
@@ -41,43 +44,19 @@ def gated_model(llm: BaseLLM, agent: str, gate: Gate, facts: ModelFacts, notes: 
     """A model that CrewAI takes for the user's own."""
     name = model_name(llm)
     known = facts(name)
-    seam = _ModelSeam(agent, gate, notes, name, known.rates, PromptCounter(known), is_clampable(llm))
+    seam = _ModelSeam(agent, gate, notes, name, known.rates, PromptBounds(PromptCounter(known)), is_clampable(llm))
     return stand_in(llm, seam, _methods)
-
-
-def check_model(llm: object, whose: str) -> None:
-    """Whether a model can be bounded.
-
-    Raises:
-        ConfigError: it can't, or another guarded run has it
-    """
-    if is_stand_in(llm):
-        raise ConfigError(f"{whose} is in a guarded run already, or a thread of one that was ended still works on it")
-    if not isinstance(llm, BaseLLM):
-        raise ConfigError(f"{whose} has no model object: give it llm=LLM(…)")
-    host = _host_class(llm)
-    if not host.__module__.startswith(_GATED):
-        raise ConfigError(
-            f"{whose} runs on {host.__module__}.{host.__name__}, whose own retries can't be switched off yet; "
-            "use one of CrewAI's OpenAI-compatible providers or a BaseLLM of your own"
-        )
-    if (choices := llm.additional_params.get("n") or llm.n or 1) > 1:
-        raise ConfigError(f"the model of {whose} has n={choices}: completions that CrewAI throws away; leave n out")
 
 
 def is_clampable(llm: BaseLLM) -> bool:
     """Whether a model keeps to its max_tokens: CrewAI's own do, a user's if its code speaks of it."""
-    return _host_class(llm) is not BaseLLM or speaks_of_length(type(llm), _PACKAGES)
+    return host_class(llm) is not BaseLLM or speaks_of_length(type(llm), _PACKAGES)
 
 
 def model_name(llm: BaseLLM) -> str:
     """provider:name, as policies know it."""
     provider = llm.provider or "custom"
     return f"{provider}:{llm.model.removeprefix(f'{provider}/')}"
-
-
-def _host_class(llm: BaseLLM) -> type[BaseLLM]:
-    return next(base for base in type(llm).__mro__ if base.__module__.startswith("crewai."))
 
 
 @dataclass(slots=True)
@@ -87,7 +66,7 @@ class _ModelSeam:
     notes: RunNotes
     model: str
     rates: Rates | None
-    count: PromptCounter
+    bounds: PromptBounds
     clampable: bool
     quiet: dict[int, Any] = field(default_factory=dict[int, Any])
     """SDK clients without retries, by the id of the user's."""
@@ -101,6 +80,8 @@ class _Call:
     attempt: Attempt
     overrides: dict[str, Any]
     counters: dict[str, int]
+    method: str
+    """call or acall"""
     counted: Usage = field(default_factory=Usage)
     """The part of the counters that earlier requests of this call were settled with."""
 
@@ -134,12 +115,17 @@ def _methods(kind: type[BaseLLM]) -> dict[str, Any]:
 
 def _gated_call(llm: BaseLLM, messages: Any, *args: Any, **kwargs: Any) -> Any:
     seam: _ModelSeam = seam_of(llm)
+    if around := _own_call_of(llm):
+        if action := _asks_itself(around, seam, "call"):
+            _go_on(seam.gate.admit_blocking(action))
+        return _own(llm).call(llm, messages, *args, **kwargs)
     try:
+        refuse_late_work()
         grant = seam.gate.admit_blocking(_action(llm, seam, messages, args, kwargs))
     except RefusedError as error:
         error.__context__ = None  # CrewAI looks for a provider's throttling in it, and would sleep and ask again
         raise
-    with _under_way(llm, seam, Attempt(seam.gate, grant)) as settle:
+    with _under_way(llm, seam, Attempt(seam.gate, grant), "call") as settle:
         reply = _own(llm).call(llm, messages, *args, **kwargs)
         settle(reply)
     return reply
@@ -147,15 +133,39 @@ def _gated_call(llm: BaseLLM, messages: Any, *args: Any, **kwargs: Any) -> Any:
 
 async def _gated_acall(llm: BaseLLM, messages: Any, *args: Any, **kwargs: Any) -> Any:
     seam: _ModelSeam = seam_of(llm)
+    if around := _own_call_of(llm):
+        if action := _asks_itself(around, seam, "acall"):
+            _go_on(await seam.gate.admit(action))
+        return await _own(llm).acall(llm, messages, *args, **kwargs)
     try:
+        refuse_late_work()
         grant = await seam.gate.admit(_action(llm, seam, messages, args, kwargs))
     except RefusedError as error:
         error.__context__ = None
         raise
-    with _under_way(llm, seam, Attempt(seam.gate, grant)) as settle:
+    with _under_way(llm, seam, Attempt(seam.gate, grant), "acall") as settle:
         reply = await _own(llm).acall(llm, messages, *args, **kwargs)
         settle(reply)
     return reply
+
+
+def _own_call_of(llm: BaseLLM) -> _Call | None:
+    """The model's own call that this one is made in."""
+    call = _call.get()
+    return call if call is not None and call.llm is llm else None
+
+
+def _asks_itself(around: _Call, seam: _ModelSeam, method: str) -> ModelCall | None:
+    """The action of a model's call within its own call, where that is another request.
+
+    The client of a provider is watched, and tells for itself. A user's acall may be its call in a
+    thread, and the first is one request; a call that calls itself tries again.
+    """
+    if seam.quiet:
+        return None
+    if method == around.method:
+        around.attempt.sent = max(1, around.attempt.sent)
+    return _further_request()
 
 
 def _own(llm: BaseLLM) -> type[BaseLLM]:
@@ -165,19 +175,38 @@ def _own(llm: BaseLLM) -> type[BaseLLM]:
 def _action(llm: BaseLLM, seam: _ModelSeam, messages: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> ModelCall:
     tools = kwargs.get("tools") or (args[0] if args else None)
     output = kwargs.get("response_model") or getattr(llm, "response_format", None)
-    prompt = bound_prompt(seam.count, llm, messages, tools, output)
-    wish = next(iter(_lengths(llm).values()), None)
+    prompt = seam.bounds.prompt(llm, messages, tools, output)
+    wish, least = _wish(llm)
     streams = bool(llm._effective_stream())  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
     return ModelCall(
         seam.agent,
         seam.model,
         prompt,
         wish,
+        least,
         rates=seam.rates,
         clampable=seam.clampable,
         streams=streams,
+        parent=part_of.get(),
         text_only=holds_text_only(messages),
     )
+
+
+def _wish(llm: BaseLLM) -> tuple[int | None, int | None]:
+    """The longest completion that the user asks for, and the shortest of use; None where nothing is said."""
+    wish = next(iter(_lengths(llm).values()), None)
+    if host_class(llm).__name__ != "AnthropicCompletion":
+        return wish, None
+    from crewai.llms.providers.anthropic import completion as anthropic
+
+    default = anthropic._default_max_tokens_for_model(llm.model)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    if wish == default:
+        wish = None  # CrewAI fills in the model's longest, which nobody asked for
+    thinks = getattr(getattr(llm, "thinking", None), "budget_tokens", None)
+    if not thinks:
+        return wish, None
+    # The provider turns a length down that leaves no room beside the thinking.
+    return wish or thinks + _BESIDE_THINKING, thinks + 1
 
 
 def _lengths(llm: BaseLLM) -> dict[str, int]:
@@ -188,25 +217,26 @@ def _lengths(llm: BaseLLM) -> dict[str, int]:
 
 
 @contextmanager
-def _under_way(llm: BaseLLM, seam: _ModelSeam, attempt: Attempt) -> Generator[Callable[[Any], None]]:
+def _under_way(llm: BaseLLM, seam: _ModelSeam, attempt: Attempt, method: str) -> Generator[Callable[[Any], None]]:
     shared: dict[str, int] = (llm.__pydantic_private__ or {})["_token_usage"]  # not through a call around this one
-    call = _Call(llm, attempt, {}, dict.fromkeys(shared, 0))
+    call = _Call(llm, attempt, {}, dict.fromkeys(shared, 0), method)
     call.overrides["_token_usage"] = call.counters
     if seam.clampable:
         extra = llm.additional_params
         call.overrides["additional_params"] = {key: value for key, value in extra.items() if key not in _LENGTHS}
         declared = _lengths(llm) or {length_key(seam.model): 0}
         call.overrides |= dict.fromkeys(declared, attempt.grant.max_tokens)
-    token = _call.set(call)
+    token, inside = _call.set(call), part_of.set(attempt.grant.action_id)
     try:
         yield lambda reply: _settle(call, seam, reply)
     except BaseException as error:
-        if attempt.sent == 0 and seam.quiet and _own(llm) is _host_class(llm):
+        if attempt.sent == 0 and seam.quiet and _own(llm) is host_class(llm):
             attempt.settle(Outcome("withdrawn", text=str(error)))  # its client is watched, and sent nothing
         attempt.fail(error, call.usage())
         raise
     finally:
         _call.reset(token)
+        part_of.reset(inside)
         with _merging:
             for name, count in call.counters.items():
                 shared[name] = shared.get(name, 0) + count

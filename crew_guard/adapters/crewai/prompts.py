@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from operator import is_
 from typing import Any, cast
 
 from crewai.llms.base_llm import BaseLLM
@@ -15,13 +17,28 @@ from crew_guard.core.messages import JsonObject, Message, Speaker, ToolRequest, 
 _SPEAKERS: dict[str, Speaker] = {"system": "system", "developer": "system", "assistant": "assistant", "tool": "tool"}
 
 
-def bound_prompt(
-    count: PromptCounter, llm: BaseLLM, messages: str | Sequence[Any], tools: Sequence[Any] | None, output: Any
-) -> int:
-    """An upper bound of a prompt's tokens."""
-    given: Sequence[Any] = [{"role": "user", "content": messages}] if isinstance(messages, str) else messages
-    schema = output.model_json_schema() if isinstance(output, type) and issubclass(output, BaseModel) else None
-    return count.request(_specs(llm, tools), schema) + sum(_bound(count, message) for message in given)
+@dataclass(slots=True)
+class PromptBounds:
+    """Upper bounds of one model's prompts: tools and a schema are looked at when they change."""
+
+    count: PromptCounter
+    _shown: tuple[tuple[Any, ...], Any, int] | None = None
+    """The tools and the output asked for last, and the bound of both."""
+
+    def prompt(self, llm: BaseLLM, messages: str | Sequence[Any], tools: Sequence[Any] | None, output: Any) -> int:
+        """An upper bound of a prompt's tokens."""
+        given: Sequence[Any] = [{"role": "user", "content": messages}] if isinstance(messages, str) else messages
+        return self._request(llm, tools, output) + sum(_bound(self.count, message) for message in given)
+
+    def _request(self, llm: BaseLLM, tools: Sequence[Any] | None, output: Any) -> int:
+        asked, known = tuple(tools or ()), self._shown
+        same = known is not None and known[1] is output and len(known[0]) == len(asked)
+        if known is not None and same and all(map(is_, known[0], asked)):
+            return known[2]
+        schema = output.model_json_schema() if isinstance(output, type) and issubclass(output, BaseModel) else None
+        tokens = self.count.request(_specs(llm, tools), schema)
+        self._shown = asked, output, tokens
+        return tokens
 
 
 def _bound(count: PromptCounter, message: Mapping[str, Any]) -> int:

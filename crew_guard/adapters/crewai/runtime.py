@@ -1,48 +1,59 @@
-"""One Agent, or a sequential Crew, as a Runtime: stood in for, run on a thread, and handed back as it was."""
+"""An Agent, a Crew or a Flow as a Runtime: kicked off on a thread, in the scope of a guarded run."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator, Mapping, Sequence
+import threading
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
 from anyio import CapacityLimiter, to_thread
-from crewai import Agent, Crew, Process, Task
-from crewai.llms.base_llm import BaseLLM
-from crewai.tools.base_tool import BaseTool
+from crewai import Agent, Crew
+from crewai.flow.flow import Flow
 
-from crew_guard.adapters.crewai.model import check_model, gated_model
-from crew_guard.adapters.crewai.tools import gated_tool
-from crew_guard.adapters.hosted import ModelFacts, RunNotes, come_from
-from crew_guard.errors import ConfigError
+from crew_guard.adapters.crewai.checks import agents_of, check_agent, check_crew, manager_of, name_of
+from crew_guard.adapters.crewai.patches import install
+from crew_guard.adapters.crewai.scope import RunScope, scope_of_run
+from crew_guard.adapters.hosted import ModelFacts
+from crew_guard.errors import ConfigError, LimitExceededError
 from crew_guard.ports import Gate, RuntimeResult
+
+_busy: dict[int, object] = {}
+_lock = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
 class CrewAIRuntime:
-    """Runs one Agent or one Crew. A Runtime of ports."""
+    """Runs one Agent, one Crew or one Flow. A Runtime of ports."""
 
-    host: Agent | Crew
+    host: Any
     facts: ModelFacts
 
     def __post_init__(self) -> None:
-        if not isinstance(self.host, Agent | Crew):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise ConfigError(f"of CrewAI, crew_guard guards an Agent or a Crew, not a {type(self.host).__name__} yet")
+        if not isinstance(self.host, Agent | Crew | Flow):
+            raise ConfigError(
+                f"of CrewAI, crew_guard guards an Agent, a Crew or a Flow, not a {type(self.host).__name__}"
+            )
         self._check()
+        install()
 
     @property
     def name(self) -> str:
         return "crewai"
 
     def members(self) -> Sequence[str]:
-        """The agents' roles, as they were declared."""
-        return list(dict.fromkeys(_name(agent) for agent in _agents(self.host)))
+        """The agents' roles as they were declared, the manager's too; a flow's show when they act."""
+        if isinstance(self.host, Flow):
+            return []
+        manager = manager_of(self.host) if isinstance(self.host, Crew) else None
+        names = [*map(name_of, agents_of(self.host)), *([manager] if manager else [])]
+        return list(dict.fromkeys(names))
 
     def task_texts(self, inputs: Mapping[str, Any]) -> Sequence[str]:  # noqa: ARG002  CrewAI fills them in itself
         """The tasks' descriptions as they were declared; see Tasked. An agent's task is among the inputs."""
-        if isinstance(self.host, Agent):
+        if not isinstance(self.host, Crew):
             return []
         # An earlier run filled in its own inputs: those were given to that run.
         return [task._original_description or task.description for task in self.host.tasks]  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
@@ -51,18 +62,18 @@ class CrewAIRuntime:
         """Kick off on a thread; the answer, as a pydantic object where it is one, is the output.
 
         A thread can't be ended. Where this is cancelled it waits for the thread, whose every further call
-        the gate refuses; cancelled again, it leaves the thread behind. Until the thread is through the
-        user's objects stay stood in for.
+        the gate refuses; cancelled again, it leaves the thread behind.
 
         Args:
-            inputs: for an agent its task, under "task" or "input"; for a crew the crew's inputs
+            inputs: for an agent its task, under "task" or "input"; for a crew its inputs, or under
+                "for_each" a list of several, one after the other; for a flow what its state takes
             gate: every model call and tool execution goes through it
         Raises:
-            ConfigError: an agent has no task, or is in another guarded run
+            ConfigError: an agent has no task, or the host is in another guarded run
             RefusedError: the guard refused an action and CrewAI let that through
         """
         if isinstance(self.host, Agent) and not inputs.get("task", inputs.get("input")):
-            raise ConfigError(f"agent {_name(self.host)!r} needs a task: run('…') or run({{'task': '…'}})")
+            raise ConfigError(f"agent {name_of(self.host)!r} needs a task: run('…') or run({{'task': '…'}})")
         self._check()
         # A limiter of its own: threads that were left behind must not use up those of others.
         work = to_thread.run_sync(self._run, inputs, gate, abandon_on_cancel=True, limiter=CapacityLimiter(1))
@@ -75,114 +86,95 @@ class CrewAIRuntime:
             raise
 
     def _run(self, inputs: Mapping[str, Any], gate: Gate) -> RuntimeResult:
-        notes = RunNotes()
-        with _stood_in_for(self.host, gate, self.facts, notes):
-            if isinstance(self.host, Agent):
-                answer = cast(Any, self.host).kickoff(inputs.get("task", inputs.get("input")))
-                outputs: dict[str, Any] = {}
-            else:
-                answer = cast(Any, self.host).kickoff(inputs=dict(inputs))
-                outputs = {task.name or f"task_{i}": task.raw for i, task in enumerate(answer.tasks_output, 1)}
-        output = answer.pydantic if answer.pydantic is not None else answer.raw
-        if notes.unanswered:
+        scope = RunScope(gate, self.facts)
+        with _alone_with(_parts(self.host)):
+            token = scope_of_run.set(scope)
+            try:
+                output, outputs = _kicked_off(self.host, inputs)
+            except TimeoutError as error:
+                if scope.time_up is None:
+                    raise
+                raise LimitExceededError(scope.time_up.stop) from error
+            finally:
+                scope_of_run.reset(token)
+        if scope.problem is not None:
+            raise scope.problem
+        if scope.notes.unanswered and not isinstance(self.host, Flow):  # a flow may carry requests out by itself
             reason = "CrewAI gave up at max_iter with the model's request for a tool as the answer"
             return RuntimeResult(output, outputs, partial=True, reason=reason)
         return RuntimeResult(output, outputs)
 
     def _check(self) -> None:
         if isinstance(self.host, Crew):
-            _refuse_parts(self.host, "the crew", _CREW_PARTS)
-            if self.host.process is not Process.sequential:
-                raise ConfigError("the crew is hierarchical; crew_guard guards sequential crews as yet")
-            for task in self.host.tasks:
-                _check_task(task)
-        for agent in _agents(self.host):
-            _check_agent(agent, alone=isinstance(self.host, Agent))
+            check_crew(self.host)
+        elif isinstance(self.host, Agent):
+            check_agent(self.host)
 
 
-_AGENT_PARTS = ("apps", "mcps", "memory", "knowledge", "knowledge_sources", "skills", "a2a")
-_CREW_PARTS = ("memory", "planning", "knowledge", "knowledge_sources", "skills", "manager_agent", "manager_llm")
-
-
-def _check_agent(agent: Any, *, alone: bool) -> None:
-    whose = f"agent {getattr(agent, 'role', '?')!r}"
-    if not isinstance(agent, Agent):
-        raise ConfigError(f"{whose} is a {type(agent).__name__}, which is run by another framework: guard that one")
-    _refuse_parts(agent, whose, _AGENT_PARTS)
-    if agent.planning_config is not None and agent.planning_config.llm is not None:
-        raise ConfigError(f"{whose} plans with a model of its own, which the guard can't reach; leave its llm out")
-    if come_from(vars(agent).get("guardrail"), "crewai", frozenset({"LLMGuardrail"})):
-        raise ConfigError(f"{whose} has a guardrail with a model of its own; give its words as a string")
-    if agent.allow_delegation and not alone:
-        raise ConfigError(f"{whose} may delegate, which the guard can't count yet: set allow_delegation=False")
-    check_model(agent.llm, whose)
-    calling = vars(agent).get("function_calling_llm")
-    if calling is not None:
-        check_model(calling, f"the function_calling_llm of {whose}")
-
-
-def _check_task(task: Task) -> None:
-    whose = f"task {task.name or task.description[:40]!r}"
-    if task.output_json is not None:
-        raise ConfigError(f"{whose} has output_json, for which CrewAI builds a client of its own: use output_pydantic")
-    several = vars(task).get("guardrails")
-    given: list[object] = [*(several if isinstance(several, list | tuple) else [several]), task.guardrail]
-    if any(_calls_a_model(guardrail) for guardrail in given):
-        raise ConfigError(f"{whose} has a guardrail in words, whose model the guard can't reach yet: use a function")
-
-
-def _calls_a_model(guardrail: object) -> bool:
-    return isinstance(guardrail, str) or come_from(guardrail, "crewai", frozenset({"LLMGuardrail"}))
-
-
-def _refuse_parts(host: Agent | Crew, whose: str, parts: tuple[str, ...]) -> None:
-    for part in parts:
-        if vars(host).get(part):
-            raise ConfigError(f"{whose} has {part}, which calls models or tools that the guard can't reach yet")
-
-
-def _agents(host: Agent | Crew) -> list[Agent]:
+def _kicked_off(host: Any, inputs: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """The output, and the outputs by task or method."""
     if isinstance(host, Agent):
-        return [host]
-    found = [*host.agents, *(task.agent for task in host.tasks if task.agent is not None)]
-    return cast(list[Agent], list({id(agent): agent for agent in found}.values()))
+        answer = cast(Any, host).kickoff(inputs.get("task", inputs.get("input")))
+        return _content(answer), {}
+    if isinstance(host, Flow):
+        return _flowed(host, inputs)
+    crew: Any = host
+    each = inputs.get("for_each")
+    if isinstance(each, list) and len(inputs) == 1:
+        several = [_drained(one) for one in crew.kickoff_for_each(inputs=each)]
+        outputs = {f"{i}.{name}": text for i, one in enumerate(several, 1) for name, text in _by_task(one).items()}
+        return [_content(one) for one in several], outputs
+    answer = _drained(crew.kickoff(inputs=dict(inputs)))
+    return _content(answer), _by_task(answer)
 
 
-def _name(agent: Agent) -> str:
-    declared = agent._original_role or agent.role  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-    return declared.strip()
+def _flowed(flow: Any, inputs: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+    answer = _drained(flow.kickoff(inputs=dict(inputs) or None))
+    return _content(answer), {one["method"]: one["output"] for one in flow._method_outputs}  # noqa: SLF001
+
+
+def _drained(answer: Any) -> Any:
+    """What a kickoff gives in the end, where the host streams."""
+    if not hasattr(answer, "is_completed"):
+        return answer
+    for _ in cast(Iterable[Any], answer):
+        pass
+    return answer.result
+
+
+def _content(answer: Any) -> Any:
+    for part in ("pydantic", "json_dict", "raw"):
+        if getattr(answer, part, None) is not None:
+            return getattr(answer, part)
+    return answer
+
+
+def _by_task(answer: Any) -> dict[str, Any]:
+    return {task.name or f"task_{i}": task.raw for i, task in enumerate(answer.tasks_output, 1)}
+
+
+def _parts(host: Any) -> list[object]:
+    return [host] if isinstance(host, Flow) else [host, *agents_of(host)]
 
 
 @contextmanager
-def _stood_in_for(host: Agent | Crew, gate: Gate, facts: ModelFacts, notes: RunNotes) -> Generator[None]:
-    """Give every agent and task gated models and tools. Fields are set past pydantic, to be set back exactly."""
-    doubles: dict[tuple[int, str], BaseTool] = {}
+def _alone_with(parts: Sequence[object]) -> Generator[None]:
+    """Keep others off: an agent's executor, and a flow's state, can serve one run at a time.
 
-    def tools(agent: Agent, given: Sequence[BaseTool] | None) -> list[BaseTool] | None:
-        if given is None:
-            return None
-        name = _name(agent)
-        return [doubles.setdefault((id(tool), name), gated_tool(tool, name, gate, notes)) for tool in given]
-
-    changes: list[tuple[Any, dict[str, Any]]] = []
-    for agent in _agents(host):
-        calling = vars(agent).get("function_calling_llm") or vars(host).get("function_calling_llm")
-        name = _name(agent)
-        changed: dict[str, Any] = {
-            "llm": gated_model(cast(BaseLLM, agent.llm), name, gate, facts, notes),
-            "function_calling_llm": calling and gated_model(calling, name, gate, facts, notes),
-            "tools": tools(agent, agent.tools),
-            "agent_executor": None,  # one from an earlier run holds the models of then
-        }
-        changes.append((agent, changed))
-    if isinstance(host, Crew):
-        changes.append((host, {"stream": False}))
-        changes += [(task, {"tools": tools(cast(Agent, task.agent), task.tools)}) for task in host.tasks if task.agent]
-    before = [(obj.__dict__, {key: obj.__dict__.get(key) for key in changed}) for obj, changed in changes]
+    Raises:
+        ConfigError: one of them is in a run
+    """
+    with _lock:
+        for part in parts:
+            if id(part) in _busy:
+                whose = f"agent {name_of(part)!r}" if name_of(part) else f"this {type(part).__name__}"
+                raise ConfigError(
+                    f"{whose} is in a guarded run already, or a thread of one that was ended still works on it"
+                )
+        _busy.update({id(part): part for part in parts})
     try:
-        for obj, changed in changes:
-            obj.__dict__.update(changed)
         yield
     finally:
-        for attributes, kept in before:
-            attributes.update(kept)
+        with _lock:
+            for part in parts:
+                _busy.pop(id(part), None)

@@ -16,8 +16,9 @@ from typing import Any, TypeVar
 
 from crewai.tools.base_tool import BaseTool, Tool
 
-from crew_guard.adapters.crewai.stand_in import seam_of, stand_in
+from crew_guard.adapters.crewai.inside import part_of, refuse_late_work
 from crew_guard.adapters.hosted import RunNotes, ending
+from crew_guard.adapters.stand_in import seam_of, stand_in
 from crew_guard.core.actions import Grant, Outcome, ToolCall
 from crew_guard.core.content import Check, withheld
 from crew_guard.ports import Gate
@@ -51,7 +52,8 @@ class _ToolSeam:
             given |= zip(self.positions, args, strict=False)
         if len(args) > len(self.positions):
             given["args"] = args[len(self.positions) :]
-        return ToolCall(self.agent, self.tool, json.dumps(given, default=str))
+        refuse_late_work()
+        return ToolCall(self.agent, self.tool, json.dumps(given, default=str), parent=part_of.get())
 
     def settle(self, grant: Grant, result: object) -> None:
         self.gate.settle(grant, Outcome("ok", text=str(result)[:_RESULT_CHARS]))
@@ -117,7 +119,7 @@ def _gated(function: Callable[..., Any], like: Callable[..., Any] | None = None)
             return function(tool, *args, **kwargs)
         seam: _ToolSeam = seam_of(tool)
         grant = seam.gate.admit_blocking(seam.action(args, kwargs))
-        token = _running.set(tool)
+        token, inside = _running.set(tool), part_of.set(grant.action_id)
         try:
             result = function(tool, *args, **kwargs)
         except Exception as error:
@@ -131,6 +133,7 @@ def _gated(function: Callable[..., Any], like: Callable[..., Any] | None = None)
             raise
         finally:
             _running.reset(token)
+            part_of.reset(inside)
         if inspect.isawaitable(result):
             return _finished(result, tool, seam, grant)
         result = seam.seen(seam.gate.check_blocking("tool_results", seam.agent, seam.tool, result), result)
@@ -141,7 +144,7 @@ def _gated(function: Callable[..., Any], like: Callable[..., Any] | None = None)
 
 
 async def _finished(work: Awaitable[Any], tool: object, seam: _ToolSeam, grant: Grant) -> Any:
-    token = _running.set(tool)
+    token, inside = _running.set(tool), part_of.set(grant.action_id)
     try:
         result = await work
     except Exception as error:
@@ -155,6 +158,7 @@ async def _finished(work: Awaitable[Any], tool: object, seam: _ToolSeam, grant: 
         raise
     finally:
         _running.reset(token)
+        part_of.reset(inside)
     result = seam.seen(await seam.gate.check("tool_results", seam.agent, seam.tool, result), result)
     seam.settle(grant, result)
     return result

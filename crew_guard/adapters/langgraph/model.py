@@ -17,7 +17,6 @@ from typing import Any, cast
 from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import BaseMessage
 
-from crew_guard.adapters.crewai.stand_in import is_stand_in, seam_of, stand_in
 from crew_guard.adapters.hosted import Attempt, come_from, ending
 from crew_guard.adapters.langgraph.bounds import (
     LENGTHS,
@@ -34,6 +33,7 @@ from crew_guard.adapters.langgraph.like import like
 from crew_guard.adapters.langgraph.prompts import Prompts, asked_for, text_of
 from crew_guard.adapters.langgraph.scope import Scope, in_graph, inside_tool
 from crew_guard.adapters.langgraph.usage import read, usage_of
+from crew_guard.adapters.stand_in import is_stand_in, seam_of, stand_in
 from crew_guard.core.actions import Grant, ModelCall, Outcome
 from crew_guard.core.usage import Rates
 from crew_guard.errors import RefusedError

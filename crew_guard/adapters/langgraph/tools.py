@@ -16,10 +16,10 @@ from langchain_core.tools import BaseTool
 from langgraph.errors import GraphBubbleUp
 from langgraph.types import Command
 
-from crew_guard.adapters.crewai.stand_in import is_stand_in, seam_of, stand_in
 from crew_guard.adapters.hosted import ending
 from crew_guard.adapters.langgraph.like import like
 from crew_guard.adapters.langgraph.scope import Scope, in_graph, inside_tool
+from crew_guard.adapters.stand_in import is_stand_in, seam_of, stand_in
 from crew_guard.core.actions import Grant, Outcome, ToolCall
 from crew_guard.core.content import Check, withheld
 from crew_guard.errors import RefusedError

@@ -40,6 +40,11 @@ def is_stand_in(obj: object) -> bool:
     return hasattr(type(obj), _SLOT)
 
 
+def is_stand_in_class(kind: type) -> bool:
+    """Whether this is the class of some."""
+    return hasattr(kind, _SLOT)
+
+
 @cache
 def _derived(kind: type[Any], methods: Callable[[type[Any]], Mapping[str, Any]]) -> type[Any]:
     # Made once for each class: pydantic takes milliseconds, and CrewAI keeps a registry of tool classes.

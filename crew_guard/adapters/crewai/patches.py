@@ -1,0 +1,286 @@
+"""CrewAI's classes, patched once and for good: inert but in the context of a guarded run.
+
+Crews and flows make models, agents and tools while they run (a manager, a planner, a guardrail in
+words, whatever a flow's method builds), so what is gated is the class that acts, not the object.
+"""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial, wraps
+from types import ModuleType
+from typing import Any, cast
+
+from crewai import Agent, lite_agent
+from crewai.agents import agent_executor
+from crewai.flow.flow import Flow
+from crewai.llms import base_llm
+from crewai.llms.base_llm import BaseLLM
+from crewai.tools.agent_tools.base_agent_tools import BaseAgentTool
+from crewai.tools.base_tool import BaseTool
+from crewai.utilities.converter import Converter
+from crewai.utilities.internal_instructor import InternalInstructor
+from crewai.utilities.llm_utils import create_llm
+
+from crew_guard.adapters.crewai.bridge import delegated, table_of_run
+from crew_guard.adapters.crewai.checks import name_of
+from crew_guard.adapters.crewai.scope import as_actor, scope_of_run
+from crew_guard.adapters.crewai.timing import aon_time, on_time
+from crew_guard.adapters.stand_in import is_stand_in, is_stand_in_class
+from crew_guard.errors import RefusedError
+
+_Method = Callable[..., Any]
+_TOOL_METHODS = ("run", "arun", "_run", "_arun")
+_lock = threading.Lock()
+_installed: list[bool] = []
+
+
+def install() -> None:
+    """Patch what acts. Only the first call does anything."""
+    with _lock:
+        if _installed:
+            return
+        _installed.append(True)
+        _patch_family(BaseLLM, _patch_model)
+        _patch_family(BaseTool, _patch_tool)
+        for kind in (Agent, cast(type, vars(lite_agent)["LiteAgent"])):
+            for name in ("execute_task", "aexecute_task", "kickoff", "kickoff_async", "akickoff"):
+                _patch(kind, name, _acting)
+        _patch(Agent, "_execute_with_timeout", _in_time)
+        _patch(Agent, "_aexecute_with_timeout", _in_time_async)
+        _patch(BaseAgentTool, "_execute", _delegating)
+        runner = next(kind for kind in Flow.__mro__ if "_execute_method" in vars(kind))
+        _patch(runner, "_execute_method", _flow_method)
+        _patch(InternalInstructor, "_create_instructor_client", _no_client)
+        _patch(InternalInstructor, "to_pydantic", _structured)
+        _patch(agent_executor, "check_repeated_tool_call", _repeated)
+
+
+def _patch(kind: type | ModuleType, name: str, wrapped: Callable[[_Method], _Method]) -> None:
+    own = inspect.getattr_static(kind, name, None) if name in vars(kind) else None
+    if own is None or getattr(own, "__isabstractmethod__", False) or hasattr(own, "_crew_guard_patch"):
+        return
+    patch: Any = wraps(own)(wrapped(own))
+    patch._crew_guard_patch = True  # noqa: SLF001  a mark of our own
+    setattr(kind, name, patch)
+
+
+def _patch_family(base: type, patch: Callable[[type], None]) -> None:
+    """Patch all classes of a family: those there are, and each that is made from now on."""
+    for kind in _family(base):
+        patch(kind)
+    born: Any = vars(base)["__init_subclass__"]
+
+    def __init_subclass__(cls: type, **options: Any) -> None:  # noqa: N807  it takes the place of one
+        born.__get__(None, cls)(**options)
+        if not is_stand_in_class(cls):
+            patch(cls)
+
+    base.__init_subclass__ = classmethod(__init_subclass__)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _family(base: type) -> Iterator[type]:
+    yield base
+    for kind in base.__subclasses__():
+        if not is_stand_in_class(kind):
+            yield from _family(kind)
+
+
+# Models
+
+
+def _patch_model(kind: type) -> None:
+    if kind is not BaseLLM:
+        _patch(kind, "call", _gated_call)
+        _patch(kind, "acall", _gated_acall)
+
+
+def _gated_call(own: _Method) -> _Method:
+    def call(llm: BaseLLM, *args: Any, **kwargs: Any) -> Any:
+        scope = scope_of_run.get()
+        if scope is None or is_stand_in(llm):
+            return own(llm, *args, **kwargs)
+        double = scope.model(llm, _caller(args, kwargs))
+        with _known_by_both(llm, double):
+            return double.call(*args, **kwargs)
+
+    return call
+
+
+def _gated_acall(own: _Method) -> _Method:
+    async def acall(llm: BaseLLM, *args: Any, **kwargs: Any) -> Any:
+        scope = scope_of_run.get()
+        if scope is None or is_stand_in(llm):
+            return await own(llm, *args, **kwargs)
+        double = scope.model(llm, _caller(args, kwargs))
+        with _known_by_both(llm, double):
+            return await double.acall(*args, **kwargs)
+
+    return acall
+
+
+def _caller(args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    position = 5  # of from_agent, after the messages
+    return kwargs.get("from_agent") or (args[position] if len(args) > position else None)
+
+
+@contextmanager
+def _known_by_both(llm: BaseLLM, double: BaseLLM) -> Generator[None]:
+    """CrewAI keeps a call's stop words, and whether it streams, by the id of the model."""
+    kept: list[tuple[Any, Any]] = []
+    for name in ("_call_stop_override_var", "_call_stream_override_var"):
+        variable = getattr(base_llm, name)
+        given = variable.get()
+        if given and id(llm) in given:
+            kept.append((variable, variable.set({**given, id(double): given[id(llm)]})))
+    try:
+        yield
+    finally:
+        for variable, token in kept:
+            variable.reset(token)
+
+
+# Tools
+
+
+def _patch_tool(kind: type) -> None:
+    for name in _TOOL_METHODS:
+        _patch(kind, name, partial(_gated_tool, name))
+
+
+def _gated_tool(name: str, own: _Method) -> _Method:
+    def double_of(tool: Any) -> Any:
+        scope = scope_of_run.get()
+        if scope is None or is_stand_in(tool) or isinstance(tool, BaseAgentTool):
+            return None
+        return scope.tool(tool)
+
+    if inspect.iscoroutinefunction(own):
+
+        async def use_async(tool: Any, *args: Any, **kwargs: Any) -> Any:
+            double = double_of(tool)
+            return await (own(tool, *args, **kwargs) if double is None else getattr(double, name)(*args, **kwargs))
+
+        return use_async
+
+    def use(tool: Any, *args: Any, **kwargs: Any) -> Any:
+        double = double_of(tool)
+        return own(tool, *args, **kwargs) if double is None else getattr(double, name)(*args, **kwargs)
+
+    return use
+
+
+def _delegating(own: _Method) -> _Method:
+    def execute(tool: BaseAgentTool, agent_name: str | None, task: str, context: str | None = None) -> str:
+        scope, table = scope_of_run.get(), table_of_run.get()
+        wanted = tool.sanitize_agent_name(agent_name or "")
+        coworker = next((one for one in tool.agents if tool.sanitize_agent_name(one.role) == wanted), None)
+        work = partial(own, tool, agent_name, task, context)
+        if coworker is not None and table is not None and table.work.crew.manager is not None:
+            return delegated(table, table.work.crew.manager.name, name_of(coworker), task, work)
+        if scope is None or coworker is None:
+            return work()
+        try:
+            with scope.handed_to(name_of(coworker), task) as answer:
+                answer.append(str(work()))
+        except RefusedError as error:
+            if error.stop.limit != "max_depth":
+                raise
+            return f"refused: {error.stop}"
+        return answer[0]
+
+    return execute
+
+
+def _repeated(own: _Method) -> _Method:
+    def check(*args: Any, **kwargs: Any) -> None:
+        if table_of_run.get() is None:  # in a compiled crew, loops are the policy's to tell
+            own(*args, **kwargs)
+
+    return check
+
+
+# Who acts, and for how long
+
+
+def _acting(own: _Method) -> _Method:
+    if inspect.iscoroutinefunction(own):
+
+        async def act_async(agent: Any, *args: Any, **kwargs: Any) -> Any:
+            scope = scope_of_run.get()
+            if scope is None:
+                return await own(agent, *args, **kwargs)
+            with scope.acting(agent):
+                return await own(agent, *args, **kwargs)
+
+        return act_async
+
+    def act(agent: Any, *args: Any, **kwargs: Any) -> Any:
+        scope = scope_of_run.get()
+        if scope is None:
+            return own(agent, *args, **kwargs)
+        with scope.acting(agent) as name:
+            seconds = getattr(agent, "max_execution_time", None)
+            if own.__name__ != "kickoff" or not seconds:
+                return own(agent, *args, **kwargs)
+            return on_time(name, seconds, partial(own, agent, *args, **kwargs))  # CrewAI's own minds it in tasks only
+
+    return act
+
+
+def _in_time(own: _Method) -> _Method:
+    def execute(agent: Any, task_prompt: str, task: Any, timeout: int) -> Any:
+        if scope_of_run.get() is None:
+            return own(agent, task_prompt, task, timeout)
+        work = partial(agent._execute_without_timeout, task_prompt, task)  # noqa: SLF001
+        return on_time(name_of(agent), timeout, work)
+
+    return execute
+
+
+def _in_time_async(own: _Method) -> _Method:
+    async def execute(agent: Any, task_prompt: str, task: Any, timeout: int) -> Any:  # noqa: ASYNC109  the host's name
+        work = own(agent, task_prompt, task, timeout)
+        return await (work if scope_of_run.get() is None else aon_time(name_of(agent), timeout, work))
+
+    return execute
+
+
+def _flow_method(own: _Method) -> _Method:
+    async def execute(flow: Any, method_name: str, *args: Any, **kwargs: Any) -> Any:
+        # CrewAI's own flows, an agent's executor say, are what somebody else does.
+        if scope_of_run.get() is None or type(flow).__module__.startswith("crewai."):
+            return await own(flow, method_name, *args, **kwargs)
+        with as_actor(str(method_name)):
+            return await own(flow, method_name, *args, **kwargs)
+
+    return execute
+
+
+# The client that CrewAI builds by itself for output_json
+
+
+def _no_client(own: _Method) -> _Method:
+    def create(instructor: Any) -> Any:
+        return own(instructor) if scope_of_run.get() is None else None
+
+    return create
+
+
+def _structured(own: _Method) -> _Method:
+    """The same question to the model itself, by the way that output_pydantic takes."""
+
+    def to_pydantic(instructor: Any) -> Any:
+        if scope_of_run.get() is None:
+            return own(instructor)
+        llm: Any = create_llm(instructor.llm) if isinstance(instructor.llm, str) else instructor.llm
+        model = instructor.model
+        messages = [{"role": "user", "content": instructor.content}]
+        reply = llm.call(messages=messages, response_model=model, from_agent=instructor.agent)
+        converter = Converter(text=instructor.content, llm=llm, model=model, instructions="")
+        return cast(Any, converter)._coerce_response_to_pydantic(reply)  # noqa: SLF001
+
+    return to_pydantic

@@ -1,0 +1,126 @@
+"""One guarded run of CrewAI: what the patched framework finds in its context while the run goes on.
+
+The scope travels in a context variable, which CrewAI copies into each thread and task that it
+starts. Code that runs outside of it, a thread made by hand say, sees the framework as it always is.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from crewai.llms.base_llm import BaseLLM
+from crewai.tools.base_tool import BaseTool
+
+from crew_guard.adapters.crewai.checks import check_agent, check_model, name_of
+from crew_guard.adapters.crewai.inside import TimeUp, part_of, who
+from crew_guard.adapters.crewai.model import gated_model
+from crew_guard.adapters.crewai.tools import gated_tool
+from crew_guard.adapters.hosted import ModelFacts, RunNotes
+from crew_guard.core.actions import Handoff, Outcome
+from crew_guard.errors import ConfigError, RefusedError
+from crew_guard.ports import Gate
+
+T = TypeVar("T", bound=BaseTool)
+NOBODY = "crew"
+"""Who calls a model that neither an agent nor a flow's method calls: CrewAI's own housekeeping."""
+
+
+@dataclass(slots=True)
+class RunScope:
+    """What one run has seen of the host's objects so far."""
+
+    gate: Gate
+    facts: ModelFacts
+    notes: RunNotes = field(default_factory=RunNotes)
+    problem: ConfigError | None = None
+    """The first part that can't be guarded: it was not run, and the run has failed, whoever caught that."""
+    time_up: TimeUp | None = None
+    """The first agent whose max_execution_time was over."""
+    _doubles: dict[tuple[int, str], tuple[object, Any]] = field(default_factory=dict[Any, Any])
+    _checked: dict[int, object] = field(default_factory=dict[int, object])
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def model(self, llm: BaseLLM, agent: Any) -> BaseLLM:
+        """The model as the run sees it, charged to the agent that CrewAI names, else to whoever acts."""
+        name = name_of(agent) or who.get() or NOBODY
+        with self._lock:
+            known = self._doubles.get((id(llm), name))
+            if known is None:
+                self._ensure(llm, lambda: check_model(llm, f"the model of {name!r}"))
+                known = llm, gated_model(llm, name, self.gate, self.facts, self.notes)
+                self._doubles[id(llm), name] = known
+        return known[1]
+
+    def tool(self, tool: T) -> T:
+        """The tool as the run sees it."""
+        name = who.get() or NOBODY
+        with self._lock:
+            known = self._doubles.get((id(tool), name))
+            if known is None:
+                known = tool, gated_tool(tool, name, self.gate, self.notes)
+                self._doubles[id(tool), name] = known
+        return known[1]
+
+    @contextmanager
+    def acting(self, agent: Any) -> Generator[str]:
+        """While an agent acts, what has no name of its own is its doing.
+
+        Raises:
+            ConfigError: a part of it would go around the guard
+        """
+        self._ensure(agent, lambda: check_agent(agent))
+        name = name_of(agent) or NOBODY
+        with as_actor(name):
+            yield name
+
+    def _ensure(self, part: object, check: Any) -> None:
+        if id(part) in self._checked:
+            return
+        try:
+            check()
+        except ConfigError as error:
+            self.problem = self.problem or error
+            raise
+        self._checked[id(part)] = part
+
+    @contextmanager
+    def handed_to(self, name: str, task: str) -> Generator[list[str]]:
+        """Work that whoever acts gives to another and waits for: charged to both; the list takes the answer.
+
+        Raises:
+            RefusedError: nested too deep
+        """
+        boss = who.get() or NOBODY
+        self.notes.unanswered = False
+        grant = self.gate.admit_blocking(Handoff(boss, name, task, parent=part_of.get()))
+        token = part_of.set(grant.action_id)
+        answer: list[str] = []
+        try:
+            yield answer
+        except RefusedError as error:
+            self.gate.settle(grant, Outcome("failed", text=str(error)))
+            raise
+        except BaseException as error:
+            self.gate.settle(grant, Outcome("cancelled", text=f"{type(error).__name__}: {error}"))
+            raise
+        finally:
+            part_of.reset(token)
+        self.gate.settle(grant, Outcome("ok", text="".join(answer)))
+
+
+scope_of_run: ContextVar[RunScope | None] = ContextVar("crew_guard_scope", default=None)
+
+
+@contextmanager
+def as_actor(name: str) -> Generator[None]:
+    """Name who acts, for this thread or task and those that it starts."""
+    token = who.set(name)
+    try:
+        yield
+    finally:
+        who.reset(token)
