@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import json
 import types
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias, cast
 
+from msgspec.json import Encoder
 from msgspec.structs import replace
 
 from crew_guard.core.actions import Ending, Grant, ModelCall, Outcome
@@ -25,6 +25,7 @@ from crew_guard.ports import Gate
 IMAGE_TOKENS = 50_000
 """More than any image costs on the models whose pricing is public: its own size says nothing of its tokens."""
 
+_KEYS = Encoder(enc_hook=str)
 _UNSENT = frozenset({"ConnectError", "ConnectTimeout", "ConnectionRefusedError", "gaierror"})
 _REASONING = ("o1", "o3", "o4", "gpt-5")
 
@@ -56,7 +57,7 @@ class PromptCounter:
 
     facts: Facts
     _messages: dict[tuple[int, ...], tuple[object, int]] = field(default_factory=dict[tuple[int, ...], Any])
-    _requests: dict[str, int] = field(default_factory=dict[str, int])
+    _requests: dict[bytes, int] = field(default_factory=dict[bytes, int])
 
     def message(self, parts: tuple[object, ...], translate: Callable[[], Iterable[Message]]) -> int:
         """An upper bound of one message of the host.
@@ -73,8 +74,7 @@ class PromptCounter:
 
     def request(self, tools: Sequence[ToolSpec], output_schema: JsonObject | None) -> int:
         """An upper bound of the tools, the schema and the framing of a request."""
-        shown = [(tool.name, tool.description, tool.parameters) for tool in tools]
-        key = json.dumps([shown, output_schema], default=str)
+        key = _KEYS.encode([[(tool.name, tool.description, tool.parameters) for tool in tools], output_schema])
         if key not in self._requests:
             self._requests[key] = self.facts.bound_request(tools, output_schema)
         return self._requests[key]
