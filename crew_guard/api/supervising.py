@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 from uuid import uuid4
 
 from pydantic import BaseModel
@@ -28,6 +28,9 @@ from crew_guard.supervisor.estimating import Estimator
 from crew_guard.supervisor.life import Job, Life
 from crew_guard.supervisor.running import Running, start
 from crew_guard.supervisor.streaming import RunStream, open_stream
+
+Compile: TypeAlias = Callable[[Crew, Callable[[Agent], Model]], Runtime]
+"""Makes a Runtime of a crew; the second argument gives an agent's model."""
 
 DEFAULT_POLICY = Policy(
     name="default",
@@ -60,8 +63,9 @@ class Supervisor:
     """Told of every event, in order."""
     base_url: str | None = None
     """Of an OpenAI-compatible server, for models named openai-compatible:NAME."""
-    runtime: str = "native"
-    """What runs crews: native, or a host whose own objects they become."""
+    runtime: str | Compile = "native"
+    """What runs crews: native, or a host whose own objects they become: crewai, autogen, langgraph, llama-index, or a
+    function that makes a Runtime of a crew and of what gives each agent its model."""
     _live: dict[str, Life] = field(default_factory=dict[str, Life], init=False, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
     _secrets: tuple[str, ...] = field(default=(), init=False, repr=False)
@@ -70,7 +74,7 @@ class Supervisor:
     _estimator: Estimator = field(default_factory=Estimator, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if self.runtime not in _RUNTIMES:
+        if not callable(self.runtime) and self.runtime not in _RUNTIMES:
             known = ", ".join(_RUNTIMES)
             raise ConfigError(f"there is no runtime {self.runtime!r}; there are {known}")
         self._secrets = config.secrets()
@@ -290,9 +294,11 @@ _RUNTIMES = {
 """By a runtime's name: its adapter below crew_guard.adapters, whose compiled() makes a Runtime of a crew."""
 
 
-def _compiled(name: str, crew: Crew, model_of: Callable[[Agent], Model]) -> Runtime:
+def _compiled(runtime: str | Compile, crew: Crew, model_of: Callable[[Agent], Model]) -> Runtime:
     """The runtime of this name for a crew of ours."""
-    return _adapter(_RUNTIMES[name]).compiled(crew, model_of)
+    if not isinstance(runtime, str):
+        return runtime(crew, model_of)
+    return _adapter(_RUNTIMES[runtime]).compiled(crew, model_of)
 
 
 @cache

@@ -1,7 +1,7 @@
 """What every runtime must do with a crew and its caps, as pytest tests.
 
 class TestMyHost(RuntimeContract):
-    runtime = "my-host"                      # as Supervisor(runtime=...) knows it
+    runtime = staticmethod(my_host.compiled)   # what Supervisor(runtime=...) takes: a function, or a name it knows
     processes = ("sequential", "parallel")   # those it has; every other must be refused by name
     def run_own(self, served, policy, *, stubborn=False): return guard(my_crew(served, stubborn), policy).run("go")
 """
@@ -52,8 +52,8 @@ from crew_guard.workflows.graph import chain, node
 class RuntimeContract(ABC):
     """Subclass it; the class's name must start with Test."""
 
-    runtime: ClassVar[str]
-    """As Supervisor(runtime=...) knows it."""
+    runtime: ClassVar[Any]
+    """What Supervisor(runtime=...) takes; a function as a staticmethod."""
     processes: ClassVar[tuple[str, ...]] = PROCESSES
     """How its crews may go about their tasks."""
 
@@ -156,7 +156,8 @@ class RuntimeContract(ABC):
     def test_the_same_conversation_costs_the_same_as_at_home(self) -> None:
         """Steps, tool calls, tokens, dollars, by agent, and the answer."""
         results: list[Result] = []
-        for runtime in ("native", self.runtime):
+        runtimes: list[Any] = ["native", self.runtime]
+        for runtime in runtimes:
             model = ScriptedModel(conversation(), rates=Rates(Rate(2 * NANO), Rate(8 * NANO)))
             supervisor = Supervisor(limits(), model=model, store=MemoryStore(), runtime=runtime)
             result = supervisor.run(pair(), {"topic": "rivers"})

@@ -5,6 +5,7 @@ from contextlib import suppress
 from typing import ClassVar
 
 from crew_guard import Agent, Crew, Policy, Result, Role, Supervisor, Task
+from crew_guard.adapters.native import NativeRuntime
 from crew_guard.core.messages import ModelReply, ModelRequest, ToolRequest
 from crew_guard.core.usage import FREE, Usage
 from crew_guard.errors import RefusedError
@@ -57,9 +58,9 @@ class Stubborn:
 
 
 class TestNative(RuntimeContract):
-    """Our own runtime."""
+    """Our own runtime, handed over as a host of somebody else's would be."""
 
-    runtime = "native"
+    runtime = staticmethod(NativeRuntime)
 
     def run_own(self, served: Served, policy: Policy, *, stubborn: bool = False) -> Result:
         supervisor = Supervisor(policy, model=Billing(served), store=MemoryStore())
