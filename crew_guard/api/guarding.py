@@ -14,6 +14,7 @@ from crew_guard.api.continuing import Jobs
 from crew_guard.api.supervising import Supervisor
 from crew_guard.core.policy import Policy
 from crew_guard.core.result import Result
+from crew_guard.core.roles import Crew
 from crew_guard.errors import ConfigError
 from crew_guard.ports import Continuing, Observer, Runtime, Store, Workflow
 from crew_guard.supervisor.running import Running
@@ -118,8 +119,12 @@ def guard(
         policy: a policy, its file or its name; by default 5 agents, 25 steps, $5 and 10 minutes
         fallback: the workflow to run where it doesn't do its job
     Raises:
-        ConfigError: crew_guard has no adapter for it
+        ConfigError: crew_guard has no adapter for it, or it is guarded already
     """
+    if isinstance(host, Guarded):
+        raise ConfigError(f"this {host.name} is guarded already: run it as it is, or guard the {host.name} itself anew")
+    if isinstance(host, Crew):
+        raise ConfigError("guard() takes a host's own crew; a crew_guard Crew runs under Supervisor(policy).run(crew)")
     supervisor = Supervisor(policy, store=store, observers=observers)
     for name in _HOSTS:
         adapter = importlib.import_module(f"crew_guard.adapters.{name}")

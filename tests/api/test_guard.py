@@ -1,0 +1,40 @@
+"""guard() on what it can't take: the words say what to do."""
+
+import pytest
+
+from crew_guard import Agent, Crew, Role, Supervisor, Task, guard
+from crew_guard.api import Guarded
+from crew_guard.errors import ConfigError
+from crew_guard.ports import RuntimeResult
+
+
+class Nothing:
+    """A runtime that does nothing."""
+
+    name = "nothing"
+
+    def members(self):
+        return []
+
+    async def run(self, inputs, gate):
+        return RuntimeResult("done")
+
+
+def test_what_is_guarded_already_is_not_guarded_twice() -> None:
+    """Its usage would be charged to two policies, and neither would say so."""
+    guarded = Guarded(Nothing(), Supervisor(), "Team")
+    with pytest.raises(ConfigError, match="this Team is guarded already"):
+        guard(guarded)
+
+
+def test_a_crew_of_our_own_needs_no_guard() -> None:
+    """The message names the way."""
+    crew = Crew([Agent(Role(name="ann", goal="answer"))], [Task("go")])
+    with pytest.raises(ConfigError, match=r"runs under Supervisor\(policy\)\.run\(crew\)"):
+        guard(crew)
+
+
+def test_an_object_of_no_host_is_told_by_its_type() -> None:
+    """With the hosts that there are."""
+    with pytest.raises(ConfigError, match=r"no adapter for builtins\.int; it takes objects of crewai"):
+        guard(3)
