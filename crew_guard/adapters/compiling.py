@@ -1,4 +1,4 @@
-"""What the compiled hosts share: a crew of ours becomes objects of another framework, and acts through seats.
+"""What runtimes of our own crews share; on a host such a crew becomes the host's objects, and acts through seats.
 
 A Seat is one agent's place there: the host's model object asks through it, the host's tool objects
 execute through it, and so every attempt and every execution passes the gate just as in our own runtime.
@@ -7,16 +7,32 @@ execute through it, and so every attempt and every execution passes the gate jus
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from crew_guard.core.messages import JsonObject, Message, ModelReply, ModelRequest, ToolSpec
-from crew_guard.core.roles import Agent
+from crew_guard.core.roles import Agent, Crew, fill
 from crew_guard.core.tools import Tool
 from crew_guard.ports import CallTerms, Gate, Model, ToolResult
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class CrewRuntime:
+    """What the runtimes of our own crews have in common, whichever host they run on."""
+
+    crew: Crew
+    model_for: Callable[[Agent], Model]
+
+    def members(self) -> Sequence[str]:
+        """The crew's agents, its manager or selector among them."""
+        return [agent.name for agent in self.crew.everyone()]
+
+    def task_texts(self, inputs: Mapping[str, Any]) -> Sequence[str]:
+        """The tasks' descriptions; see Tasked."""
+        return [fill(task.description, inputs) for task in self.crew.tasks]
 
 
 @dataclass(slots=True)

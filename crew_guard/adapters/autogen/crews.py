@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from crew_guard.adapters.autogen.looping import HostWork, identifier
 from crew_guard.adapters.autogen.talking import conversation
+from crew_guard.adapters.compiling import CrewRuntime
 from crew_guard.adapters.native.handoff import handoff
 from crew_guard.adapters.native.hierarchical import hierarchical
 from crew_guard.adapters.native.parallel import parallel
 from crew_guard.adapters.native.sequential import sequential
 from crew_guard.core.processes import Process
-from crew_guard.core.roles import Agent, Crew, fill
 from crew_guard.errors import ConfigError
-from crew_guard.ports import Gate, Model, RuntimeResult
+from crew_guard.ports import Gate, RuntimeResult
 
 _PROCESSES: dict[Process, Callable[[HostWork], Awaitable[RuntimeResult]]] = {
     "sequential": sequential,
@@ -28,11 +28,8 @@ _PROCESSES: dict[Process, Callable[[HostWork], Awaitable[RuntimeResult]]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class CompiledRuntime:
+class CompiledRuntime(CrewRuntime):
     """Runs a Crew on AutoGen. A Runtime of ports."""
-
-    crew: Crew
-    model_for: Callable[[Agent], Model]
 
     def __post_init__(self) -> None:
         used = Counter(identifier(agent.name) for agent in self.crew.everyone())
@@ -45,14 +42,6 @@ class CompiledRuntime:
     @property
     def name(self) -> str:
         return "autogen"
-
-    def members(self) -> Sequence[str]:
-        """The crew's agents, its manager or selector among them."""
-        return [agent.name for agent in self.crew.everyone()]
-
-    def task_texts(self, inputs: Mapping[str, Any]) -> Sequence[str]:
-        """The tasks' descriptions; see Tasked."""
-        return [fill(task.description, inputs) for task in self.crew.tasks]
 
     async def run(self, inputs: Mapping[str, Any], gate: Gate) -> RuntimeResult:
         """Do the tasks as the crew's process goes about them.

@@ -14,14 +14,14 @@ from crewai import Process
 from crewai import Task as HostTask
 from crewai.tasks.conditional_task import ConditionalTask
 
-from crew_guard.adapters.compiling import Seat
+from crew_guard.adapters.compiling import CrewRuntime, Seat
 from crew_guard.adapters.crewai.bridge import SeatModel, SeatTool, table_of_run
 from crew_guard.adapters.crewai.patches import install
 from crew_guard.adapters.crewai.talk import Table, ended_by
 from crew_guard.adapters.native.work import TaskEndedError, Work
 from crew_guard.core.roles import Agent, Crew, Task, fill
 from crew_guard.errors import ConfigError
-from crew_guard.ports import Gate, Model, RuntimeResult
+from crew_guard.ports import Gate, RuntimeResult
 
 PROCESSES = ("sequential", "parallel", "hierarchical")
 _ENDLESS = 10**6
@@ -29,11 +29,9 @@ _ENDLESS = 10**6
 
 
 @dataclass(frozen=True, slots=True)
-class CompiledRuntime:
+class CompiledRuntime(CrewRuntime):
     """Runs a Crew of ours on CrewAI. A Runtime of ports."""
 
-    crew: Crew
-    model_for: Callable[[Agent], Model]
     listeners: Sequence[Callable[[HostCrew], object]] = field(default=())
     """Told of the host's crew before it is kicked off: to set callbacks on it."""
 
@@ -54,14 +52,6 @@ class CompiledRuntime:
     @property
     def name(self) -> str:
         return "crewai"
-
-    def members(self) -> Sequence[str]:
-        """The crew's agents, its manager among them."""
-        return [agent.name for agent in self.crew.everyone()]
-
-    def task_texts(self, inputs: Mapping[str, Any]) -> Sequence[str]:
-        """The tasks' descriptions; see Tasked."""
-        return [fill(task.description, inputs) for task in self.crew.tasks]
 
     async def run(self, inputs: Mapping[str, Any], gate: Gate) -> RuntimeResult:
         """Kick the host's crew off on a thread; its models and tools act on this loop.

@@ -17,7 +17,7 @@ from langgraph.graph import (  # pyright: ignore[reportMissingTypeStubs]  it has
     StateGraph,
 )
 
-from crew_guard.adapters.compiling import Seat
+from crew_guard.adapters.compiling import CrewRuntime, Seat
 from crew_guard.adapters.langgraph.bridges import Run, SeatedChat, SeatedTool, Turn, seated_chat, seated_tool
 from crew_guard.adapters.native.conversation import conversation
 from crew_guard.adapters.native.handoff import handoff
@@ -27,7 +27,7 @@ from crew_guard.adapters.native.sequential import do_task, sequential
 from crew_guard.adapters.native.work import TaskEndedError, Work
 from crew_guard.core.messages import ModelReply, ModelRequest
 from crew_guard.core.processes import Process
-from crew_guard.core.roles import Agent, Crew, Task, fill
+from crew_guard.core.roles import Agent, Crew, Task
 from crew_guard.core.tools import Tool
 from crew_guard.ports import CallTerms, Gate, Model, RuntimeResult, ToolResult
 
@@ -53,23 +53,12 @@ class AgentState(TypedDict):
 
 
 @dataclass(frozen=True, slots=True)
-class CrewGraphRuntime:
+class CrewGraphRuntime(CrewRuntime):
     """Runs a crew of ours on LangGraph. A Runtime of ports."""
-
-    crew: Crew
-    model_for: Callable[[Agent], Model]
 
     @property
     def name(self) -> str:
         return "langgraph"
-
-    def members(self) -> Sequence[str]:
-        """The crew's agents, its manager or selector among them."""
-        return [agent.name for agent in self.crew.everyone()]
-
-    def task_texts(self, inputs: Mapping[str, Any]) -> Sequence[str]:
-        """The tasks' descriptions; see Tasked."""
-        return [fill(task.description, inputs) for task in self.crew.tasks]
 
     async def run(self, inputs: Mapping[str, Any], gate: Gate) -> RuntimeResult:
         """Do the tasks as the crew's process goes about them.

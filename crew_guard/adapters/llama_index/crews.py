@@ -7,10 +7,11 @@ host's: so a crew means the same here as there, call by call.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from crew_guard.adapters.compiling import CrewRuntime
 from crew_guard.adapters.llama_index.bridge import HostedLoop
 from crew_guard.adapters.llama_index.crew_flow import CrewFlow, flow_for
 from crew_guard.adapters.llama_index.handlers import finished
@@ -21,8 +22,8 @@ from crew_guard.adapters.native.loop import AgentLoop, BuiltIn
 from crew_guard.adapters.native.sequential import do_task, sequential
 from crew_guard.adapters.native.work import TaskEndedError, Work
 from crew_guard.core.processes import Process
-from crew_guard.core.roles import Agent, Crew, Task, fill
-from crew_guard.ports import Gate, Model, RuntimeResult
+from crew_guard.core.roles import Agent, Task
+from crew_guard.ports import Gate, RuntimeResult
 
 
 class HostedWork(Work):
@@ -85,11 +86,8 @@ _PROCESSES: dict[Process, Callable[[Work], Awaitable[RuntimeResult]]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class CompiledCrew:
+class CompiledCrew(CrewRuntime):
     """Runs a Crew as a Workflow. A Runtime of ports."""
-
-    crew: Crew
-    model_for: Callable[[Agent], Model]
 
     def __post_init__(self) -> None:
         flow_for(self.crew)  # before the run's time begins
@@ -102,14 +100,6 @@ class CompiledCrew:
     def workflow(self) -> type[CrewFlow]:
         """The host's class that the crew became, to draw or to look into: its steps are the tasks."""
         return flow_for(self.crew)
-
-    def members(self) -> Sequence[str]:
-        """The crew's agents, its manager or selector among them."""
-        return [agent.name for agent in self.crew.everyone()]
-
-    def task_texts(self, inputs: Mapping[str, Any]) -> Sequence[str]:
-        """The tasks' descriptions; see Tasked."""
-        return [fill(task.description, inputs) for task in self.crew.tasks]
 
     async def run(self, inputs: Mapping[str, Any], gate: Gate) -> RuntimeResult:
         """Do the tasks as the crew's process goes about them.

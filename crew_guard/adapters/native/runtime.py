@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from crew_guard.adapters.compiling import CrewRuntime
 from crew_guard.adapters.native.conversation import conversation
 from crew_guard.adapters.native.handoff import handoff
 from crew_guard.adapters.native.hierarchical import hierarchical
@@ -13,9 +14,9 @@ from crew_guard.adapters.native.parallel import parallel
 from crew_guard.adapters.native.sequential import sequential
 from crew_guard.adapters.native.work import Work
 from crew_guard.core.processes import Process
-from crew_guard.core.roles import Agent, Crew, fill
+from crew_guard.core.roles import Crew
 from crew_guard.errors import ConfigError
-from crew_guard.ports import Gate, Model, RuntimeResult
+from crew_guard.ports import Gate, RuntimeResult
 
 _PROCESSES: dict[Process, Callable[[Work], Awaitable[RuntimeResult]]] = {
     "sequential": sequential,
@@ -27,23 +28,12 @@ _PROCESSES: dict[Process, Callable[[Work], Awaitable[RuntimeResult]]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class NativeRuntime:
+class NativeRuntime(CrewRuntime):
     """Runs a Crew. A Runtime of ports."""
-
-    crew: Crew
-    model_for: Callable[[Agent], Model]
 
     @property
     def name(self) -> str:
         return "native"
-
-    def members(self) -> Sequence[str]:
-        """The crew's agents, its manager or selector among them."""
-        return [agent.name for agent in self.crew.everyone()]
-
-    def task_texts(self, inputs: Mapping[str, Any]) -> Sequence[str]:
-        """The tasks' descriptions; see Tasked."""
-        return [fill(task.description, inputs) for task in self.crew.tasks]
 
     async def run(self, inputs: Mapping[str, Any], gate: Gate) -> RuntimeResult:
         """Do the tasks as the crew's process goes about them.
