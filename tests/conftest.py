@@ -1,6 +1,7 @@
 """Every test: no network beyond loopback, no journal in the checkout, no keys of the machine."""
 
 import os
+import signal
 import socket
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ import pytest
 
 os.environ.setdefault("CREWAI_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("OTEL_SDK_DISABLED", "true")
+# A shell that starts the tests in the background has Ctrl-C ignored, which children inherit: tests send it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _LOOPBACK = ("127.", "::1", "localhost", "0.0.0.0", "::ffff:127.")  # noqa: S104  names, not a bind
 

@@ -29,7 +29,8 @@ from crew_guard.models.usage import parse_usage
 
 DATA = Path(os.environ.get("CREW_GUARD_DATA", Path(__file__).parents[2] / "../shared/data"))
 FILE = DATA / "genai_usage_bodies/usages.json.gz"
-NOW = datetime.now(tz=UTC)
+NOW = datetime.now(tz=UTC).replace(hour=12)
+"""Today, at an hour without night rates: their upper bound is not the price of the moment."""
 
 FORMS = {
     "prompt_tokens": ("openai", "chat"),

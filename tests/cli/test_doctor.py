@@ -6,6 +6,7 @@ import json
 
 from typer.testing import CliRunner
 
+from crew_guard.cli import doctor
 from crew_guard.cli.app import app
 
 
@@ -17,9 +18,11 @@ def examined(code: int = 0) -> dict[str, dict]:
     return {check["name"]: check for check in value["checks"]}
 
 
-def test_what_works_is_really_tried(tmp_path):
+def test_what_works_is_really_tried(tmp_path, monkeypatch):
     """A search in FTS5, a count of tokens, a price, a journal in the directory: and nothing is left behind."""
+    monkeypatch.setitem(doctor._HOSTS, "langgraph", ("langgraph-of-nobody", "langgraph"))
     checks = examined()
+    assert checks["llama-index"]["works"]
     assert all(checks[name]["works"] for name in ("python", "sqlite", "journal", "token counting", "price table"))
     assert "tokens of a sentence" in checks["token counting"]["found"]
     assert "$0.40 in, $1.60 out" in checks["price table"]["found"]
