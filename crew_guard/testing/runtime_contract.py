@@ -151,6 +151,30 @@ class RuntimeContract(ABC):
         assert reason_of(found[0]) == "killed"
         assert not left_over()
 
+    def test_a_tool_that_is_stuck_in_a_thread_is_named(self) -> None:
+        """The result comes all the same; what the thread does later changes nothing."""
+        begun, over = threading.Event(), threading.Event()
+
+        @tool
+        def stuck(query: str) -> str:
+            """Look it up."""
+            begun.set()
+            over.wait(SECONDS)
+            return query
+
+        supervisor = self.supervisor(ScriptedModel([Reply(tools=(("stuck", '{"query": "x"}'),)), "late"]))
+        found: list[Result] = []
+        thread = threading.Thread(target=lambda: found.append(supervisor.run(searcher(stuck), run_id="stuck")))
+        thread.start()
+        try:
+            assert begun.wait(SECONDS)
+            assert supervisor.kill("stuck")
+            thread.join(SECONDS)
+            assert reason_of(found[0]) == "killed"
+            assert "ann/stuck" in found[0].late
+        finally:
+            over.set()
+
     # What a crew does
 
     def test_the_same_conversation_costs_the_same_as_at_home(self) -> None:

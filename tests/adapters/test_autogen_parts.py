@@ -234,7 +234,7 @@ def test_a_workbench_around_a_workbench_counts_once():
 def test_what_is_guarded_already_is_not_guarded_again():
     """A Guarded is no agent."""
     agent = AssistantAgent("ann", HungryClient())
-    with pytest.raises(ConfigError, match="no adapter"):
+    with pytest.raises(ConfigError, match="guarded already"):
         guard(guard(agent, policy=policy()), policy=policy())
 
 

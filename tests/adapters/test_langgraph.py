@@ -853,7 +853,7 @@ def test_a_guarded_graph_inside_of_a_guarded_run_is_refused():
 
 def test_what_is_guarded_already_is_no_host():
     """guard() of what guard() gave."""
-    with pytest.raises(ConfigError, match="no adapter"):
+    with pytest.raises(ConfigError, match="guarded already"):
         guard(guard(hungry_agent(HungryChat()), policy(), store=MemoryStore()), policy())
 
 
