@@ -25,6 +25,9 @@ from crew_guard.ports import Gate
 IMAGE_TOKENS = 50_000
 """More than any image costs on the models whose pricing is public: its own size says nothing of its tokens."""
 
+RESULT_CHARS = 20_000
+"""What the journal keeps of a tool's result."""
+
 _KEYS = Encoder(enc_hook=str)
 _UNSENT = frozenset({"ConnectError", "ConnectTimeout", "ConnectionRefusedError", "gaierror"})
 _REASONING = ("o1", "o3", "o4", "gpt-5")
@@ -130,6 +133,12 @@ def ending(error: BaseException) -> Ending:
         if type(link).__name__ in _UNSENT:
             return "rejected"
     return "failed"
+
+
+def tool_failure(error: BaseException) -> Outcome:
+    """How a tool execution that raised this is settled."""
+    status = "cancelled" if ending(error) == "cancelled" else "failed"
+    return Outcome(status, text=f"{type(error).__name__}: {error}")
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

@@ -131,8 +131,7 @@ class Supervisor:
         policy: Policy | None = None,
     ) -> Running:
         """Start any runtime under this supervisor's policy, or what is left of it."""
-        if members := runtime.members():
-            self._warn(name, members, None)
+        self._warn_of_members(name, runtime)
         return self._start(self._wire(runtime, inputs, name, fallback, run_id, policy=policy))
 
     def stream_runtime(
@@ -146,6 +145,7 @@ class Supervisor:
         policy: Policy | None = None,
     ) -> RunStream:
         """The same as a stream."""
+        self._warn_of_members(name, runtime)
         return open_stream(self._wire(runtime, inputs, name, fallback, run_id, policy=policy), self._start)
 
     def model_named(self, name: str | None) -> Model:
@@ -208,6 +208,10 @@ class Supervisor:
         ends = crew.results()
         expects = ends[0].output if len(ends) == 1 else None
         return self._wire(runtime, inputs, crew.name, crew.fallback, run_id, tasks=own, steps=steps, expects=expects)
+
+    def _warn_of_members(self, name: str, runtime: Runtime) -> None:
+        if members := runtime.members():
+            self._warn(name, members, None)
 
     def _warn(self, crew: str, agents: Collection[str], tools: Collection[Tool] | None) -> None:
         """Log, once a crew, what the policy says of agents and tools that it hasn't got."""

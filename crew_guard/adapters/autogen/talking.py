@@ -19,7 +19,7 @@ from autogen_core import CancellationToken
 from crew_guard.adapters.autogen.ending import end
 from crew_guard.adapters.autogen.looping import HostLoop, HostWork, identifier
 from crew_guard.adapters.autogen.member import BridgeClient
-from crew_guard.adapters.native.conversation import _Talk  # pyright: ignore[reportPrivateUsage]
+from crew_guard.adapters.native.conversation import Talk
 from crew_guard.adapters.native.loop import wish_of
 from crew_guard.adapters.native.work import ending
 from crew_guard.core.messages import Message
@@ -40,13 +40,13 @@ async def conversation(work: HostWork) -> RuntimeResult:
 
 
 @dataclass(slots=True)
-class HostTalk(_Talk):
+class HostTalk(Talk):
     """One conversation as a team."""
 
     next_name: str = ""
 
     async def until_over(self) -> Any:
-        """See _Talk.until_over."""
+        """See Talk.until_over."""
         crew = self.work.crew
         turns = crew.turns
         assert turns is not None  # noqa: S101  the crew has checked it

@@ -6,7 +6,6 @@ for ever for a workbench that raises. The agent may go on; the latch answers wha
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
 import copy
 import functools
@@ -30,6 +29,7 @@ from autogen_core.tools import (
 from pydantic import ValidationError
 
 from crew_guard.adapters.autogen.seams import Frame, Here, Original, acted, acting, here, patched
+from crew_guard.adapters.hosted import RESULT_CHARS, tool_failure
 from crew_guard.core.actions import Grant, Outcome, ToolCall
 from crew_guard.core.content import withheld
 from crew_guard.errors import RefusedError
@@ -37,8 +37,6 @@ from crew_guard.ports import Gate
 
 CODE_EXECUTOR = "code_executor"
 """What policies and journals call the tool that executes an agent's code."""
-_RESULT_CHARS = 20_000
-"""What the journal keeps of a result."""
 _VALIDATING = ((BaseTool, "run_json"), (BaseStreamTool, "run_json_stream"))
 """The methods that check a tool's arguments before they run it."""
 _HANDOFF = "Handoff.handoff_tool"
@@ -118,7 +116,7 @@ class ToolActs:
         except BaseException as error:
             self._ended(grant, error)
             raise
-        self.gate.settle(grant, Outcome("ok", text=tool.return_value_as_string(value)[:_RESULT_CHARS]))
+        self.gate.settle(grant, Outcome("ok", text=tool.return_value_as_string(value)[:RESULT_CHARS]))
         return value
 
     async def run_json_stream(
@@ -168,7 +166,7 @@ class ToolActs:
         elif check.outcome == "reject":
             result.output, result.exit_code = withheld(CODE_EXECUTOR, check), result.exit_code or 1
         status = "failed" if result.exit_code else "ok"
-        self.gate.settle(grant, Outcome(status, text=result.output[:_RESULT_CHARS]))
+        self.gate.settle(grant, Outcome(status, text=result.output[:RESULT_CHARS]))
         return result
 
     def _asked(self, args: Any, options: Mapping[str, Any]) -> tuple[Here, str, Mapping[str, Any]]:
@@ -207,12 +205,11 @@ class ToolActs:
         return check.value if check.outcome == "fix" else withheld(tool.name, check)
 
     def _settle(self, grant: Grant, result: ToolResult) -> None:
-        text = result.to_text(replace_image="[image]")[:_RESULT_CHARS]
+        text = result.to_text(replace_image="[image]")[:RESULT_CHARS]
         self.gate.settle(grant, Outcome("failed" if result.is_error else "ok", text=text))
 
     def _ended(self, grant: Grant, error: BaseException) -> None:
-        status = "cancelled" if isinstance(error, asyncio.CancelledError | GeneratorExit) else "failed"
-        self.gate.settle(grant, Outcome(status, text=f"{type(error).__name__}: {error}"))
+        self.gate.settle(grant, tool_failure(error))
 
 
 def _now() -> Here:

@@ -17,14 +17,11 @@ from typing import Any, TypeVar
 from crewai.tools.base_tool import BaseTool, Tool
 
 from crew_guard.adapters.crewai.inside import part_of, refuse_late_work
-from crew_guard.adapters.hosted import RunNotes, ending
+from crew_guard.adapters.hosted import RESULT_CHARS, RunNotes, tool_failure
 from crew_guard.adapters.stand_in import seam_of, stand_in
 from crew_guard.core.actions import Grant, Outcome, ToolCall
 from crew_guard.core.content import Check, withheld
 from crew_guard.ports import Gate
-
-_RESULT_CHARS = 20_000
-"""What the journal keeps of a result."""
 
 _FUNCTION_TOOL: Any = Tool
 _running: ContextVar[object] = ContextVar("crew_guard_running_tool", default=None)
@@ -56,7 +53,7 @@ class _ToolSeam:
         return ToolCall(self.agent, self.tool, json.dumps(given, default=str), parent=part_of.get())
 
     def settle(self, grant: Grant, result: object) -> None:
-        self.gate.settle(grant, Outcome("ok", text=str(result)[:_RESULT_CHARS]))
+        self.gate.settle(grant, Outcome("ok", text=str(result)[:RESULT_CHARS]))
 
     def seen(self, check: Check, result: object) -> object:
         """What the agent may read of a result."""
@@ -69,8 +66,7 @@ class _ToolSeam:
         return error if check.outcome == "pass" else RuntimeError(str(self.seen(check, "")))
 
     def fail(self, grant: Grant, error: BaseException) -> None:
-        status = "cancelled" if ending(error) == "cancelled" else "failed"
-        self.gate.settle(grant, Outcome(status, text=f"{type(error).__name__}: {error}"))
+        self.gate.settle(grant, tool_failure(error))
 
 
 def _positions(tool: BaseTool) -> tuple[str, ...]:

@@ -16,16 +16,13 @@ from langchain_core.tools import BaseTool
 from langgraph.errors import GraphBubbleUp
 from langgraph.types import Command
 
-from crew_guard.adapters.hosted import ending
+from crew_guard.adapters.hosted import RESULT_CHARS, tool_failure
 from crew_guard.adapters.langgraph.like import like
 from crew_guard.adapters.langgraph.scope import Scope, in_graph, inside_tool
 from crew_guard.adapters.stand_in import is_stand_in, seam_of, stand_in
 from crew_guard.core.actions import Grant, Outcome, ToolCall
 from crew_guard.core.content import Check, withheld
 from crew_guard.errors import RefusedError
-
-_RESULT_CHARS = 20_000
-"""What the journal keeps of a result."""
 
 
 @dataclass(slots=True)
@@ -148,8 +145,7 @@ def _fail(seam: Execution, error: BaseException) -> None:
         # An interrupt or a jump, which the tool itself asked for: no failure.
         _settle(seam, Outcome("ok", text=type(error).__name__))
         return
-    status = "cancelled" if ending(error) == "cancelled" else "failed"
-    _settle(seam, Outcome(status, text=f"{type(error).__name__}: {error}"))
+    _settle(seam, tool_failure(error))
 
 
 def _settle(seam: Execution, outcome: Outcome) -> None:
@@ -175,7 +171,7 @@ async def _seen_async(seam: Execution, result: Any) -> Any:
 
 def _settled(seam: Execution, result: Any) -> Any:
     shown = "\n".join(str(place) for place in _places(seam, result))
-    _settle(seam, Outcome("ok", text=shown[:_RESULT_CHARS]))
+    _settle(seam, Outcome("ok", text=shown[:RESULT_CHARS]))
     return result
 
 

@@ -12,14 +12,12 @@ from typing import Any
 from llama_index.core.agent.workflow import multi_agent_workflow
 from llama_index.core.tools import FunctionTool, ToolOutput
 
-from crew_guard.adapters.hosted import ending
+from crew_guard.adapters.hosted import RESULT_CHARS, tool_failure
 from crew_guard.adapters.llama_index.scope import HostRun, current
 from crew_guard.core.actions import Action, Grant, Handoff, Outcome, ToolCall
 from crew_guard.core.content import Check, withheld
 from crew_guard.errors import RefusedError
 
-_RESULT_CHARS = 20_000
-"""What the journal keeps of a result."""
 _HANDOFF: Any = multi_agent_workflow.handoff
 _running: ContextVar[object] = ContextVar("crew_guard_llama_index_tool", default=None)
 
@@ -117,11 +115,10 @@ class _Execution:
 
     def settle(self, grant: Grant, output: Any) -> None:
         failed = isinstance(output, ToolOutput) and output.is_error
-        self.run.gate.settle(grant, Outcome("failed" if failed else "ok", text=_text(output)[:_RESULT_CHARS]))
+        self.run.gate.settle(grant, Outcome("failed" if failed else "ok", text=_text(output)[:RESULT_CHARS]))
 
     def fail(self, grant: Grant, error: BaseException) -> None:
-        status = "cancelled" if ending(error) == "cancelled" else "failed"
-        self.run.gate.settle(grant, Outcome(status, text=f"{type(error).__name__}: {error}"))
+        self.run.gate.settle(grant, tool_failure(error))
 
     def seen(self, check: Check, output: Any) -> Any:
         if check.outcome == "pass":

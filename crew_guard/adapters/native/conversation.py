@@ -19,7 +19,7 @@ async def conversation(work: Work) -> RuntimeResult:
     """Hold one conversation for each task, in order."""
 
     async def do(task: Task) -> None:
-        talk = _Talk(work, task)
+        talk = Talk(work, task)
         output = await talk.until_over()
         await work.finish(task.agent if task.output else talk.said[-1].agent, task, output)
 
@@ -27,7 +27,7 @@ async def conversation(work: Work) -> RuntimeResult:
 
 
 @dataclass(slots=True)
-class _Talk:
+class Talk:
     """One conversation: a loop for each who takes part, and what was said."""
 
     work: Work
