@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import InitVar, dataclass, field
 from functools import cache
 from typing import Any
 
@@ -23,37 +22,36 @@ from crew_guard.store.journals import after_failure, already_begun, never_begun,
 
 _SIZES = (1024, 256, 64)
 """Rows in one statement, where there are that many: a busy interpreter is waited for at each of them."""
-_NOBODYS = Flush()
+_RUN_COLUMNS, _EVENT_COLUMNS, _END_COLUMNS = 7, 5, 4
 _LOOK_SECONDS = 1.0
 """How often to look whether the file is still where it was."""
 _HEAD = "SELECT number, (SELECT coalesce(max(seq), 0) FROM events WHERE run = number) FROM runs WHERE run_id = ?"
 
 
-@dataclass(slots=True)
-class Batch:
-    """What one call of `begin` or `append` asked for."""
+class Batch(Flush):
+    """What one call of `begin` or `append` asked for, and the future of it: one object for each event but few."""
 
-    run_id: str
-    events: Sequence[Event]
-    begins: bool = False
-    awaited: InitVar[bool] = True
-    """Whether somebody waits for it; what nobody waits for has no future to make and to resolve."""
-    future: Flush = field(init=False)
-    rows: list[tuple[Any, ...]] = field(default_factory=list[tuple[Any, ...]])
-    """The events as rows of the table, once they are encoded."""
-    ended: RunEnded | None = None
-    number: int | None = None
-    """What the file calls its run; unknown until the run's first batch is written."""
-    resolved: bool = False
+    __slots__ = ("begins", "ended", "events", "head", "numbered", "run_id", "values")
 
-    def __post_init__(self, awaited: bool) -> None:
-        self.future = Flush() if awaited else _NOBODYS
+    def __init__(self, run_id: str, events: tuple[Event, ...], begins: bool = False) -> None:
+        self._done = False  # as Flush has it, without the call: one is made for each event
+        self._error = None
+        self._callbacks = []
+        self.run_id = run_id
+        self.events: Sequence[Event] = events
+        self.begins = begins
+        self.head: int | None = None
+        """The last number of its run before it, as far as this process knew."""
+        self.values: list[Any] = []
+        """The events as rows of the table, one after the other, once they are encoded."""
+        self.numbered = True
+        """Whether they name their run's number; before its first batch is written nobody knows it."""
+        self.ended: RunEnded | None = None
 
     def resolve(self, error: StoreError | None = None) -> None:
-        """Tell the one who waits; each gets an exception of their own."""
-        self.resolved = True
-        if self.future is not _NOBODYS:
-            self.future.finish(None if error is None else type(error)(*error.args))
+        """Tell the one who waits, who may keep this: each gets an exception of their own."""
+        self.events, self.values = (), []
+        self.finish(None if error is None else type(error)(*error.args))
 
 
 class JournalFile:
@@ -74,9 +72,9 @@ class JournalFile:
         self._connected()
 
     @property
-    def live(self) -> int:
-        """How many runs are being written."""
-        return len(self._heads)
+    def crowded(self) -> bool:
+        """Whether several runs are being written."""
+        return len(self._heads) > 1
 
     def write(self, group: Sequence[Batch], *, patience: float) -> bool:
         """Write a group and resolve its futures, whatever happens.
@@ -84,10 +82,9 @@ class JournalFile:
         Args:
             group: in the order of their calls
             patience: seconds to wait for another process's lock; with none, False where it is in the way:
-                those batches that are not resolved are as they were
+                those batches that are not done are as they were
         """
         self._patience = patience
-        heads = {batch.run_id: self._heads.get(batch.run_id) for batch in group}
         staged: Sequence[Batch] = group
         try:
             connection = self._connected()
@@ -96,32 +93,31 @@ class JournalFile:
                 staged = self._commit(connection, staged)
         except (sqlite3.Error, OSError, StoreError) as error:
             if not patience and is_busy(error):
-                self._unstage(staged, heads)
+                self._unstage(staged)
                 return False
             self.fail(staged, explain(error, self._place.path, self._place.busy_seconds))
             if not is_busy(error):
                 self.close()
             return True
         for batch in staged:
-            if batch.ended:
+            if batch.ended is not None:
                 self._forget(batch.run_id)
             batch.resolve()
         return True
 
-    def _unstage(self, staged: Iterable[Batch], heads: Mapping[str, int | None]) -> None:
-        for batch in staged:
-            batch.rows.clear()
+    def _unstage(self, staged: Sequence[Batch]) -> None:
+        for batch in reversed(staged):
+            batch.values.clear()
             batch.ended = None
-            head = heads[batch.run_id]
-            if head is None:
+            if batch.head is None:
                 self._forget(batch.run_id)
             else:
-                self._heads[batch.run_id] = head
+                self._heads[batch.run_id] = batch.head
 
     def fail(self, batches: Iterable[Batch], error: StoreError) -> None:
         """Fail those of these batches that are not resolved yet, and their runs for good."""
         for batch in batches:
-            if not batch.resolved:
+            if not batch.done():
                 self._fail_run(batch.run_id, error)
                 batch.resolve(error)
 
@@ -160,7 +156,7 @@ class JournalFile:
             return False
         try:
             last = self._encode(connection, batch)
-            if batch.rows:
+            if batch.values:
                 self._heads[batch.run_id] = last
             elif batch.run_id not in self._heads:
                 self._forget(batch.run_id)  # an empty batch makes no run a live one
@@ -173,16 +169,18 @@ class JournalFile:
 
     def _encode(self, connection: sqlite3.Connection, batch: Batch) -> int:
         """Make the events rows; the last one's number."""
-        run_id, last = batch.run_id, self._heads.get(batch.run_id)
+        run_id = batch.run_id
+        last = batch.head = self._heads.get(run_id)
         if last is None:
             last = self._first_head(connection, batch)
-        batch.number = self._numbers.get(run_id)
+        number, values = self._numbers.get(run_id), batch.values
+        batch.numbered = number is not None
         for event in batch.events:
             if event.seq <= last:
                 raise out_of_order(run_id, event.seq, last, self._name)
             last = event.seq
             name, body = encode(event)
-            batch.rows.append((last, event.at, name, body.decode()))
+            values += (number, last, event.at, name, body.decode())
             if isinstance(event, RunEnded):
                 batch.ended = event
         return last
@@ -262,44 +260,50 @@ class JournalFile:
         self._numbers.pop(run_id, None)
 
     def _insert(self, connection: sqlite3.Connection, batches: Sequence[Batch]) -> None:
-        for part in _parts([_run_row(batch.run_id, batch.events[0]) for batch in batches if batch.begins]):
-            self._numbers.update(connection.execute(_begin_runs(len(part)), _flat(part)))
-        for part in _parts(self._rows(batches)):
-            connection.execute(_insert_events(len(part)), _flat(part))
-        ends = [(self._number(batch), batch.ended) for batch in batches if batch.ended]
-        for part in _parts([(number, end.at, end.status, end.via) for number, end in ends]):
-            connection.execute(_end_runs(len(part)), _flat(part))
+        begun = [_run_row(batch.run_id, batch.events[0]) for batch in batches if batch.begins]
+        for part in _parts([value for row in begun for value in row], _RUN_COLUMNS):
+            self._numbers.update(connection.execute(_begin_runs(len(part) // _RUN_COLUMNS), part))
+        values = self._values(batches)
+        for part in _parts(values, _EVENT_COLUMNS):
+            connection.execute(_insert_events(len(part) // _EVENT_COLUMNS), part)
+        ends = [(self._numbers[batch.run_id], batch.ended) for batch in batches if batch.ended is not None]
+        ended = [value for number, end in ends for value in (number, end.at, end.status, end.via)]
+        for part in _parts(ended, _END_COLUMNS):
+            connection.execute(_end_runs(len(part) // _END_COLUMNS), part)
 
-    def _rows(self, batches: Sequence[Batch]) -> list[tuple[Any, ...]]:
-        numbered = [(self._number(batch), batch.rows) for batch in batches]
-        return [(number, *row) for number, rows in numbered for row in rows]
-
-    def _number(self, batch: Batch) -> int:
-        return self._numbers[batch.run_id] if batch.number is None else batch.number
+    def _values(self, batches: Sequence[Batch]) -> list[Any]:
+        """All their rows, one after the other."""
+        found: list[Any] = []
+        for batch in batches:
+            if not batch.numbered:
+                batch.values[::_EVENT_COLUMNS] = [self._numbers[batch.run_id]] * len(batch.events)
+            found += batch.values
+        return found
 
     def _single_statement(self, batches: Sequence[Batch]) -> tuple[str, Sequence[Any]] | None:
         """The one statement that writes these batches, where one is enough."""
-        if any(batch.begins or batch.ended for batch in batches):
+        if len(batches) > _SIZES[-1] or any(batch.begins or batch.ended is not None for batch in batches):
             return None
-        rows = self._rows(batches)
-        return (_insert_events(len(rows)), _flat(rows)) if 0 < len(rows) <= _SIZES[-1] else None
+        values = self._values(batches)
+        rows = len(values) // _EVENT_COLUMNS
+        return (_insert_events(rows), values) if 0 < rows <= _SIZES[-1] else None
 
 
 @cache
 def _begin_runs(rows: int) -> str:
     columns = "run_id, crew, runtime, policy, format, started, status"
-    return f"INSERT INTO runs ({columns}) VALUES {_places(7, rows)} RETURNING run_id, number"  # noqa: S608 - made of constants
+    return f"INSERT INTO runs ({columns}) VALUES {_places(_RUN_COLUMNS, rows)} RETURNING run_id, number"  # noqa: S608 - made of constants
 
 
 @cache
 def _insert_events(rows: int) -> str:
-    return f"INSERT INTO events (run, seq, at, type, body) VALUES {_places(5, rows)}"  # noqa: S608 - see above
+    return f"INSERT INTO events (run, seq, at, type, body) VALUES {_places(_EVENT_COLUMNS, rows)}"  # noqa: S608 - see above
 
 
 @cache
 def _end_runs(rows: int) -> str:
     return (
-        f"WITH ends (id, at, state, way) AS (VALUES {_places(4, rows)}) "  # noqa: S608 - see above
+        f"WITH ends (id, at, state, way) AS (VALUES {_places(_END_COLUMNS, rows)}) "  # noqa: S608 - see above
         "UPDATE runs SET ended = at, status = state, via = way FROM ends WHERE number = id"
     )
 
@@ -308,17 +312,13 @@ def _places(columns: int, rows: int) -> str:
     return ", ".join([f"({', '.join('?' * columns)})"] * rows)
 
 
-def _parts(rows: Sequence[tuple[Any, ...]]) -> Iterator[Sequence[tuple[Any, ...]]]:
+def _parts(values: list[Any], columns: int) -> Iterator[list[Any]]:
     """The rows in as few parts as there can be of a few sizes, so that their statements stay prepared."""
-    start = 0
-    while left := len(rows) - start:
+    start, rows = 0, len(values) // columns
+    while left := rows - start:
         size = next((size for size in _SIZES if size <= left), left)
-        yield rows[start : start + size]
+        yield values[start * columns : (start + size) * columns]
         start += size
-
-
-def _flat(rows: Sequence[tuple[Any, ...]]) -> Sequence[Any]:
-    return rows[0] if len(rows) == 1 else [value for row in rows for value in row]
 
 
 def _run_row(run_id: str, first: Event) -> tuple[Any, ...]:

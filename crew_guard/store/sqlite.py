@@ -79,7 +79,7 @@ class SqliteStore:
 
     def later(self, run_id: str, events: Sequence[Event]) -> None:
         """Append events that nobody waits for; where they can't be written, the run's next append says so."""
-        self._writer.line_up_quietly(Batch(run_id, tuple(events), awaited=False))
+        self._writer.line_up_quietly(Batch(run_id, tuple(events)))
 
     def write(self, run_id: str, events: Sequence[Event]) -> Flush:
         """The same as `append`, except that it keeps for company until somebody calls `push`, or not for long."""

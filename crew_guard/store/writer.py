@@ -6,6 +6,7 @@ waits anyway may do so itself, for all who are in line.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import deque
 from contextlib import suppress
@@ -27,6 +28,17 @@ SLOW_ROW = 0.00005
 _REST = 4
 """Times as long as it took, squared after the second in a row: a checkpoint is slow once, a bad disk often."""
 _Call = Literal["now", "soon", "close"]
+_process = object()
+"""Another one in each process: a child that was forked has none of its parent's threads."""
+
+
+def _forked() -> None:
+    global _process  # noqa: PLW0603  one a process is the point
+    _process = object()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
 
 
 class GroupWriter:
@@ -49,6 +61,7 @@ class GroupWriter:
         self._slow_ones = 0
         """Slow commits in a row."""
         self._closed = False
+        self._process = _process
         self._thread = threading.Thread(target=self._work, name=f"journal {place.path.name}", daemon=True)
         self._thread.start()
 
@@ -56,13 +69,13 @@ class GroupWriter:
         """Line a batch up. Never blocks."""
         if self._line_up(batch):
             self._hurry()
-        return batch.future
+        return batch
 
     def line_up_quietly(self, batch: Batch) -> Flush:
         """The same for one that can wait: it goes with the next that can't, or soon."""
         if self._line_up(batch) and not self._lingering:
             self._calls.put("soon")
-        return batch.future
+        return batch
 
     def push(self) -> None:
         """Write what is lined up on the caller's own thread, where that is quick.
@@ -87,7 +100,7 @@ class GroupWriter:
     @property
     def crowded(self) -> bool:
         """Whether several runs are being written."""
-        return self._file.live > 1
+        return self._file.crowded
 
     def _hurry(self) -> None:
         if not self._called:
@@ -96,7 +109,7 @@ class GroupWriter:
 
     def _line_up(self, batch: Batch) -> bool:
         with self._door:
-            if not self._closed and self._thread.is_alive():
+            if not self._closed and self._process is _process:
                 self._lined_up.append(batch)
                 return True
         why = "is closed" if self._closed else "was opened before this process was forked, open it again"
@@ -128,7 +141,7 @@ class GroupWriter:
             group.append(self._lined_up.popleft())
         if group and not self._write(group, patience):
             # Another process writes: the thread waits for it, this caller doesn't.
-            self._lined_up.extendleft(batch for batch in reversed(group) if not batch.resolved)
+            self._lined_up.extendleft(batch for batch in reversed(group) if not batch.done())
             self._hurry()
         return len(group)
 
