@@ -8,9 +8,9 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 from crew_guard.api.continuing import Jobs
+from crew_guard.api.ids import new_run_id
 from crew_guard.api.supervising import Supervisor
 from crew_guard.core.policy import Policy
 from crew_guard.core.result import Result
@@ -47,7 +47,7 @@ class Guarded:
     def stream(self, inputs: Mapping[str, Any] | str | None = None, *, run_id: str | None = None) -> RunStream:
         """Run it and tell what happens while it does. See Supervisor.stream."""
         given = _as_inputs(inputs)
-        given_id = run_id or uuid4().hex
+        given_id = run_id or new_run_id()
         job, policy = self._job(given, given_id)
         try:
             stream = self.supervisor.stream_runtime(
@@ -63,7 +63,7 @@ class Guarded:
         self, inputs: Mapping[str, Any] | str | None, run_id: str | None
     ) -> tuple[Running, Callable[[Result], Result]]:
         given = _as_inputs(inputs)
-        given_id = run_id or uuid4().hex
+        given_id = run_id or new_run_id()
         job, policy = self._job(given, given_id)
         try:
             running = self.supervisor.run_runtime(

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeAlias
-from uuid import uuid4
 
 from pydantic import BaseModel
 
 from crew_guard import config
+from crew_guard.api.ids import new_run_id
 from crew_guard.core.decisions import Stop
 from crew_guard.core.limits import Limits, Reserve
 from crew_guard.core.policy import Policy
@@ -241,7 +241,7 @@ class Supervisor:
                 f"the fallback of {name!r} must be a workflow, such as chain(...) makes, not {fallback!r}"
             )
         return Job(
-            run_id=run_id or uuid4().hex,
+            run_id=run_id or new_run_id(),
             crew=name,
             policy=(policy or self.effective_policy).with_steps(steps or {}),
             runtime=runtime,

@@ -15,6 +15,7 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from crew_guard.ports import Handle
+from crew_guard.supervisor.wakeups import rung_together
 
 T = TypeVar("T")
 
@@ -29,6 +30,8 @@ class EngineLoop:
         """Whether the loop was told of arrivals and has not looked yet: each call costs a wake-up."""
         self._tasks: set[asyncio.Task[None]] = set()
         """Held here, because a loop holds its tasks weakly."""
+        self._ended: deque[tuple[Future[Any], Any, BaseException | None]] = deque()
+        """What came of work, on its way out: together, because each wake-up of who waits costs a call of the system."""
         self._thread = threading.Thread(target=self._main, name="crew_guard", daemon=True)
         self._thread.start()
 
@@ -48,9 +51,38 @@ class EngineLoop:
     def _let_in(self) -> None:
         self._called = False  # before looking: what comes from here on calls again
         while self._arrivals:
-            task = self.loop.create_task(_carried(*self._arrivals.popleft()))
+            task = self.loop.create_task(self._carried(*self._arrivals.popleft()))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+
+    async def _carried(self, work: Coroutine[Any, Any, Any], future: Future[Any]) -> None:
+        """Run the coroutine, and put what comes of it into the future."""
+        if not future.set_running_or_notify_cancel():
+            work.close()
+            return
+        try:
+            result = await work
+        except Exception as error:  # noqa: BLE001  whatever it is, it belongs to who waits
+            self._hand_over(future, None, error)
+        except BaseException as error:
+            future.set_exception(error)  # now: it may end the loop
+            raise
+        else:
+            self._hand_over(future, result, None)
+
+    def _hand_over(self, future: Future[Any], result: Any, error: BaseException | None) -> None:
+        if not self._ended:
+            self.loop.call_soon(self._let_out)
+        self._ended.append((future, result, error))
+
+    def _let_out(self) -> None:
+        with rung_together():
+            while self._ended:
+                future, result, error = self._ended.popleft()
+                if error is None:
+                    future.set_result(result)
+                else:
+                    future.set_exception(error)
 
     @property
     def alive(self) -> bool:
@@ -60,21 +92,6 @@ class EngineLoop:
     def owns_this_thread(self) -> bool:
         """Whether the caller is on the loop's own thread, where waiting for it would never end."""
         return threading.current_thread() is self._thread
-
-
-async def _carried(work: Coroutine[Any, Any, T], future: Future[T]) -> None:
-    """Run the coroutine, and put what comes of it into the future."""
-    if not future.set_running_or_notify_cancel():
-        work.close()
-        return
-    try:
-        result = await work
-    except BaseException as error:
-        future.set_exception(error)
-        if not isinstance(error, Exception):
-            raise
-    else:
-        future.set_result(result)
 
 
 _lock = threading.Lock()

@@ -7,9 +7,11 @@ finished together wakes a loop once.
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import deque
+from collections.abc import Generator
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -30,13 +32,40 @@ class _Bell:
         self._ready.append(waiter)
         if not self._rung:
             self._rung = True
-            with suppress(RuntimeError):  # the loop is closed: nobody waits
-                waiter.get_loop().call_soon_threadsafe(self._wake)
+            if _together.bells is None:
+                self.send(waiter.get_loop())
+            else:
+                _together.bells.append((self, waiter.get_loop()))
+
+    def send(self, loop: asyncio.AbstractEventLoop) -> None:
+        with suppress(RuntimeError):  # the loop is closed: nobody waits
+            loop.call_soon_threadsafe(self._wake)
 
     def _wake(self) -> None:
         self._rung = False  # before looking: what comes from here on rings again
         while self._ready:
             release(self._ready.popleft())
+
+
+class _Together(threading.local):
+    """One thread's bells that are rung at the end of a `rung_together`; None outside of one."""
+
+    bells: list[tuple[_Bell, asyncio.AbstractEventLoop]] | None = None
+
+
+_together = _Together()
+
+
+@contextmanager
+def rung_together() -> Generator[None]:
+    """Whatever this thread finishes inside wakes each loop that waits once, at the end."""
+    _together.bells = []
+    try:
+        yield
+    finally:
+        bells, _together.bells = _together.bells, None
+        for bell, loop in bells:
+            bell.send(loop)
 
 
 async def written(store: Store, flushed: Flushed) -> None:
