@@ -36,7 +36,8 @@ def problems_of(shape: Shape) -> list[str]:
 def input_problems(shape: Shape) -> list[str]:
     """Where its first nodes can't take a run's inputs: a part of a larger workflow need not."""
     first = [shape.nodes[name] for name in shape.start]
-    return [
+    found = [_unbound(node, "one value, the run's inputs") for node in first if node.binding(()) is None]
+    return found or [
         problem
         for node in first
         if model_of(node.takes) is None
@@ -53,15 +54,13 @@ def model_of(hint: Any) -> type[Any] | None:
 
 
 def _types(shape: Shape, name: str) -> list[str]:
+    if shape.meetings[name] == "start":
+        return []
     node = shape.nodes[name]
     sources = shape.sources(name) if shape.meetings[name] == "join" else ()
     binding = node.binding(sources)
     if binding is None:
-        takes = ", ".join(node.signature.parameters)
-        given = f"{', '.join(sources)}, each by its name" if sources else "one value"
-        return [f"{name!r} takes {takes}; it is given {given}, and a context"]
-    if shape.meetings[name] == "start":
-        return []
+        return [_unbound(node, f"{', '.join(sources)}, each by its name" if sources else "one value")]
     found: list[str] = []
     for place in shape.into[name]:
         edge = shape.edges[place]
@@ -72,6 +71,10 @@ def _types(shape: Shape, name: str) -> list[str]:
     if len(sources) > 1 and binding == "whole":
         found += _fit(node, f"{', '.join(sources)}, as a dict by name,", dict[str, Any], node.takes)
     return found
+
+
+def _unbound(node: Node, given: str) -> str:
+    return f"{node.name!r} takes {', '.join(node.signature.parameters)}; it is given {given}, and a context"
 
 
 def _passed(shape: Shape, edge: Edge) -> Any:

@@ -48,7 +48,7 @@ def tree(name: str, shape: Shape) -> Tree:
     root = Tree(Text(name, style="bold"))
     shown: set[str] = set()
 
-    def grow(branch: Tree, each: str, label: str) -> None:
+    def grow(branch: Tree, each: str, label: str, *, forked: bool) -> None:
         line = Text()
         if label:
             line.append(f"{label}: ", style="dim")
@@ -59,13 +59,14 @@ def tree(name: str, shape: Shape) -> Tree:
         _describe(line, shape, each)
         place = branch.add(line)
         out = [shape.edges[one] for one in shape.out[each]]
+        forks = len(out) > 1 or any(edge.branches for edge in out)
         # What simply comes next stands below, not further in: a chain is no staircase.
-        after = branch if len(out) == 1 and not out[0].branches else place
+        after = place if forks or forked else branch
         for edge in out:
-            grow(after, edge.target, _outcome(edge) if edge.branches else "")
+            grow(after, edge.target, _outcome(edge) if edge.branches else "", forked=forks)
 
     for each in shape.start:
-        grow(root, each, "")
+        grow(root, each, "", forked=len(shape.start) > 1)
     return root
 
 
@@ -81,7 +82,7 @@ def facts(node: Node) -> list[str]:
         f"{node.copies} times": node.copies > 1,
         f"verified by {getattr(node.verify, '__name__', 'a function')}": node.verify,
         "irreversible: asks first": node.irreversible,
-        f"tried again {node.retry.times if node.retry else 0} times": node.retry and node.retry.times,
+        f"up to {node.retry.times if node.retry else 0} more tries": node.retry and node.retry.times,
         f"{node.timeout or 0:g} s at most": node.timeout,
         "can be undone": node.compensate,
     }
