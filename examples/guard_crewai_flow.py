@@ -31,7 +31,7 @@ def search(query: str) -> str:
 class InsatiableModel(BaseLLM):
     """Stands in for LLM(model="gpt-4.1-mini")."""
 
-    def call(self, messages: Any, tools: Any = None, *_: Any, **__: Any) -> Any:  # noqa: ARG002  as CrewAI calls it
+    def call(self, messages: Any, tools: Any = None, *_: Any, **__: Any) -> Any:
         """Ask for the tool; CrewAI reads usage from the counters that a model keeps."""
         self._track_token_usage_internal({"prompt_tokens": 200, "completion_tokens": 20, "total_tokens": 220})
         if not tools:

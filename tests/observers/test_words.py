@@ -12,6 +12,9 @@ from crew_guard.core.decisions import Stop
 from crew_guard.core.events import (
     Admitted,
     AgentMoved,
+    ApprovalAsked,
+    ApprovalGiven,
+    Compensated,
     Event,
     FellBack,
     Judged,
@@ -86,6 +89,32 @@ def test_a_run_is_told_a_line_a_step():
         "   4.1s brief        search done",
         "   4.1s brief        cite failed: nothing to cite",
         "   5.0s research     done, by the workflow",
+    ]
+
+
+def test_a_workflows_nodes_are_told_where_they_say_something():
+    """Tries, rounds, what was taken, questions and answers, and what was undone."""
+    lines = told(
+        START,
+        NodeStarted(2, 100.0, "trip", "book"),
+        NodeStarted(3, 100.0, "trip", "book", 2, 1, "no line"),
+        NodeStarted(4, 100.0, "trip", "book", 1, 3),
+        NodeFinished(5, 100.0, "trip", "read", taken_from="task_1"),
+        ApprovalAsked(6, 100.0, "trip", "pay", "85 euros"),
+        ApprovalGiven(7, 100.0, "trip", "pay", approved=True, by="ann"),
+        ApprovalGiven(8, 100.0, "trip", "pay", approved=False, by="the terminal", reason="too dear"),
+        Compensated(9, 100.0, "trip", "book"),
+        Compensated(10, 100.0, "trip", "note", "closed"),
+    )
+    assert [line.split("trip", 1)[1].strip() for line in lines[1:]] == [
+        "book again, attempt 2",
+        "book, round 3",
+        "read done, taken from task_1",
+        "pay waits for approval: 85 euros",
+        "pay approved by ann",
+        "pay turned down by the terminal: too dear",
+        "book undone",
+        "note could not be undone: closed",
     ]
 
 

@@ -1,0 +1,273 @@
+"""What can't be undone asks first, and a person's time is not the run's."""
+
+import asyncio
+import io
+import os
+import sys
+import threading
+from typing import Any
+
+import pytest
+
+from crew_guard import Supervisor, chain, node
+from crew_guard.core.events import ApprovalAsked, ApprovalGiven, NodeStarted
+from crew_guard.core.policy import Policy
+from crew_guard.core.result import Result
+from crew_guard.core.roles import Verdict
+from crew_guard.observers.progress import Progress
+from crew_guard.ports import Gate, RuntimeResult
+from crew_guard.store.memory import MemoryStore
+from crew_guard.supervisor.life import Job, Life
+from crew_guard.testing import FakeClock
+from crew_guard.workflows.alone import Alone
+from crew_guard.workflows.asking import Approval
+from tests.workflows.going import Ran
+
+
+class Sending:
+    """A workflow that sends, and what it sent."""
+
+    def __init__(self, approve: Any = None) -> None:
+        self.sent: list[Any] = []
+        send = node(self.send, name="send", irreversible=True, approve=approve)
+        self.flow = chain(node(lambda inputs: f"to {inputs['name']}", name="write"), send, name="mail")
+
+    def send(self, mail: str) -> str:
+        self.sent.append(mail)
+        return "sent"
+
+    def run(self) -> Ran:
+        return Ran(self.flow, {"name": "Ann"})
+
+
+async def agrees(approval: Approval) -> Verdict:
+    return Verdict(passed=approval.value == "to Ann" and approval.inputs == {"name": "Ann"}, reason="looks right")
+
+
+@pytest.mark.parametrize("approve", [lambda _: True, agrees])
+def test_what_is_approved_is_done(approve: Any):
+    """Sync or async; who said so, and why, is in the journal."""
+    sending = Sending(approve)
+    ran = sending.run()
+    assert (ran.result.output, sending.sent) == ("sent", ["to Ann"])
+    assert ran.of(ApprovalAsked)[0].what == "to Ann"
+    given = ran.of(ApprovalGiven)[0]
+    assert (given.node, given.approved, given.by) == ("send", True, approve.__name__)
+
+
+def fails(approval: Approval) -> bool:
+    raise OSError("nobody home")
+
+
+@pytest.mark.parametrize(
+    ("approve", "reason"),
+    [
+        (lambda _: False, "send was not approved by <lambda>"),
+        (lambda _: None, "the approver gave None: it must give True, False or a Verdict"),
+        (lambda _: 1, "the approver gave 1"),
+        (lambda _: "yes", "the approver gave 'yes'"),
+        (fails, "the approver raised OSError: nobody home"),
+        (lambda _: Verdict(passed=False, reason="too rude"), "too rude"),
+    ],
+)
+def test_whatever_is_no_clear_yes_is_a_no(approve: Any, reason: str):
+    """Nothing is sent; the run was denied, and says why."""
+    sending = Sending(approve)
+    ran = sending.run()
+    assert (ran.result.status, sending.sent) == ("denied", [])
+    assert reason in str(ran.result.stopped)
+    assert ran.of(ApprovalGiven)[0].approved is False
+
+
+def test_without_anybody_to_ask_the_answer_is_no_before_anything_runs():
+    """No terminal here: nothing was begun, and the way out is told."""
+    sending = Sending()
+    ran = sending.run()
+    assert (ran.result.status, sending.sent, ran.of(NodeStarted)) == ("denied", [], [])
+    assert "nobody to ask: give it approve=, or run it in a terminal" in str(ran.result.stopped)
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A terminal for stdin: what a person types is written to its other end."""
+    ours, theirs = os.openpty()
+    stdin = os.fdopen(theirs, "r")
+    monkeypatch.setattr(sys, "stdin", stdin)
+    yield ours
+    os.close(ours)
+    stdin.close()
+
+
+@pytest.mark.parametrize(("typed", "sent"), [("y", ["to Ann"]), ("YES", ["to Ann"]), ("n", []), ("", []), ("yep", [])])
+def test_a_person_at_the_terminal_is_asked(
+    terminal: int, capsys: pytest.CaptureFixture[str], typed: str, sent: list[str]
+):
+    """Who says y or yes agrees; anything else is a no. They see what it is about."""
+    os.write(terminal, f"{typed}\n".encode())
+    sending = Sending()
+    ran = sending.run()
+    assert sending.sent == sent
+    assert ran.of(ApprovalGiven)[0].by == "the terminal"
+    shown = capsys.readouterr().err
+    assert "mail: send can't be undone. It is about to act on:\nto Ann\nApprove? [y/N]" in shown
+
+
+def test_a_question_is_given_up_when_its_run_is_ended(terminal: int):
+    """The run ends at once, and what is typed later is left for others."""
+    asked = threading.Event()
+    sending = Sending()
+    store = MemoryStore()
+
+    def watch(_run: str, event: Any) -> None:
+        if isinstance(event, ApprovalAsked):
+            asked.set()
+
+    supervisor = Supervisor(Policy(), store=store, observers=[watch])
+    found: list[Result] = []
+    thread = threading.Thread(target=lambda: found.append(supervisor.run(sending.flow, {"name": "Ann"}, run_id="r")))
+    thread.start()
+    assert asked.wait(20)
+    assert supervisor.kill("r")
+    thread.join(20)
+    assert (found[0].status, sending.sent) == ("stopped", [])
+
+
+# A person's time
+
+
+def life_of(flow: Any, **policy: Any) -> tuple[Life, FakeClock]:
+    clock = FakeClock()
+    job = Job(
+        "run1",
+        "mail",
+        Policy.model_validate(policy),
+        Alone(flow),
+        {"name": "Ann"},
+        None,
+        MemoryStore(),
+        side="fallback",
+    )
+    return Life(job, clock), clock
+
+
+class Thinking:
+    """An approver who takes as long as a test says."""
+
+    def __init__(self) -> None:
+        self.asked, self.answer = asyncio.Event(), asyncio.Event()
+
+    async def __call__(self, approval: Approval) -> bool:
+        self.asked.set()
+        await self.answer.wait()
+        return True
+
+
+def lived(life: Life, meanwhile: Any) -> Result:
+    async def main() -> Result:
+        task = asyncio.ensure_future(life.live())
+        await meanwhile()
+        return await task
+
+    return asyncio.run(main())
+
+
+def test_a_persons_time_counts_for_no_deadline():
+    """An hour of thought, with a wall clock of ten seconds and five of idleness; what follows has its whole time."""
+    person = Thinking()
+    life, clock = life_of(Sending(person).flow, limits={"max_seconds": 10, "max_idle_seconds": 5})
+
+    async def meanwhile() -> None:
+        await person.asked.wait()
+        clock.advance(3_600)
+        person.answer.set()
+
+    result = lived(life, meanwhile)
+    assert (result.status, result.seconds) == ("done", 0)
+    answer = next(event for event in life.job.store.read("run1") if isinstance(event, ApprovalGiven))
+    assert answer.seconds == 3_600
+
+
+def test_the_deadline_comes_as_much_later_as_the_run_stood_still():
+    """Four seconds of work, an hour of thought, six more seconds: then it is over."""
+    person, begun = Thinking(), asyncio.Event()
+
+    async def work(value: Any) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    ask = node(lambda v: v, name="ask", irreversible=True, approve=person)
+    life, clock = life_of(chain(ask, work), limits={"max_seconds": 10})
+
+    async def meanwhile() -> None:
+        await asyncio.sleep(0)
+        clock.advance(4)
+        await person.asked.wait()
+        clock.advance(3_600)
+        person.answer.set()
+        await begun.wait()
+        clock.advance(5.9)
+        assert not life.gate.state.latches
+        clock.advance(0.2)
+
+    result = lived(life, meanwhile)
+    assert result.stopped is not None
+    assert (result.stopped.reason, result.stopped.used) == ("deadline", 10)
+
+
+def test_time_goes_on_while_something_else_is_at_work():
+    """A person thinks, but a node beside it works: that is run time."""
+    person, begun = Thinking(), asyncio.Event()
+
+    async def work(value: Any) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    ask = node(lambda v: v, name="ask", irreversible=True, approve=person)
+    from crew_guard import parallel
+
+    life, clock = life_of(parallel(ask, work), limits={"max_seconds": 10})
+
+    async def meanwhile() -> None:
+        await person.asked.wait()
+        await begun.wait()
+        clock.advance(11)
+
+    result = lived(life, meanwhile)
+    assert result.stopped is not None
+    assert result.stopped.reason == "deadline"
+
+
+def test_the_live_view_makes_room_for_a_question():
+    """It is taken off the terminal until the answer is there."""
+
+    class Tty(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    progress = Progress(Tty(), live=True)
+    progress("r", NodeStarted(1, 1.0, "mail", "write"))
+    assert progress._view is not None
+    progress("r", ApprovalAsked(2, 1.0, "mail", "send", "to Ann"))
+    progress("r", NodeStarted(3, 1.0, "mail", "other"))
+    assert progress._view is None
+    progress("r", ApprovalGiven(4, 1.0, "mail", "send", approved=True, by="Ann"))
+    assert progress._view is not None
+    progress.close()
+
+
+def test_no_workflow_of_others_is_taken_for_ours():
+    """Any object with a name and a run may be a crew's fallback, as before."""
+
+    class Own:
+        name = "own"
+
+        async def run(self, inputs: Any, gate: Gate) -> RuntimeResult:
+            return RuntimeResult("fixed")
+
+    from crew_guard import Agent, Crew, Task
+    from crew_guard.core.roles import Role
+    from crew_guard.models.scripted import ScriptedModel
+
+    crew = Crew([Agent(Role(name="ann", goal="x"))], [Task("x", verify=lambda *_: False)], fallback=Own())
+    result = Supervisor(Policy(), model=ScriptedModel(["x"]), store=MemoryStore()).run(crew)
+    assert (result.output, result.via) == ("fixed", "workflow")

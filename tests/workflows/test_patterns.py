@@ -1,0 +1,347 @@
+"""The patterns, each bounded, and how they nest."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crew_guard import (
+    Agent,
+    Crew,
+    Task,
+    agent_node,
+    chain,
+    node,
+    orchestrate,
+    parallel,
+    refine,
+    retry,
+    route,
+    tool,
+    vote,
+)
+from crew_guard.adapters.native import NativeRuntime
+from crew_guard.core.events import Admitted, Judged, NodeFinished
+from crew_guard.core.roles import Role, Verdict
+from crew_guard.errors import WorkflowError
+from crew_guard.models.scripted import Reply, ScriptedModel
+from crew_guard.ports import Means
+from crew_guard.workflows.context import NodeFailedError
+from crew_guard.workflows.patterns import Ballots, Revision, gate
+from tests.workflows.going import AtGate, Ran
+
+
+def test_a_gate_passes_on_or_ends_the_workflow():
+    """Its verdict is recorded like any other."""
+
+    def polite(text: str) -> Verdict:
+        return Verdict(passed="please" in text, reason="it never says please")
+
+    flow = chain(node(lambda inputs: inputs["text"], name="read"), gate(polite), lambda text: text.upper())
+    assert Ran(flow, {"text": "please"}).result.output == "PLEASE"
+    ran = Ran(flow, {"text": "now"})
+    assert "the verifier of polite said no: it never says please" in ran.result.error
+    assert ran.of(Judged)[0].agent == "polite"
+
+
+def test_routing_takes_what_the_classifier_says():
+    """The ways are given the question itself; several outcomes may share a way; workflows are ways, too."""
+
+    def kind(inputs: Mapping[str, Any]) -> Literal["bill", "money", "other"]:
+        return inputs["kind"]
+
+    pay = node(lambda inputs: f"pay {inputs['id']}", name="pay")
+    rest = chain(node(lambda inputs: "rest", name="first"), node(lambda text: text + "!", name="second"))
+    flow = chain(route(kind, {"bill": pay, "money": pay, "other": rest}), node(lambda text: f"<{text}>", name="end"))
+    assert Ran(flow, {"kind": "bill", "id": 1}).result.output == "<pay 1>"
+    assert Ran(flow, {"kind": "money", "id": 2}).result.output == "<pay 2>"
+    assert Ran(flow, {"kind": "other"}).result.output == "<rest!>"
+
+
+def test_sections_see_the_same_and_are_joined():
+    """As a dict, or by the join's parameters; workflows are sections, too."""
+    one, two = node(lambda inputs: inputs["n"] + 1, name="one"), node(lambda inputs: inputs["n"] * 10, name="two")
+    assert Ran(parallel(one, two), {"n": 1}).result.output == {"one": 2, "two": 10}
+
+    def total(one: int, three: int) -> int:
+        return one + three
+
+    deep = chain(two, node(lambda n: n + 5, name="three"))
+    assert Ran(parallel(one, deep, join=total), {"n": 1}).result.output == 17
+
+
+@pytest.mark.parametrize(
+    ("votes", "result"),
+    [(["a", "b", "a"], "a"), (["a", "a", "b"], "a"), (["a", "b", "c"], "no majority: the first has 1 of 3 votes")],
+)
+def test_most_of_the_voters_decide(votes: list[str], result: str):
+    """More than half must agree; all are asked at once, and count as one node."""
+    model = ScriptedModel(votes)
+    ran = Ran(vote(node(lambda _: "which?", name="say", model=model), voters=3))
+    assert len(model.calls) == 3
+    assert result in (ran.result.output, ran.result.error.removeprefix("NodeFailedError: "))
+    assert [event.node for event in ran.of(NodeFinished)] == ["say", "say_majority"]
+    assert list(ran.result.agents) == ["say"]
+
+
+def test_a_voter_that_fails_has_no_vote():
+    """Two of three agree, and that is a majority of three."""
+    model = ScriptedModel(["a", Reply("cut", finish="length"), "a"])
+    assert Ran(vote(node(lambda _: "which?", name="say", model=model), voters=3)).result.output == "a"
+
+
+@given(st.lists(st.sampled_from("abc"), min_size=1, max_size=30), st.integers(1, 4))
+def test_the_leader_is_the_first_of_those_with_most_votes(cast: list[str], by: int):
+    """And its margin is over the next one."""
+    ballots = Ballots(cast, lambda value: value)
+    counts = sorted((cast.count(each) for each in set(cast)), reverse=True)
+    assert cast.count(ballots.leader) == ballots.votes == counts[0]
+    assert ballots.margin == counts[0] - (counts[1] if len(counts) > 1 else 0)
+    assert ballots.leader == next(each for each in cast if cast.count(each) == counts[0])
+
+
+@pytest.mark.parametrize(
+    ("votes", "asked", "result"),
+    [
+        ("aa", 2, "a"),
+        ("abaa", 4, "a"),
+        ("abbb", 4, "b"),
+        ("ababa", 5, "a"),  # the bound: the leader, though not ahead by two
+    ],
+)
+def test_first_to_be_ahead_by_k(votes: str, asked: int, result: str):
+    """One after the other, no vote more than it needs, within the bound; each sees what the first saw."""
+    prompts: list[Any] = []
+
+    def ask(inputs: Mapping[str, Any]) -> str:
+        prompts.append(inputs["question"])
+        return "which?"
+
+    model = ScriptedModel(list(votes))
+    ran = Ran(vote(node(ask, model=model), ahead_by=2, most=5), {"question": "q"})
+    assert (ran.result.output, len(model.calls), prompts) == (result, asked, ["q"] * asked)
+
+
+def test_a_tie_at_the_bound_is_no_answer():
+    """Nobody is ahead."""
+    model = ScriptedModel(list("abab"))
+    assert (
+        "a tie after 4 votes"
+        in Ran(vote(node(lambda _: "?", name="ask", model=model), ahead_by=2, most=4)).result.error
+    )
+
+
+def test_votes_may_be_the_same_without_being_equal():
+    """What makes them the same is said by key=; what can't be hashed is compared by its value."""
+    answers = iter([{"city": "Rome", "n": 1}, {"city": "Oslo", "n": 2}, {"city": "Rome", "n": 3}])
+    flow = vote(node(lambda _: next(answers), name="say"), voters=3, key=lambda answer: answer["city"])
+    assert Ran(flow).result.output["city"] == "Rome"
+    same = vote(node(lambda _: {"n": 1}, name="say"), voters=3)
+    assert Ran(same).result.output == {"n": 1}
+
+
+@pytest.mark.parametrize("given", [{"voters": 0}, {"ahead_by": 0}, {"ahead_by": 3, "most": 2}])
+def test_a_vote_without_voters_is_told(given: Any):
+    """Before it runs."""
+    with pytest.raises(WorkflowError, match="at least"):
+        vote(lambda value: value, **given)
+
+
+def test_an_orchestrator_plans_and_workers_do_the_parts():
+    """Each worker sees its part; what they gave is put together in the plan's order."""
+
+    def plan(inputs: Mapping[str, Any]) -> list[int]:
+        return inputs["parts"]
+
+    flow = orchestrate(plan, node(lambda n: n * 10, name="work"), total_of, workers=3)
+    assert Ran(flow, {"parts": [1, 2, 3]}).result.output == 60
+    assert Ran(flow, {"parts": []}).result.output == 0
+    assert "work may work on 3 items at the most; it was given 4" in Ran(flow, {"parts": [1, 2, 3, 4]}).result.error
+
+
+def total_of(results: Sequence[int]) -> int:
+    return sum(results)
+
+
+def test_an_orchestrator_may_plan_again_within_its_rounds():
+    """It sees all results so far, ends by planning nothing, and at the bound goes on with what there is."""
+    seen: list[Any] = []
+
+    def plan(value: Any) -> list[int]:
+        seen.append(value)
+        done = value if isinstance(value, list) else []
+        return [len(done) + 1, len(done) + 2] if len(done) < 4 else []
+
+    work = node(lambda n: n, name="work")
+    assert Ran(orchestrate(plan, work, total_of, rounds=9), {"a": 1}).result.output == 10
+    assert seen == [{"a": 1}, [1, 2], [1, 2, 3, 4]]
+    assert Ran(orchestrate(plan, work, total_of, rounds=1), {"a": 1}).result.output == 3
+    with pytest.raises(WorkflowError, match="workers and rounds"):
+        orchestrate(plan, work, total_of, workers=0)
+
+
+def test_a_draft_is_refined_until_the_review_is_content():
+    """The writer reads what it was asked, its draft and the review; the output is the draft."""
+    seen: list[Any] = []
+
+    def write(asked: Any) -> str:
+        seen.append(asked)
+        return "short" if len(seen) == 1 else "long enough"
+
+    def review(draft: str) -> Verdict:
+        return Verdict(passed=len(draft) > 5, reason="too short")
+
+    ran = Ran(chain(refine(write, review), lambda draft: f"<{draft}>"), {"topic": "x"})
+    assert ran.result.output == "<long enough>"
+    assert seen == [{"topic": "x"}, Revision({"topic": "x"}, "short", Verdict(passed=False, reason="too short"))]
+
+
+def test_refinement_has_an_end():
+    """It fails there, or goes on with the last draft where that is said; a review that is none is a no."""
+    bad = node(lambda asked: "bad", name="write")
+
+    def reviewed(review: Any, **options: Any) -> Any:
+        return Ran(refine(bad, node(lambda draft: review, name="review"), rounds=2, **options)).result
+
+    assert "review still wants another round after 2" in reviewed(0.2).error
+    assert reviewed("?", then="go_on").output == "bad"
+    assert reviewed({"ok": True}, accept=lambda found: found["ok"]).output == "bad"
+
+
+def test_retry_is_a_node_that_is_tried_again():
+    """Whatever it was before."""
+    again = retry(node(lambda value: value, name="x", timeout=3), 4, first=1)
+    assert (again.retry.times, again.retry.first, again.timeout) == (4, 1, 3)  # type: ignore[union-attr]
+
+
+def test_patterns_nest():
+    """A vote inside of a way, beside a section, within a loop."""
+
+    def kind(inputs: Mapping[str, Any]) -> Literal["easy", "hard"]:
+        return "hard"
+
+    model = ScriptedModel(["a", "b", "a"])
+    hard = vote(node(lambda inputs: "?", name="say", model=model), voters=3)
+    easy = node(lambda inputs: "easy", name="easy")
+    sure = gate(lambda text: text == "a", name="sure")
+    flow = chain(route(kind, {"easy": easy, "hard": hard}), sure, lambda text: text * 2)
+    assert Ran(flow).result.output == "aa"
+
+
+# Agents inside of a node
+
+
+@tool
+def look(query: str) -> str:
+    """Look it up."""
+    return f"found {query}"
+
+
+def ann(**more: Any) -> Agent:
+    return Agent(Role(name="ann", goal="find things out", **more), [look])
+
+
+LOOK = Reply(tools=(("look", '{"query": "x"}'),))
+
+
+def hungry() -> ScriptedModel:
+    numbers = iter(range(10_000))
+    return ScriptedModel(lambda _: Reply(tools=(("look", f'{{"query": "{next(numbers)}"}}'),)))
+
+
+def test_an_agent_does_one_node_within_its_caps():
+    """What it is given is in its task; it may use tools; the rest of the path is fixed."""
+    model = ScriptedModel([LOOK, "all about gzip"])
+    step = agent_node(ann(), "Find out about {topic}, {name}: {value}", name="research", caps={"max_steps": 3})
+    flow = chain(node(lambda inputs: {"name": "Ann"}, name="read"), step, lambda text: text.upper())
+    ran = Ran(flow, {"topic": "gzip"}, models={"embedded:smollm2": model})
+    assert ran.result.output == "ALL ABOUT GZIP"
+    assert 'Find out about gzip, Ann: {"name": "Ann"}' in model.calls[0].messages[1].text
+    assert (ran.result.agents["research/ann"].steps, ran.result.usage.steps) == (2, 2)
+    assert next(event.kind for event in ran.of(Admitted)) == "handoff"
+
+
+@pytest.mark.parametrize(
+    ("caps", "policy", "scope", "steps"),
+    [
+        ({"max_steps": 2}, {}, "node:research", 2),
+        ({"max_steps": 9}, {"limits": {"max_steps": 3}}, "run", 3),
+        ({"max_steps": 9}, {"per_agent": {"max_steps": 1}}, "node:research/ann", 1),
+        ({"max_steps": 9}, {"agents": {"ann": {"max_steps": 2}}}, "node:research/ann", 2),
+    ],
+)
+def test_an_agent_in_a_node_never_passes_a_cap(caps: Any, policy: Any, scope: str, steps: int):
+    """Its node's, the run's, or its own in the policy: whichever is least, exactly."""
+    model = hungry()
+    flow = chain(agent_node(ann(), "Find everything", name="research", caps=caps))
+    ran = Ran(flow, models={"embedded:smollm2": model}, **policy)
+    assert (len(model.calls), ran.result.usage.steps, ran.result.status) == (steps, steps, "stopped")
+    assert ran.result.stopped is not None
+    assert (ran.result.stopped.scope, ran.result.stopped.limit) == (scope, "max_steps")
+
+
+def test_a_roles_own_steps_hold_in_a_node():
+    """As they do in a crew."""
+    model = hungry()
+    Ran(chain(agent_node(ann(max_steps=2), "Find", caps={"max_tokens": 10**6})), models={"embedded:smollm2": model})
+    assert len(model.calls) == 2
+
+
+def test_an_agent_in_a_node_is_told_and_stopped_when_it_goes_in_circles():
+    """A fixed path may repeat itself, an agent inside of it may not."""
+    model = ScriptedModel([LOOK], repeat=True)
+    flow = chain(agent_node(ann(), "Find", name="research", caps={"max_steps": 99}))
+    ran = Ran(flow, models={"embedded:smollm2": model}, loops={"same_call": 3})
+    assert ran.result.stopped is not None
+    assert (ran.result.stopped.reason, ran.result.stopped.scope) == ("loop", "node:research/ann")
+    assert any("Do something else" in message.text for message in model.calls[-1].messages)
+
+
+def test_a_whole_crew_may_do_a_node():
+    """Under a manager: a node is no delegation, so that max_depth counts what it counts in a crew."""
+    replies = [Reply(tools=(("delegate", '{"agent": "ann", "task": "look"}'),)), "ann's answer", "the end"]
+    model = ScriptedModel(replies)
+    crew = Crew([ann()], [Task("About {topic}", name="about")], process="hierarchical", name="team")
+    flow = chain(agent_node(crew, name="team", caps={"max_steps": 5}))
+    ran = Ran(flow, {"topic": "x"}, models={"embedded:smollm2": model}, limits={"max_depth": 1})
+    assert (ran.result.output, set(ran.result.agents)) == ("the end", {"team", "team/manager", "team/ann"})
+
+
+def test_a_crews_verifier_and_its_guardrails_hold_in_a_node():
+    """Its no ends the node, and is tried again where that is said."""
+    verdicts = iter([False, True])
+    task = Task("Write", name="write", verify=lambda *_: next(verdicts), guardrails=[lambda text: (True, text.upper())])
+    model = ScriptedModel(["one", "two"])
+    flow = chain(agent_node(Crew([ann()], [task]), name="team", caps={"max_steps": 5}, retry=1))
+    ran = Ran(flow, models={"embedded:smollm2": model})
+    assert ran.result.output == "TWO"
+    assert [(event.agent, event.task, event.passed) for event in ran.of(Judged)] == [
+        ("team/ann", "write", False),
+        ("team/ann", "write", True),
+    ]
+
+
+def test_what_a_crew_in_a_node_lacks_is_told():
+    """Its variables, by name."""
+    flow = chain(agent_node(ann(), "About {topic}", name="research", caps={"max_steps": 1}))
+    assert "the crew 'ann' needs {topic}; given: value" in Ran(flow, models={"embedded:smollm2": hungry()}).result.error
+
+
+def test_an_agent_in_a_node_is_ended_with_its_time():
+    """Its loop would hand over what it has; the node's time is over all the same, and it isn't asked again."""
+    model = ScriptedModel([Reply("late", wait=asyncio.Event())])
+    step = agent_node(ann(), "Find", name="research", caps={"max_steps": 5}, timeout=7)
+    flow = chain(step).equipped(Means(lambda _: model, lambda crew: NativeRuntime(crew, lambda _: model)))
+    at = AtGate(flow, fire=lambda _: bool(model.calls) or at.waited == [])
+    with pytest.raises(NodeFailedError, match="research was ended after 7 s, its timeout"):
+        at.run()
+    assert len(model.calls) <= 1
+
+
+def test_an_agent_node_takes_a_crew_or_a_task_not_both():
+    """A crew has its own."""
+    with pytest.raises(WorkflowError, match="a crew has tasks of its own"):
+        agent_node(Crew([ann()], [Task("x")]), "x", caps={})
