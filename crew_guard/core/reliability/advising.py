@@ -87,6 +87,8 @@ class Advice:
     """Tasks a month."""
     person_usd: Decimal | None
     """What the person who looks costs for each task; None where nobody does, or it is unknown."""
+    person_seconds: float | None
+    """What their look takes, likewise."""
 
     def option(self, form: Form) -> Option:
         """The option of this form."""
@@ -111,6 +113,9 @@ def advise(job: JobDescription) -> Advice:
     if volume is not None and volume.per != "month" and volume.a_month is None:
         text = f"not said: {volume.monthly / (volume.tasks or 1):.4g} {volume.per}s in a month"
         ways.assumed.append(Assumption("volume.a_month", text))
+    for name in ("usd", "seconds") if approval is not None else ():
+        if getattr(approval, name) is None:
+            ways.assumed.append(Assumption(f"approval.{name}", "unknown: in none of the figures"))
     if approval is not None and approval.catches is None:
         text = "unknown: both ends are told, never (0) and always (1); the rule goes by never"
         ways.assumed.append(Assumption("approval.catches", text))
@@ -124,11 +129,12 @@ def advise(job: JobDescription) -> Advice:
         rescues=rescues,
         people=tuple(_people(job)),
         proofs=tuple(_proofs(job, chosen)),
-        warnings=tuple(warnings(job, chosen)),
+        warnings=tuple(warnings(job, chosen, found)),
         assumed=tuple(ways.assumed),
         target=job.wanted,
         monthly=None if volume is None else volume.monthly,
         person_usd=None if approval is None else approval.usd,
+        person_seconds=None if approval is None else approval.seconds,
     )
 
 
@@ -185,6 +191,9 @@ def _rescues(job: JobDescription, found: Sequence[Way], chosen: Way, ways: Ways)
     alone, other = crew.decisive.success, chosen.decisive.success
     if alone is None or other is None:
         return
+    if lasting := [step.name for step in job.steps if step.irreversible]:
+        text = f"a failure of the crew is noticed before {' and '.join(lasting)} is done: later no fallback undoes it"
+        ways.assumed.append(Assumption("crew.caught", text))
     if job.crew.caught is None:
         ways.assumed.append(Assumption("crew.caught", "unknown: both ends are told, never (0) and always (1)"))
     for caught in (0.0, 1.0) if job.crew.caught is None else (job.crew.caught,):

@@ -87,10 +87,11 @@ def target_words(wanted: float, way: Way) -> str:
     return f"the {WORDS[way.form]} {word} the target of {wanted:g}: {way.decisive.formula} = {success:.3f}"
 
 
-def warnings(job: JobDescription, chosen: Way) -> Iterator[str]:
+def warnings(job: JobDescription, chosen: Way, found: Sequence[Way]) -> Iterator[str]:
     """What speaks against what is proposed, or against relying on the recommendation as it stands."""
     if job.crew is not None and job.crew.agents > FEW_AGENTS:
-        yield _size_warning(job.crew, job.wanted)
+        whole = next(way.decisive for way in found if way.form == "crew")
+        yield _size_warning(job.crew, job.wanted, whole)
     models = sum(needs_model(step) for step in job.steps)
     if job.crew is not None and job.crew.agents > models:
         steps = "no step needs a model" if not models else f"only {models} of {len(job.steps)} steps need a model"
@@ -112,9 +113,11 @@ def warnings(job: JobDescription, chosen: Way) -> Iterator[str]:
         yield f"to reach {wanted:g}, {' and '.join(unknown)} {words}{' each' if len(unknown) > 1 else ''}"
 
 
-def _size_warning(crew: CrewProposal, wanted: float | None) -> str:
+def _size_warning(crew: CrewProposal, wanted: float | None, whole: Case) -> str:
     past = FEW_AGENTS if crew.agents <= MANY_AGENTS else MANY_AGENTS
     text = f"{crew.agents} agents are more than {past}: what each gets wrong compounds"
+    if crew.reliability is None and whole.success is not None:
+        return f"{text}; here {case_words(whole)}"
     if crew.reliability is None:
         return f"{text}; how often one is right is unknown: at 0.93 each, {crew.agents} make {0.93**crew.agents:.3f}"
     sizes = sorted({FEW_AGENTS, min(MANY_AGENTS, crew.agents), crew.agents})
