@@ -92,7 +92,7 @@ def _people_words(advice: Advice) -> Iterator[str]:
         month = "" if monthly is None else f", {_usd(_times(usd, monthly))} a month"
         yield f"their look costs {_usd(usd)} a task{month}, besides what stands above"
     if advice.person_seconds is not None:
-        month = "" if monthly is None else f", {advice.person_seconds * monthly / 3600:,.0f} hours a month"
+        month = "" if monthly is None else f", {advice.person_seconds * monthly / 3600:,.1f} hours a month"
         yield f"their look takes {seconds(advice.person_seconds)} a task{month}, besides the times above"
 
 

@@ -22,6 +22,14 @@ LARGEST = 10**15
 LARGEST_USD = 10**9
 _LONGEST_NUMBER = 40
 
+_TYPES: dict[Any, str] = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    Decimal: "a number",
+    str: "text",
+}
+
 M = TypeVar("M", bound=BaseModel)
 _PYDANTICS_OWN = frozenset(get_args(ErrorType))
 """Kinds of problems that are put into words here; a validator of ours brings its own words."""
@@ -49,10 +57,15 @@ def build(document: Document, model: type[M], defaults: Mapping[str, Tree]) -> M
             if not key and detail["type"] in tree:
                 # What only shows in several keys together is told of the one that its type names.
                 document.problem((detail["type"],), detail["msg"])
-            elif key not in known:
+            elif key not in known and not _counts_only_the_right(tree, key, cast(Mapping[str, Any], detail)):
                 document.problem(key, _words(model, tree, key, cast(Mapping[str, Any], detail)))
         return None
     return None if document.problems else built
+
+
+def _counts_only_the_right(tree: Tree, key: Key, detail: Mapping[str, Any]) -> bool:
+    """Whether a list is called too short because entries of it are wrong, which are told by themselves."""
+    return detail["type"] == "too_short" and len(cast(list[Tree], _tree_at(tree, key))) >= detail["ctx"]["min_length"]
 
 
 def _shape(document: Document, tree: Tree, annotation: Any, key: Key) -> Any:
@@ -163,6 +176,9 @@ def _words(model: type[BaseModel], tree: Tree, key: Key, detail: Mapping[str, An
         choices = [str(choice) for choice in get_args(annotation)]
         near = _near(given.text, choices) if isinstance(given, Scalar) else ""
         return f"expected {' or '.join(choices)}, got {_shown(given)}{near}"
+    if kind in ("too_short", "too_long"):
+        least, most, entries = context.get("min_length"), context.get("max_length"), len(cast(list[Tree], given))
+        return f"expected at {f'least {least}' if least else f'most {most}'} entries, got {entries or 'none'}"
     if kind == "string_too_short":
         return "expected some text, got none"
     if kind == "string_pattern_mismatch":
@@ -192,8 +208,7 @@ def _expected(annotation: Any) -> str:
         return "a section of `key: value` lines"
     if choices := get_args(annotation):
         return " or ".join(str(choice) for choice in choices)
-    words: dict[Any, str] = {int: "a whole number", float: "a number", Decimal: "a number", str: "text"}
-    return words.get(annotation, "a value")
+    return _TYPES.get(annotation, "a value")
 
 
 def _shown(tree: Tree) -> str:

@@ -207,7 +207,7 @@ def _step_faults(job: JobDescription, place: int, step: JobStep) -> Iterator[Fau
     here: Key = ("steps", place)
     first = [one.name for one in job.steps].index(step.name)
     if first != place:
-        yield Fault((*here, "name"), f"{step.name} is the name of step {first + 1}, too; expected a name of its own")
+        yield Fault((*here, "name"), f"{step.name} is the name of steps.{first}, too; expected a name of its own")
     for other in ("judgement", "model"):
         if step.deterministic and getattr(step, other):
             text = f"is true of a deterministic step, which code does; expected `deterministic: false` or no `{other}`"
@@ -250,7 +250,7 @@ def _approval_faults(job: JobDescription) -> Iterator[Fault]:
 
 
 def _unknown_step(job: JobDescription, key: Key, name: str) -> list[Fault]:
-    names = [step.name for step in job.steps]
+    names = list(dict.fromkeys(step.name for step in job.steps))
     if name in names:
         return []
     close = get_close_matches(name, names, 1)

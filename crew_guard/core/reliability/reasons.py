@@ -95,7 +95,8 @@ def warnings(job: JobDescription, chosen: Way, found: Sequence[Way]) -> Iterator
     models = sum(needs_model(step) for step in job.steps)
     if job.crew is not None and job.crew.agents > models:
         steps = "no step needs a model" if not models else f"only {models} of {len(job.steps)} steps need a model"
-        yield f"{steps}, and the crew has {job.crew.agents} agents: the others would do what code does"
+        others = "they" if not models else "the others"
+        yield f"{steps}, and the crew has {job.crew.agents} agents: {others} would do what code does"
     lone = [step.name for step in job.steps if step.irreversible]
     if job.approval is not None:
         lone = [name for name in lone if name != job.approval.before]
