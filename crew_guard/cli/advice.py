@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from crew_guard.core.reliability.advising import Advice, Option, Proof, Rescue
+from crew_guard.core.reliability.dropping import Watched
 from crew_guard.core.reliability.reasons import WORDS
 from crew_guard.core.reliability.simulating import Figure, Played, Simulation
 from crew_guard.core.reliability.ways import Assumption, Case, Way
@@ -139,9 +140,23 @@ def simulation_parts(found: Simulation, seed: int, sources: Sequence[str]) -> It
         yield Text(f"\n{text}: of intervals that are right, 1 in 20 does", style="yellow")
     else:
         yield Text("\nEvery figure of the arithmetic lies in the simulation's 95 % interval.")
+    if found.watched is not None:
+        yield from _list("The crew with the breaker, where a step drops", list(_watched_words(found.watched)))
     yield from _list("Left out", found.left_out, "yellow")
     yield from _list("Figures from", sources)
     yield from _list("Assumed", list(assumed_lines(found.assumed)), "dim")
+
+
+def _watched_words(one: Watched) -> Iterator[str]:
+    yield f"{one.histories:,} histories of {one.tasks:,} tasks; the drop opened the breaker in {one.seen:.0%}"
+    if one.delay is not None:
+        ends = one.delay_interval
+        spread = "" if ends is None else f" ({ends.lower:.0f} to {ends.upper:.0f})"
+        yield f"{one.delay:.0f} tasks{spread} from the drop to that; it named the right step in {one.culprit or 0:.0%}"
+    yield f"it opened before the drop in {one.false_alarms:.1%} of them"
+    cost = "" if one.usd is None else f", {_usd(one.usd)} a task"
+    beside = f"unwatched {one.unwatched:.3f}, by an oracle {one.oracle:.3f}"
+    yield f"success over all tasks {one.success:.3f}{cost}; {beside}"
 
 
 def _figures(played: Played) -> list[Figure]:
@@ -227,6 +242,7 @@ def simulation_json(found: Simulation, seed: int, sources: Sequence[str]) -> dic
         "seed": seed,
         "ways": [_played_json(one) for one in found.played],
         "left_out": list(found.left_out),
+        "drop": None if found.watched is None else found.watched._asdict(),
         "sources": list(sources),
         "assumed": [one._asdict() for one in found.assumed],
     }

@@ -5,7 +5,7 @@ What the code says counts; what its record has measured comes before estimates; 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from difflib import get_close_matches
@@ -54,7 +54,7 @@ def describe_crew(crew: Crew, known: Known) -> Described:
     names = [task.name for task in crew.tasks]
     given = known.estimates
     _only_tasks(crew, names, given)
-    nodes = {str(node.name): node for node in getattr(crew.fallback, "nodes", ())}
+    nodes = tuple(node for node in getattr(crew.fallback, "nodes", ()) if not getattr(node, "internal", False))
     sources: list[str] = []
     steps = tuple(_step(crew, task, known, nodes, sources) for task in crew.tasks)
     proposal = _proposal(crew, known, sources)
@@ -77,31 +77,46 @@ def _only_tasks(crew: Crew, names: Sequence[str], given: JobDescription | None) 
             )
 
 
-def _step(crew: Crew, task: Task, known: Known, nodes: Mapping[str, Any], sources: list[str]) -> JobStep:
+def _step(crew: Crew, task: Task, known: Known, nodes: Sequence[Any], sources: list[str]) -> JobStep:
     given = known.estimates
     base = next((step for step in given.steps if step.name == task.name), None) if given is not None else None
     base = JobStep(name=task.name) if base is None else base
     agent = crew.agent(task.agent)
+    names = (*base.nodes, task.name)
+    own = [node for node in nodes if node.name in names or getattr(node, "done_by", "") == task.name]
     facts: dict[str, Any] = {"agent": _agent_figures(agent, task, base, known, sources)}
     if not base.does:
         facts["does"] = " ".join(task.description.split())[:200]
-    own = [nodes[name] for name in base.nodes or (task.name,) if name in nodes]
+    if own and not base.nodes and [node.name for node in own] != [task.name]:
+        facts["nodes"] = tuple(str(node.name) for node in own)
     if _irreversible(agent, crew, own):
         facts["irreversible"] = True
-    if own and base.deterministic is None and base.model is None:
-        # A node says itself whether it asks a model; what a plain function does is known to its author only.
-        asks = any(getattr(node, "model", None) is not None for node in own)
-        facts |= {"model": True} if asks else {"deterministic": True}
-        code = "asks a model" if asks else "is code"
-        sources.append(f"{task.name}: its node of the fallback {code}")
-    if base.judgement is None and base.deterministic is None and "deterministic" not in facts:
-        why = _judgement(crew, agent)
-        facts["judgement"] = bool(why)
-        taken = (
-            f"to need judgement: {why}" if why else f"to need no judgement: {agent.name} has no tools to choose from"
-        )
-        sources.append(f"{task.name}: taken {taken}")
+    if base.deterministic is None and base.judgement is None:
+        facts |= _nature(crew, task, base, own or nodes, sources)
     return base.model_copy(update=facts)
+
+
+def _nature(crew: Crew, task: Task, base: JobStep, nodes: Sequence[Any], sources: list[str]) -> dict[str, bool]:
+    """Whether a step is code, needs a model or needs judgement, as far as the crew's code shows it.
+
+    Args:
+        nodes: the fallback's that do the step; all of them where none is known to
+    """
+    if nodes:
+        who = f"{', '.join(str(node.name) for node in nodes)} of the fallback"
+        if any(hasattr(getattr(node, "function", None), "crew") for node in nodes):
+            sources.append(f"{task.name}: needs judgement, as an agent stands in {who}")
+            return {"judgement": True}
+        # A node says itself whether it asks a model; what a plain function does is known to its author only.
+        if base.model is None and not any(getattr(node, "model", None) is not None for node in nodes):
+            sources.append(f"{task.name}: code does it, {who}")
+            return {"deterministic": True}
+        sources.append(f"{task.name}: needs a model and no judgement, as there is a fixed path, {who}")
+        return {"model": base.model is not False, "judgement": False}
+    why = _judgement(crew, crew.agent(task.agent))
+    taken = f"judgement: {why}" if why else f"no judgement: {task.agent} has no tools to choose from"
+    sources.append(f"{task.name}: taken to need {taken}")
+    return {"judgement": bool(why)}
 
 
 def _judgement(crew: Crew, agent: Agent) -> str:

@@ -161,24 +161,14 @@ def _words(model: type[BaseModel], tree: Tree, key: Key, detail: Mapping[str, An
     if kind == "missing":
         return f"is missing; expected {_expected(annotation)}"
     given = _tree_at(tree, key)
-    bounds = {
-        "greater_than_equal": ("at least", "ge"),
-        "greater_than": ("more than", "gt"),
-        "less_than_equal": ("at most", "le"),
-        "less_than": ("less than", "lt"),
-    }
     if kind not in _PYDANTICS_OWN:
         return detail["msg"]
-    if kind in bounds:
-        words, limit = bounds[kind]
-        return f"expected {_expected(annotation)} of {words} {context[limit]:g}, got {_shown(given)}"
+    if words := _bound_words(kind, context, annotation, given):
+        return words
     if kind == "literal_error":
         choices = [str(choice) for choice in get_args(annotation)]
         near = _near(given.text, choices) if isinstance(given, Scalar) else ""
         return f"expected {' or '.join(choices)}, got {_shown(given)}{near}"
-    if kind in ("too_short", "too_long"):
-        least, most, entries = context.get("min_length"), context.get("max_length"), len(cast(list[Tree], given))
-        return f"expected at {f'least {least}' if least else f'most {most}'} entries, got {entries or 'none'}"
     if kind == "string_too_short":
         return "expected some text, got none"
     if kind == "string_pattern_mismatch":
@@ -189,6 +179,25 @@ def _words(model: type[BaseModel], tree: Tree, key: Key, detail: Mapping[str, An
     elif isinstance(given, Scalar) and given.kind != "text" and annotation is str:
         hint = ": put it in quotes"
     return f"expected {_expected(annotation)}, got {_shown(given)}{hint}"
+
+
+_BOUNDS = {
+    "greater_than_equal": ("at least", "ge"),
+    "greater_than": ("more than", "gt"),
+    "less_than_equal": ("at most", "le"),
+    "less_than": ("less than", "lt"),
+}
+
+
+def _bound_words(kind: str, context: Mapping[str, Any], annotation: Any, given: Tree) -> str:
+    """What is wrong with a number's size or a list's length; empty where it is something else."""
+    if kind in _BOUNDS:
+        words, limit = _BOUNDS[kind]
+        return f"expected {_expected(annotation)} of {words} {context[limit]:g}, got {_shown(given)}"
+    if kind in ("too_short", "too_long"):
+        least, most, entries = context.get("min_length"), context.get("max_length"), len(cast(list[Tree], given))
+        return f"expected at {f'least {least}' if least else f'most {most}'} entries, got {entries or 'none'}"
+    return ""
 
 
 def _unknown(section: Any, name: str) -> str:

@@ -14,6 +14,7 @@ from typing import NamedTuple, Protocol
 
 from crew_guard.core.reliability.advising import Advice, Rescue, advise
 from crew_guard.core.reliability.counts import Counts
+from crew_guard.core.reliability.dropping import LEAST_HISTORIES, Watched, tasks_of, watched
 from crew_guard.core.reliability.intervals import Interval, clopper_pearson
 from crew_guard.core.reliability.jobs import Z95, JobDescription
 from crew_guard.core.reliability.ways import Assumption, Time, Way
@@ -88,6 +89,8 @@ class Simulation:
     """Ways that could not be played, each with why."""
     assumed: tuple[Assumption, ...]
     advice: Advice
+    watched: Watched | None = None
+    """What the breaker did, where a drop is described."""
 
 
 def simulate(
@@ -118,7 +121,19 @@ def simulate(
     played = [one for player in players for one in player.played()]
     played += [rescue.played() for rescue in rescued]
     assumed = (*advice.assumed, *_assumed_times(advice))
-    return Simulation(job.name, runs, tuple(played), left_out, assumed, advice)
+    dropped = _watched(job, advice, runs, draws, on_progress)
+    return Simulation(job.name, runs, tuple(played), left_out, assumed, advice, dropped)
+
+
+def _watched(
+    job: JobDescription, advice: Advice, runs: int, draws: Draws, on_progress: Callable[[int, int], None] | None
+) -> Watched | None:
+    chosen = advice.options[0].way
+    if job.drop is None or chosen.form == "crew":
+        return None
+    histories = max(LEAST_HISTORIES, math.ceil(runs / tasks_of(job.drop)))
+    crew = advice.option("crew").way
+    return watched(crew, chosen, job.drop, histories, draws.random, on_progress=on_progress)
 
 
 def _playable(way: Way) -> bool:
