@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from crew_guard.core.tools import Tool, tool
     from crew_guard.core.usage import Usage
     from crew_guard.errors import CrewGuardError
-    from crew_guard.workflows.graph import NodeContext, chain, node
+    from crew_guard.workflows.graph import NodeContext, Workflow, chain, node
+    from crew_guard.workflows.patterns import agent_node, orchestrate, parallel, refine, retry, route, vote
 
 __version__ = "0.1.0"
 
@@ -41,13 +42,21 @@ __all__ = [
     "Tool",
     "Usage",
     "Verdict",
+    "Workflow",
+    "agent_node",
     "chain",
     "guard",
     "load_crew_files",
     "load_policy",
     "load_role",
     "node",
+    "orchestrate",
+    "parallel",
+    "refine",
+    "retry",
+    "route",
     "tool",
+    "vote",
 ]
 
 _HOMES = {
@@ -59,7 +68,8 @@ _HOMES = {
     "core.tools": ("Tool", "tool"),
     "core.usage": ("Usage",),
     "errors": ("CrewGuardError",),
-    "workflows.graph": ("NodeContext", "chain", "node"),
+    "workflows.graph": ("NodeContext", "Workflow", "chain", "node"),
+    "workflows.patterns": ("agent_node", "orchestrate", "parallel", "refine", "retry", "route", "vote"),
 }
 
 

@@ -2,9 +2,11 @@
 
 CrewGuardError
 ├── ConfigError            a role or policy file is wrong: file, line, key, what was expected
+│   └── WorkflowError (also ValueError)  a workflow's definition is wrong: all that is
 ├── RefusedError           the guard said no; carries the Stop
 │   ├── LimitExceededError     a cap: limit, scope, cap, used, asked
-│   └── PolicyDeniedError      a rule of the policy
+│   ├── PolicyDeniedError      a rule of the policy
+│   └── ApprovalDeniedError    nobody approved an irreversible action
 ├── ModelError             a provider failed: kind, status, whether it may be tried again
 ├── RunFailedError         the run ended without a result
 │   ├── RuntimeFailedError     the crew's host failed, cause kept
@@ -55,6 +57,10 @@ class ConfigError(CrewGuardError):
         super().__init__(": ".join(part for part in (place, key, message) if part))
 
 
+class WorkflowError(ConfigError, ValueError):
+    """A workflow could not work as it is defined; `problems` has each thing that is wrong by itself."""
+
+
 class RunInterruptedError(KeyboardInterrupt):
     """The caller was interrupted, and its run was ended tidily. A second interrupt meanwhile is a plain one."""
 
@@ -80,6 +86,10 @@ class LimitExceededError(RefusedError):
 
 class PolicyDeniedError(RefusedError):
     """A rule of the policy forbids the action."""
+
+
+class ApprovalDeniedError(RefusedError):
+    """Nobody approved an irreversible action."""
 
 
 ModelFailure = Literal["rejected", "throttled", "unavailable", "unreachable", "broken", "malformed"]

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from crew_guard import config
 from crew_guard.core.decisions import Stop
+from crew_guard.core.events import Side
 from crew_guard.core.limits import Limits, Reserve
 from crew_guard.core.policy import Policy
 from crew_guard.core.result import Result
@@ -23,7 +24,17 @@ from crew_guard.core.tightening import strangers
 from crew_guard.core.tools import Tool
 from crew_guard.core.usage import Rates
 from crew_guard.errors import ConfigError, JournalConflictError
-from crew_guard.ports import Guards, Model, Observer, Runtime, Store, Workflow
+from crew_guard.ports import (
+    Delegating,
+    Equippable,
+    Guards,
+    Means,
+    Model,
+    Observer,
+    Runtime,
+    Store,
+    Workflow,
+)
 from crew_guard.supervisor.estimating import Estimator
 from crew_guard.supervisor.life import Job, Life
 from crew_guard.supervisor.running import Running, start
@@ -84,13 +95,15 @@ class Supervisor:
             self.policy = DEFAULT_POLICY if self.policy is None else config.load_policy(self.policy)
         self.policy = config.under_org(self.policy)
 
-    def run(self, crew: Crew, inputs: Mapping[str, Any] | None = None, *, run_id: str | None = None) -> Result:
-        """Run a crew to its end. A run that was stopped is a Result too, without an output.
+    def run(
+        self, crew: Crew | Workflow, inputs: Mapping[str, Any] | None = None, *, run_id: str | None = None
+    ) -> Result:
+        """Run a crew, or a workflow, to its end. A run that was stopped is a Result too, without an output.
 
         Works where an event loop is running already, as in a notebook: the run has its own.
 
         Args:
-            crew: who does what
+            crew: who does what; or a workflow, which does it by itself
             inputs: values of the {variables} in its tasks and roles
             run_id: a name of your own, not used before; by default one is made
         Raises:
@@ -100,11 +113,15 @@ class Supervisor:
         """
         return self._start(self._job(crew, inputs or {}, run_id)).wait()
 
-    async def arun(self, crew: Crew, inputs: Mapping[str, Any] | None = None, *, run_id: str | None = None) -> Result:
+    async def arun(
+        self, crew: Crew | Workflow, inputs: Mapping[str, Any] | None = None, *, run_id: str | None = None
+    ) -> Result:
         """The same from async code. Its tools run on the supervisor's loop, not on the caller's."""
         return await self._start(self._job(crew, inputs or {}, run_id)).result()
 
-    def stream(self, crew: Crew, inputs: Mapping[str, Any] | None = None, *, run_id: str | None = None) -> RunStream:
+    def stream(
+        self, crew: Crew | Workflow, inputs: Mapping[str, Any] | None = None, *, run_id: str | None = None
+    ) -> RunStream:
         """Run a crew and tell what happens while it does: `for item in …`, `async for item in …`, then `.result`.
 
         Items are the journal's events, a TextDelta as text is written, and a Budget after each action. A reader who
@@ -186,13 +203,15 @@ class Supervisor:
         assert isinstance(self.policy, Policy)  # noqa: S101  __post_init__ made it one
         return self.policy
 
-    def _job(self, crew: Crew, inputs: Mapping[str, Any], run_id: str | None) -> Job:
+    def _job(self, crew: Crew | Workflow, inputs: Mapping[str, Any], run_id: str | None) -> Job:
         from crew_guard.adapters.native import check_inputs
 
+        if isinstance(crew, Equippable) and not isinstance(crew, Crew):
+            return self._alone(crew, inputs, run_id)
         if not isinstance(crew, Crew):  # pyright: ignore[reportUnnecessaryIsInstance]  users don't all run pyright
             raise ConfigError(f"run() takes a crew_guard Crew, not a {type(crew).__name__}; guard() takes a host's own")
         if not isinstance(inputs, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]  see above
-            raise ConfigError(f"inputs must be a mapping of names to values, not {inputs!r}")
+            raise _no_mapping(inputs)
         inputs = {**crew.defaults, **inputs}
         check_inputs(crew, inputs)
         everyone = crew.everyone()
@@ -208,6 +227,26 @@ class Supervisor:
         ends = crew.results()
         expects = ends[0].output if len(ends) == 1 else None
         return self._wire(runtime, inputs, crew.name, crew.fallback, run_id, tasks=own, steps=steps, expects=expects)
+
+    def _alone(self, workflow: Workflow, inputs: Mapping[str, Any], run_id: str | None) -> Job:
+        from crew_guard.workflows.alone import Alone
+
+        if not isinstance(inputs, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]  see above
+            raise _no_mapping(inputs)
+        return self._wire(Alone(self._equipped(workflow)), inputs, workflow.name, None, run_id, side="fallback")
+
+    def _equipped(self, workflow: Workflow) -> Workflow:
+        """The workflow with the models and crews that its nodes name."""
+        return (
+            workflow.equipped(Means(self.model_named, self._runtime_of))
+            if isinstance(workflow, Equippable)
+            else workflow
+        )
+
+    def _runtime_of(self, crew: Crew) -> Runtime:
+        """What runs a crew inside of a workflow's node: our own runtime."""
+        chosen = {agent.name: self.model_named(agent.model or agent.role.model) for agent in crew.everyone()}
+        return _compiled("native", crew, lambda agent: chosen[agent.name])
 
     def _warn_of_members(self, name: str, runtime: Runtime) -> None:
         if members := runtime.members():
@@ -235,6 +274,7 @@ class Supervisor:
         steps: Mapping[str, int] | None = None,
         expects: type[BaseModel] | None = None,
         policy: Policy | None = None,
+        side: Side = "crew",
     ) -> Job:
         if fallback is not None and not callable(getattr(fallback, "run", None)):
             raise ConfigError(
@@ -246,13 +286,14 @@ class Supervisor:
             policy=(policy or self.effective_policy).with_steps(steps or {}),
             runtime=runtime,
             inputs=inputs,
-            fallback=fallback,
+            fallback=None if fallback is None else self._equipped(fallback),
             store=self._store(),
             observers=tuple(self.observers),
             secrets=self._secrets,
             estimator=self._estimator,
             expects=expects,
-            guards=self._guards(tasks or {}),
+            guards=self._guards({**(tasks or {}), **_inside(fallback), **_inside(runtime)}),
+            side=side,
         )
 
     def _guards(self, tasks: Mapping[str, Sequence[Any]]) -> Guards | None:
@@ -279,6 +320,17 @@ class Supervisor:
             if life.job.run_id in self._live:
                 raise JournalConflictError(f"the run {life.job.run_id!r} is under way: choose another id")
             self._live[life.job.run_id] = life
+
+
+def _no_mapping(inputs: Any) -> ConfigError:
+    return ConfigError(f"inputs must be a mapping of names to values, not {inputs!r}")
+
+
+def _inside(worker: Any) -> dict[str, Sequence[Any]]:
+    """The guardrails of tasks inside of a workflow's nodes, as NODE/TASK."""
+    crews: Mapping[str, Crew] = worker.crews() if isinstance(worker, Delegating) else {}
+    tasks = [(f"{node}/{task.name}", task.guardrails) for node, crew in crews.items() for task in crew.tasks]
+    return {name: guardrails for name, guardrails in tasks if guardrails}
 
 
 @cache

@@ -53,6 +53,8 @@ class RunStarted(_Event, frozen=True, gc=True):
     format: int = FORMAT
     given: tuple[str, ...] = ()
     """The texts of the tasks, kept where a rule of the policy asks what the user gave."""
+    side: Side = "crew"
+    """fallback where the job is a workflow's from the start."""
 
 
 class ScopeOpened(_Event, frozen=True):
@@ -137,10 +139,49 @@ class NodeStarted(_Event, frozen=True):
 
     workflow: str
     node: str
+    attempt: int = 1
+    round: int = 1
+    """Of the loop that it stands in."""
+    reason: str = ""
+    """Why it is tried again."""
 
 
-class NodeFinished(_Event, frozen=True):
-    """A workflow's node ended."""
+class NodeFinished(_Event, frozen=True, gc=True):
+    """A workflow's node ended: the checkpoint that a run may be resumed from."""
+
+    workflow: str
+    node: str
+    error: str = ""
+    output: Any = None
+    """What it gave, as JSON values."""
+    round: int = 1
+    taken_from: str = ""
+    """The finished task or node whose output was taken instead of running it."""
+
+
+class ApprovalAsked(_Event, frozen=True):
+    """A person, or a function in their place, was asked whether an irreversible node may run."""
+
+    workflow: str
+    node: str
+    what: str
+    """What it is about to act on, in short."""
+
+
+class ApprovalGiven(_Event, frozen=True):
+    """The answer to the latest question about this node."""
+
+    workflow: str
+    node: str
+    approved: bool
+    by: str
+    reason: str = ""
+    seconds: float = 0.0
+    """How long the answer took."""
+
+
+class Compensated(_Event, frozen=True):
+    """A finished node was undone because a later one failed, or could not be undone."""
 
     workflow: str
     node: str
@@ -199,6 +240,9 @@ Event: TypeAlias = (
     | AgentMoved
     | NodeStarted
     | NodeFinished
+    | ApprovalAsked
+    | ApprovalGiven
+    | Compensated
     | Judged
     | Guarded
     | FellBack
@@ -216,6 +260,9 @@ _CLASSES: tuple[type[Any], ...] = (
     AgentMoved,
     NodeStarted,
     NodeFinished,
+    ApprovalAsked,
+    ApprovalGiven,
+    Compensated,
     Judged,
     Guarded,
     FellBack,
@@ -226,7 +273,7 @@ _ENCODER = Encoder()
 _DECODERS = {name: Decoder(cls) for name, cls in EVENT_TYPES.items()}
 _OPEN_FIELDS = ("inputs", "output")
 """What users fill with objects of their own."""
-_OPEN_EVENTS = frozenset({"RunStarted", "RunEnded"})
+_OPEN_EVENTS = frozenset({"RunStarted", "RunEnded", "NodeFinished"})
 
 
 def encode(event: Event) -> tuple[str, bytes]:

@@ -32,6 +32,10 @@ class Caps(NamedTuple):
         """These caps with a part kept back; what has no cap has nothing to keep back from."""
         return Caps(*(cap if cap == NO_CAP else max(0, cap - part) for cap, part in zip(self, kept_back, strict=True)))
 
+    def within(self, other: Caps) -> Caps:
+        """The lesser of both, limit by limit."""
+        return Caps(*map(min, self, other))
+
 
 UNCAPPED = Caps()
 LIMIT_NAMES = Caps._fields

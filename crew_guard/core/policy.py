@@ -254,8 +254,10 @@ class Policy(_Section):
         return self.model_copy(update={"agents": agents}).sourced(self.sources)
 
     def caps_of(self, scope: str) -> Caps:
-        """The caps of one agent's or tool's scope."""
+        """The caps of one agent's or tool's scope; of a workflow's node only where an agent acts in it, NODE/AGENT."""
         kind, _, name = scope.partition(":")
+        if kind == "node" and "/" in name:
+            kind, name = "agent", name.rpartition("/")[2]
         if kind == "agent":
             return self.agents.get(name, self.per_agent).caps()
         limits = self.tools.limits.get(name)
@@ -306,4 +308,7 @@ def _not_allowed(
 
 
 def _capped_in_dollars(policy: Policy, agent: str) -> bool:
-    return policy.limits.max_usd is not None or policy.agents.get(agent, policy.per_agent).max_usd is not None
+    if policy.limits.max_usd is not None:
+        return True
+    inside = policy.agents.get(agent.rpartition("/")[2], policy.per_agent)
+    return policy.agents.get(agent, inside).max_usd is not None

@@ -51,6 +51,16 @@ _KINDS: dict[Side, str] = {"crew": "agent", "fallback": "node"}
 """What an actor's scope is called: a workflow's node never meets the latch of an agent of its name."""
 
 
+def is_agent(side: Side, actor: str) -> bool:
+    """Whether an actor decides by itself: an agent of the crew, or one inside of a workflow's node, NODE/AGENT."""
+    return side == "crew" or "/" in actor
+
+
+def scope_of(side: Side, actor: str) -> str:
+    """An agent's or a node's own scope."""
+    return f"{_KINDS[side]}:{actor}"
+
+
 class OpenAction(Struct, frozen=True, gc=False):
     """An action that was admitted and is not settled yet."""
 
@@ -106,7 +116,7 @@ class RunState:
         """Every scope that an action is charged to, the outermost first."""
         known = self._chains.get((side, agent, tool))
         if known is None:
-            own = ("run", side, f"{_KINDS[side]}:{agent}")
+            own = ("run", side, scope_of(side, agent))
             known = self._chains[side, agent, tool] = own if tool is None else (*own, f"tool:{tool}")
         if parent is None:
             return known
@@ -188,7 +198,8 @@ class RunState:
         return Shortfall("run", "depth", cap, above, 0, 1) if above >= cap else None
 
     def _nests(self, action_id: str) -> bool:
-        return self.open[action_id].event.kind == "handoff"
+        event = self.open[action_id].event
+        return event.kind == "handoff" and is_agent(event.side, event.agent)
 
     def may_come_back(self, short: Shortfall, action_id: str, parent: str | None) -> bool:
         """Whether waiting can help: others hold enough of this limit and are not held up themselves.
@@ -239,6 +250,9 @@ def _started(state: RunState, event: RunStarted) -> None:
     state.started = event
     state.open_scope("run", event.caps)
     state.open_scope("crew", event.crew_caps)
+    if event.side != "crew":
+        state.side = event.side
+        state.open_scope(event.side)
     if state.known is not None:
         state.known.give((event.inputs, event.given))
 

@@ -15,7 +15,7 @@ from crew_guard.crews.brief import SHORTEST_QUOTE, Brief, Finding, check_brief
 from crew_guard.tools.corpus import Corpus, Hit, Text
 from crew_guard.tools.passages import IN_ITS_MODULE, MEMBERS, sentences
 from crew_guard.tools.query import Term, stems, terms
-from crew_guard.workflows.graph import Chain, NodeContext, NodeFailedError, chain, node
+from crew_guard.workflows.graph import NodeContext, NodeFailedError, Workflow, chain, node
 
 PICKED = 5
 """Passages that are read and cited."""
@@ -68,7 +68,7 @@ class Extracted:
     extracts: list[Extract]
 
 
-def research_workflow(corpus: Corpus, search: Tool, read: Tool) -> Chain:
+def research_workflow(corpus: Corpus, search: Tool, read: Tool) -> Workflow:
     """The workflow over a corpus. Its input is `question`, its output a Brief.
 
     Args:

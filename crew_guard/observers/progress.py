@@ -15,7 +15,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
 
-from crew_guard.core.events import Event
+from crew_guard.core.events import ApprovalAsked, ApprovalGiven, Event
 from crew_guard.observers.words import Line, Teller
 
 if TYPE_CHECKING:
@@ -45,6 +45,8 @@ class Progress:
         self._recent: deque[Line] = deque(maxlen=_RECENT)
         self._lock = threading.Lock()
         self._view: Live | None = None
+        self._asking = 0
+        """Questions to a person that are open: a view that is redrawn would run over them."""
         self.run_id = ""
         """The latest run that began."""
 
@@ -65,7 +67,9 @@ class Progress:
             line = teller.tell(event)
             if line:
                 self._recent.append(line)
+            self._asking += isinstance(event, ApprovalAsked) - isinstance(event, ApprovalGiven)
             over = all(told.state.ended for told in self._runs.values())
+            self._asking = 0 if over else self._asking
         if self._is_live:
             self._show(over=over)
         elif line:
@@ -78,9 +82,10 @@ class Progress:
             view.stop()
 
     def _show(self, *, over: bool) -> None:
-        if over:
+        if over or self._asking:
             self.close()
-            self._runs.clear()
+            if over:
+                self._runs.clear()
         elif self._view is None:
             from rich.console import Console
             from rich.live import Live

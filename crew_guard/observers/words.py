@@ -15,12 +15,16 @@ from typing import Any, Literal, TypeAlias, cast
 from crew_guard.core.decisions import Stop
 from crew_guard.core.events import (
     Admitted,
+    ApprovalAsked,
+    ApprovalGiven,
+    Compensated,
     Event,
     FellBack,
     Guarded,
     Judged,
     Latched,
     NodeFinished,
+    NodeStarted,
     Queued,
     Refused,
     RunEnded,
@@ -209,10 +213,34 @@ def _latched(_state: RunState, event: Latched) -> _Said:
     return clean(event.scope, 60), f"is stopped: {stop_words(event.stop)}", "bad"
 
 
+def _node_again(_state: RunState, event: NodeStarted) -> _Said:
+    if event.attempt > 1:
+        return event.workflow, f"{clean(event.node, 40)} again, attempt {event.attempt}", "warn"
+    return (event.workflow, f"{clean(event.node, 40)}, round {event.round}", "plain") if event.round > 1 else None
+
+
 def _node(_state: RunState, event: NodeFinished) -> _Said:
+    node = clean(event.node, 40)
     if event.error:
-        return event.workflow, f"{clean(event.node, 40)} failed: {clean(event.error, 200)}", "bad"
-    return event.workflow, f"{clean(event.node, 40)} done", "plain"
+        return event.workflow, f"{node} failed: {clean(event.error, 200)}", "bad"
+    taken = f", taken from {clean(event.taken_from, 40)}" if event.taken_from else ""
+    return event.workflow, f"{node} done{taken}", "plain"
+
+
+def _approval_asked(_state: RunState, event: ApprovalAsked) -> _Said:
+    return event.workflow, f"{clean(event.node, 40)} waits for approval: {clean(event.what, 200)}", "warn"
+
+
+def _approval_given(_state: RunState, event: ApprovalGiven) -> _Said:
+    word, tone = ("approved", "good") if event.approved else ("turned down", "bad")
+    reason = f": {clean(event.reason, 200)}" if event.reason else ""
+    return event.workflow, f"{clean(event.node, 40)} {word} by {clean(event.by, 40)}{reason}", cast(Tone, tone)
+
+
+def _compensated(_state: RunState, event: Compensated) -> _Said:
+    if event.error:
+        return event.workflow, f"{clean(event.node, 40)} could not be undone: {clean(event.error, 200)}", "bad"
+    return event.workflow, f"{clean(event.node, 40)} undone", "warn"
 
 
 def _judged(_state: RunState, event: Judged) -> _Said:
@@ -249,7 +277,11 @@ _WORDS: dict[type[Any], Callable[[RunState, Any], _Said]] = {
     Refused: _refused,
     Settled: _settled,
     Latched: _latched,
+    NodeStarted: _node_again,
     NodeFinished: _node,
+    ApprovalAsked: _approval_asked,
+    ApprovalGiven: _approval_given,
+    Compensated: _compensated,
     Judged: _judged,
     Guarded: _guarded,
     FellBack: _fell_back,

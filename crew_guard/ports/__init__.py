@@ -7,8 +7,12 @@ one request; a Workflow is the fixed path. A Store keeps the journal. An Observe
 from crew_guard.ports.acting import (
     CallTerms,
     Continuing,
+    Delegating,
+    Equippable,
     Gate,
+    Means,
     Model,
+    Resuming,
     Runtime,
     RuntimeResult,
     Tasked,
@@ -16,6 +20,7 @@ from crew_guard.ports.acting import (
     Workflow,
 )
 from crew_guard.ports.content import Content, Guardrail, Guards
+from crew_guard.ports.flowing import Flow
 from crew_guard.ports.keeping import Clock, Flushed, Handle, Observer, RunSummary, Store
 
 __all__ = [
@@ -23,13 +28,18 @@ __all__ = [
     "Clock",
     "Content",
     "Continuing",
+    "Delegating",
+    "Equippable",
+    "Flow",
     "Flushed",
     "Gate",
     "Guardrail",
     "Guards",
     "Handle",
+    "Means",
     "Model",
     "Observer",
+    "Resuming",
     "RunSummary",
     "Runtime",
     "RuntimeResult",

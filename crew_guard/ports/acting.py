@@ -14,9 +14,10 @@ from crew_guard.core.decisions import Stop
 from crew_guard.core.events import AgentStep
 from crew_guard.core.headroom import Remaining
 from crew_guard.core.messages import JsonObject, Message, ModelReply, ModelRequest, ToolSpec
-from crew_guard.core.roles import Verdict
+from crew_guard.core.roles import Crew, Verdict
 from crew_guard.core.tools import Tool
 from crew_guard.core.usage import Rates
+from crew_guard.ports.flowing import Flow
 
 
 @runtime_checkable
@@ -93,8 +94,8 @@ class Gate(Protocol):
         """An agent took up a task (think) or is done with it (finish); its actions tell the rest."""
         ...
 
-    def node(self, workflow: str, node: str, error: str | None = None) -> None:
-        """A workflow's node began (error is None), ended ("") or failed (what went wrong)."""
+    def flow(self, workflow: str) -> Flow:
+        """What a workflow of this name tells and asks besides its actions."""
         ...
 
     def judged(self, agent: str, task: str, verdict: Verdict) -> None:
@@ -238,4 +239,51 @@ class Workflow(Protocol):
 
     async def run(self, inputs: Mapping[str, Any], gate: Gate) -> RuntimeResult:
         """Do the job under the same gate."""
+        ...
+
+
+@runtime_checkable
+class Resuming(Protocol):
+    """A Workflow that can go on from what is done already."""
+
+    async def resume(self, inputs: Mapping[str, Any], gate: Gate, done: Mapping[str, Any]) -> RuntimeResult:
+        """Do what is left of the job.
+
+        Args:
+            inputs: the run's
+            gate: as in `run`
+            done: outputs of finished and verified tasks or nodes, by name
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What a workflow's nodes name and the supervisor has."""
+
+    model_named: Callable[[str], Model]
+    """Raises ConfigError or MissingDependencyError for a name that leads nowhere."""
+    runtime_of: Callable[[Crew], Runtime]
+    """What runs a crew inside of a node."""
+
+
+@runtime_checkable
+class Delegating(Protocol):
+    """What has crews inside of it: a Workflow, or what runs one."""
+
+    def crews(self) -> Mapping[str, Crew]:
+        """By the node that they work in."""
+        ...
+
+
+@runtime_checkable
+class Equippable(Protocol):
+    """A Workflow whose nodes name models, or delegate to crews."""
+
+    def equipped(self, means: Means) -> Workflow:
+        """The same workflow with all that it names found.
+
+        Raises:
+            ConfigError: a name leads nowhere
+        """
         ...

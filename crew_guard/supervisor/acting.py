@@ -17,10 +17,10 @@ from crew_guard.core.roles import Verdict
 from crew_guard.core.tools import Tool, result_text
 from crew_guard.errors import CrewGuardError, ModelError, RefusedError, RuntimeFailedError
 from crew_guard.ports import CallTerms, Model, ToolResult
+from crew_guard.supervisor.flowing import RunFlow, pause
 from crew_guard.supervisor.gate import Gatekeeper, inside
 from crew_guard.supervisor.handing import delegate
 from crew_guard.supervisor.threads import in_thread
-from crew_guard.supervisor.wakeups import release
 
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 30.0
@@ -55,9 +55,9 @@ class RunGate:
         """See Gate.moved."""
         self.keeper.moved(agent, task, step)
 
-    def node(self, workflow: str, node: str, error: str | None = None) -> None:
-        """See Gate.node."""
-        self.keeper.node(workflow, node, error)
+    def flow(self, workflow: str) -> RunFlow:
+        """See Gate.flow."""
+        return RunFlow(self.keeper, self.side, workflow)
 
     def judged(self, agent: str, task: str, verdict: Verdict) -> None:
         """See Gate.judged."""
@@ -155,20 +155,7 @@ class RunGate:
         seconds = min(_FIRST_PAUSE * 2 ** (attempt - 1), _LONGEST_PAUSE)
         if error.retry_after is not None:
             seconds = min(max(0.0, error.retry_after), _LONGEST_WISH)
-        loop = asyncio.get_running_loop()  # a host's own, perhaps
-        over: asyncio.Future[None] = loop.create_future()
-
-        def wake() -> None:
-            loop.call_soon_threadsafe(release, over)
-
-        timer = self.keeper.clock.call_later(seconds, wake)
-        self.keeper.pauses += 1
-        try:
-            await over
-        finally:
-            self.keeper.pauses -= 1
-            self.progress()
-            timer.cancel()
+        await pause(self.keeper, seconds)
 
     async def call_tool(self, agent: str, tool: Tool, arguments: str | Mapping[str, Any]) -> ToolResult:
         """See Gate.call_tool. Arguments that don't fit are told to the agent, and start no execution."""

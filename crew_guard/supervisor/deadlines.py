@@ -20,24 +20,42 @@ def set_deadlines(gate: Gatekeeper, began: float, *, reserve: bool) -> list[Hand
     limits, kept_back = gate.policy.limits, gate.policy.reserve.seconds
     timers: list[Handle] = []
     if limits.max_seconds is not None:
-        timers.append(_deadline(gate, began, "run", limits.max_seconds))
+        timers.append(_Deadline(gate, began, "run", limits.max_seconds))
         if reserve and kept_back:
             gate.headroom.seconds["crew"] = max(0.0, limits.max_seconds - kept_back)
-            timers.append(_deadline(gate, began, "crew", max(0.0, limits.max_seconds - kept_back)))
+            timers.append(_Deadline(gate, began, "crew", max(0.0, limits.max_seconds - kept_back)))
     if limits.max_idle_seconds is not None:
         timers.append(_IdleTimer(gate, limits.max_idle_seconds))
     return timers
 
 
-def _deadline(gate: Gatekeeper, began: float, scope: Literal["run", "crew"], seconds: float) -> Handle:
-    def over() -> None:
-        elapsed = round(gate.clock.monotonic() - began, 3)
-        gate.stop(scope, Stop("deadline", scope, "max_seconds", seconds, elapsed))
+class _Deadline:
+    """Looks whether the time is over, later by as long as the run stood still."""
 
-    left = seconds - (gate.clock.monotonic() - began)
-    if left <= 0:
-        over()
-    return gate.clock.call_later(max(0.0, left), over)
+    def __init__(self, gate: Gatekeeper, began: float, scope: Literal["run", "crew"], seconds: float) -> None:
+        self._gate, self._began, self._scope, self._seconds = gate, began, scope, seconds
+        if self._left <= 0:
+            self._over()
+        self._handle = gate.clock.call_later(max(0.0, self._left), self._look)
+
+    def cancel(self) -> None:
+        """Stop looking."""
+        self._handle.cancel()
+
+    @property
+    def _left(self) -> float:
+        return self._seconds - (self._gate.clock.monotonic() - self._began - self._gate.standstill.seconds)
+
+    def _look(self) -> None:
+        # Only where it stood still meanwhile: a timer may come a hair too early.
+        if self._gate.standstill.seconds and self._left > 0:
+            self._handle = self._gate.clock.call_later(self._left, self._look)
+        else:
+            self._over()
+
+    def _over(self) -> None:
+        elapsed = round(self._seconds - self._left, 3)
+        self._gate.stop(self._scope, Stop("deadline", self._scope, "max_seconds", self._seconds, elapsed))
 
 
 class _IdleTimer:
@@ -68,11 +86,14 @@ class _IdleTimer:
         self._handle = gate.clock.call_later(self._seconds - idle, self._look)
 
     def _waits_legitimately(self) -> bool:
-        """In line for budget, or in a call that doesn't stream: its own deadline ends it."""
+        """In line for budget, for a person, or in a call that doesn't stream: its own deadline ends it."""
         gate = self._gate
         silent = [held.event for held in tuple(gate.state.open.values())]
         return (
-            gate.waiting or gate.pauses > 0 or any(event.kind == "model_call" and not event.streams for event in silent)
+            gate.waiting
+            or gate.pauses > 0
+            or gate.standstill.holds
+            or any(event.kind == "model_call" and not event.streams for event in silent)
         )
 
     def _doing(self) -> str:

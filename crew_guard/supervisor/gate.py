@@ -16,6 +16,7 @@ from crew_guard.core.actions import Action, Grant, Handoff, ModelCall, Outcome, 
 from crew_guard.core.decisions import Stop
 from crew_guard.core.events import FellBack, Settled, Side
 from crew_guard.core.policy import Policy, judge
+from crew_guard.core.run import is_agent, scope_of
 from crew_guard.core.usage import NOTHING, Usage
 from crew_guard.errors import PolicyDeniedError, RefusedError
 from crew_guard.ports import Clock, Flushed, Store
@@ -53,7 +54,7 @@ class Gatekeeper(Line):
         self.threads: dict[str, str] = {}
         """Tools that run in a thread at the moment, by action, as agent/tool."""
         self.circles = Circles(policy.loops)
-        self.headroom = Headroom(policy, self.state, clock)
+        self.headroom = Headroom(policy, self.state, clock, self.standstill)
 
     # The door
 
@@ -111,9 +112,10 @@ class Gatekeeper(Line):
             )
             if reported is not None and isinstance(action, ModelCall):
                 self.estimator.observe(action.model, action.counted or action.prompt_tokens, reported.input_tokens)
-            if not outcome.tool_requests and held.event.side == "crew":
+            if not outcome.tool_requests and is_agent(side := held.event.side, action.agent):
                 stop = self.circles.settled(action, outcome)
                 if stop is not None:
+                    stop = _placed_on(side, stop)
                     self._latch(stop.scope, stop)
             if self._waiters:
                 self._pump()
@@ -212,8 +214,9 @@ class Gatekeeper(Line):
             own = self._known_scopes[key_of(action, side)][-1]
             stop = Stop("denied", own, decision.rule, detail=self.redact.short(decision.told))
             return self._refuse(action_id, action, side, stop, latch=False)
-        if not isinstance(action, ModelCall) and side == "crew" and (stop := self._astray(action)):
-            return self._refuse(action_id, action, side, stop, latch=stop.scope.startswith("agent:"))
+        if not isinstance(action, ModelCall) and is_agent(side, action.agent) and (stop := self._astray(action)):
+            stop = _placed_on(side, stop)
+            return self._refuse(action_id, action, side, stop, latch=stop.scope.startswith(("agent:", "node:")))
         answer = self.state.ask(action, scopes, self._terms)
         if isinstance(answer, Usage):
             if not self._waiters or action.parent is not None or not spends(action) or not self._behind(scopes):
@@ -273,3 +276,9 @@ class Gatekeeper(Line):
             return
         self.stop("run", Stop("failed", "run", detail=f"the journal can't be written: {error}"))
         raise error
+
+
+def _placed_on(side: Side, stop: Stop) -> Stop:
+    """The same stop, of an agent's scope as this side calls it."""
+    kind, _, name = stop.scope.partition(":")
+    return stop if side == "crew" or kind != "agent" else replace(stop, scope=scope_of(side, name))

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from crew_guard.core.content import PASSED, Check, Place, fixed, rejected, withheld
 from crew_guard.core.decisions import Stop
-from crew_guard.core.events import Guarded, Side
+from crew_guard.core.events import Guarded
 from crew_guard.core.plain import plain
 from crew_guard.core.roles import Verdict
 from crew_guard.core.tools import Tool, result_text
@@ -54,6 +54,8 @@ class Guarding:
     _early: list[tuple[Any, ...]] = field(default_factory=list[Any])
     """What was found before the run's record began."""
     _looked: bool = False
+    _asked_models: bool = False
+    """Whether those that ask a model have seen the inputs, too."""
     _read: deque[str] = field(default_factory=deque[str])
     _kept: int = 0
 
@@ -95,9 +97,9 @@ class Guarding:
         """The inputs for the run's record."""
         return self.inputs if self._looked or not self.guards.inputs else dict.fromkeys(self.inputs, UNCHECKED)
 
-    async def run(self, worker: Runtime | Workflow, gate: Gate, side: Side, agent: str) -> RuntimeResult:
+    async def run(self, worker: Runtime | Workflow, gate: Gate, agent: str) -> RuntimeResult:
         """Have the work done on checked inputs, and check what comes out of it: `agent` has made that."""
-        if side == "crew" and (stop := await self._screen(gate, models=True)):
+        if not self._asked_models and (stop := await self._screen(gate, models=True)):
             self.halt("run", stop)
             return RuntimeResult(None, partial=True, reason=str(stop), stop=stop)
         result = await worker.run(self.inputs, gate)
@@ -138,6 +140,7 @@ class Guarding:
             if check.outcome == "fix":
                 made[name] = check.value
         self.inputs, self._looked = made, True
+        self._asked_models |= models
         return None
 
     # One after the other

@@ -8,12 +8,14 @@ from crew_guard.core.limits import Ledger
 from crew_guard.core.policy import Policy
 from crew_guard.core.run import RunState
 from crew_guard.ports import Clock
+from crew_guard.supervisor.standstill import Standstill
 
 
 class Headroom:
     """Looks at the ledgers of one run without its lock: what it reads may be one action old."""
 
-    def __init__(self, policy: Policy, state: RunState, clock: Clock) -> None:
+    def __init__(self, policy: Policy, state: RunState, clock: Clock, standstill: Standstill) -> None:
+        self._standstill = standstill
         self._share = policy.warn_at
         self._state = state
         self._clock = clock
@@ -65,4 +67,4 @@ class Headroom:
 
     def _elapsed(self) -> float:
         started = self._state.started
-        return 0.0 if started is None else self._clock.now() - started.at
+        return 0.0 if started is None else self._clock.now() - started.at - self._standstill.seconds

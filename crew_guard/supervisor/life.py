@@ -57,6 +57,8 @@ class Job:
     """Guardrails on content; None where there are none."""
     buffer: Buffer | None = None
     """Filled with what happens, where the run is read as a stream."""
+    side: Side = "crew"
+    """fallback where the runtime is a workflow that does the job by itself, without a crew before it."""
 
 
 @dataclass(slots=True)
@@ -105,6 +107,11 @@ class Life:
         if job.guards is not None:
             self.gate.guarding = Guarding(job.guards, self.gate, job.inputs, self.gate.stop)
 
+    @property
+    def seconds(self) -> float:
+        """Of the run so far, without those of persons."""
+        return self.clock.monotonic() - self.began - self.gate.standstill.seconds
+
     async def live(self) -> Result:
         """Run the crew, and the workflow where the crew did not do the job.
 
@@ -122,7 +129,7 @@ class Life:
         timers = set_deadlines(self.gate, self.began, reserve=self.job.fallback is not None)
         found, via, reason = _Finding(), None, ""
         try:
-            found, via = await self._crew(), "crew"
+            found, via = await self._crew(), "crew" if self.job.side == "crew" else "workflow"
             if not found.done and self.job.fallback and not self._dead():
                 reason = self.gate.redact(found.reason)
                 found, via = await self._workflow(self.job.fallback, found), "workflow"
@@ -156,6 +163,7 @@ class Life:
             tuple(job.runtime.members()),
             FORMAT,
             self._given(),
+            job.side,
         )
 
     def _given(self) -> tuple[str, ...]:
@@ -165,13 +173,16 @@ class Life:
         return tuple(map(self.gate.redact, self.job.runtime.task_texts(self.job.inputs)))
 
     async def _crew(self) -> _Finding:
-        gate = RunGate(self.gate, "crew")
+        side = self.job.side
+        gate = RunGate(self.gate, side)
+        if side == "fallback":
+            self.gate.record(ScopeOpened, side, Caps(agents=self._caps.agents))
         try:
             for member in self.job.runtime.members():
                 gate.settle(await gate.admit(Spawn(member)), Outcome("ok"))
         except RefusedError as error:
             return _Finding(stop=error.stop)
-        return await self._watch(self._run(self.job.runtime, gate), "crew")
+        return await self._watch(self._run(self.job.runtime, gate), side)
 
     async def _workflow(self, workflow: Workflow, crew: _Finding) -> _Finding:
         self.gate.fall_back(crew.reason, crew.stop)
@@ -230,13 +241,13 @@ class Life:
             unreported=state.unreported,
             late=self._late,
             policy=self.job.policy.hash,
-            seconds=self.clock.monotonic() - self.began,
+            seconds=self.seconds,
             max_seconds=self.job.policy.limits.max_seconds,
             **found,
         )
 
     def _budget(self) -> Budget:
-        seconds = round(self.clock.monotonic() - self.began, 6)
+        seconds = round(self.seconds, 6)
         return Budget(self.gate.state.used("run"), self._caps, seconds, self.job.policy.limits.max_seconds)
 
     # Watching work, and ending it
@@ -247,7 +258,7 @@ class Life:
             return worker.run(self.job.inputs, gate)
         members = self.job.runtime.members()
         crew = members[0] if len(members) == 1 else self.job.crew
-        return guarding.run(worker, gate, gate.side, crew if gate.side == "crew" else worker.name)
+        return guarding.run(worker, gate, crew if worker is self.job.runtime else worker.name)
 
     async def _watch(self, work: Coroutine[Any, Any, RuntimeResult], side: Side) -> _Finding:
         task = asyncio.ensure_future(_contained(work))

@@ -19,8 +19,6 @@ from crew_guard.core.events import (
     Event,
     Judged,
     Latched,
-    NodeFinished,
-    NodeStarted,
     RunEnded,
 )
 from crew_guard.core.known import Known
@@ -30,6 +28,7 @@ from crew_guard.core.run import RunState, apply
 from crew_guard.ports import Clock, Flushed, Store
 from crew_guard.supervisor.outbox import Outbox
 from crew_guard.supervisor.redaction import Redactor
+from crew_guard.supervisor.standstill import Standstill
 
 NO_FLUSH: Future[None] = Future()
 """To wait for: what nobody waits for, or what was refused."""
@@ -46,6 +45,7 @@ class Recorder:
         self.clock = clock
         self.redact = Redactor(())
         self.last_progress = clock.monotonic()
+        self.standstill = Standstill(clock)
         self.on_latch: Callable[[str, Stop], None] = _nobody_listens
         """Called without the lock, on the thread that ran into the stop."""
         self.store = store
@@ -91,13 +91,6 @@ class Recorder:
     def moved(self, agent: str, task: str, step: AgentStep) -> None:
         """See Gate.moved."""
         self.record(AgentMoved, agent, task, step)
-
-    def node(self, workflow: str, node: str, error: str | None = None) -> None:
-        """See Gate.node."""
-        if error is None:
-            self.record(NodeStarted, workflow, node)
-        else:
-            self.record(NodeFinished, workflow, node, self.redact(error))
 
     def judged(self, agent: str, task: str, verdict: Verdict) -> None:
         """See Gate.judged."""

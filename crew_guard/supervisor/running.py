@@ -54,7 +54,7 @@ class Running:
         seconds = self.life.job.policy.limits.max_seconds
         if seconds is None:
             return None
-        return max(_GRACE, self.life.began + seconds + _GRACE - self.life.clock.monotonic())
+        return max(_GRACE, seconds + _GRACE - self.life.seconds)
 
     @property
     def nap(self) -> float:
@@ -65,7 +65,7 @@ class Running:
     def overdue(self) -> Result | None:
         """The result, taken from here, where something blocks the engine's loop past the deadline."""
         cap = self.life.job.policy.limits.max_seconds
-        elapsed = round(self.life.clock.monotonic() - self.life.began, 3)
+        elapsed = round(self.life.seconds, 3)
         if cap is None or elapsed < cap + _GRACE or self.engine.owns_this_thread() or _answers(self.engine):
             return None
         if self.life.gate.state.ended is not None:

@@ -9,6 +9,9 @@ from crew_guard.core.events import (
     EVENT_TYPES,
     Admitted,
     AgentMoved,
+    ApprovalAsked,
+    ApprovalGiven,
+    Compensated,
     Event,
     FellBack,
     Guarded,
@@ -53,7 +56,22 @@ def one_of_each() -> list[Event]:
     usage = Usage(1, 2, 3, 4, 2**60, 6, 7)
     kind = "tool_call"
     events: list[Event] = [
-        RunStarted(1, 1e9 + 0.123456, AWKWARD, "", AWKWARD, NESTED, caps, UNCAPPED, 0.0, 1e-9, ("a", AWKWARD), 1),
+        RunStarted(
+            1,
+            1e9 + 0.123456,
+            AWKWARD,
+            "",
+            AWKWARD,
+            NESTED,
+            caps,
+            UNCAPPED,
+            0.0,
+            1e-9,
+            ("a", AWKWARD),
+            1,
+            (),
+            "fallback",
+        ),
         ScopeOpened(2, 0.0, "tool:" + AWKWARD, caps),
         Queued(3, 1.0, "a1", "model_call", AWKWARD, "p:m", "crew", "run", "tokens", "a0"),
         Admitted(4, 1.0, "a2", kind, "", AWKWARD, "fallback", usage, '{"x": "\\u0000"}', "a1", 2, streams=True),
@@ -63,12 +81,15 @@ def one_of_each() -> list[Event]:
         ),
         Latched(7, 1.0, "run", Stop("killed", "run")),
         AgentMoved(8, 1.0, AWKWARD, "", "finish"),
-        NodeStarted(9, 1.0, "", AWKWARD),
-        NodeFinished(10, 1.0, "w", "n", AWKWARD),
+        NodeStarted(9, 1.0, "", AWKWARD, 2, 3, AWKWARD),
+        NodeFinished(10, 1.0, "w", "n", AWKWARD, NESTED, 3, AWKWARD),
         Judged(11, 1.0, "a", "t", passed=False, grade=1 / 3, reason=AWKWARD),
         FellBack(12, 1.0, AWKWARD, _STOP),
         Guarded(13, 1.0, "tool_results", AWKWARD, "reject", "", AWKWARD, AWKWARD),
-        RunEnded(14, -1.5, "stopped", "workflow", _STOP, AWKWARD, NESTED, (AWKWARD, "")),
+        ApprovalAsked(14, 1.0, AWKWARD, "n", AWKWARD),
+        ApprovalGiven(15, 1.0, "w", AWKWARD, approved=False, by=AWKWARD, reason=AWKWARD, seconds=1e-9),
+        Compensated(16, 1.0, "w", AWKWARD, AWKWARD),
+        RunEnded(17, -1.5, "stopped", "workflow", _STOP, AWKWARD, NESTED, (AWKWARD, "")),
     ]
     missing = EVENT_TYPES.keys() - {type(event).__name__ for event in events}
     if missing:

@@ -1,127 +1,209 @@
-"""A chain of nodes: each takes what the one before returned, under the same gate as a crew.
+"""A workflow: an explicit graph of nodes, checked when it is made, run under the same gate as a crew.
 
-A node is a function, sync or async, or a Tool. A function that calls tools or models takes a
-NodeContext as its second parameter and acts through that.
+Nodes are named, edges connect names: ("a", "b"), branch(...) and loop(...). `chain` is the plain case; patterns.py has
+the others.
 """
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-import anyio.to_thread
+from crew_guard.core.events import Event
+from crew_guard.core.reliability.structure import Structure
+from crew_guard.core.roles import Crew
+from crew_guard.errors import ConfigError, WorkflowError
+from crew_guard.ports import Gate, Means, RuntimeResult
+from crew_guard.workflows.agents import Delegation
+from crew_guard.workflows.asking import at_terminal
+from crew_guard.workflows.checking import input_problems, problems_of
+from crew_guard.workflows.checkpoints import done_of
+from crew_guard.workflows.context import NodeContext, NodeFailedError
+from crew_guard.workflows.edges import Branch, Edge, Loop, branch, loop
+from crew_guard.workflows.nodes import Node, Retry, Step, as_node, node
+from crew_guard.workflows.running import Going, run_graph
+from crew_guard.workflows.shape import Shape, shape_of
 
-from crew_guard.core.tools import Tool
-from crew_guard.ports import Gate, RuntimeResult, ToolResult
+if TYPE_CHECKING:
+    from rich.tree import Tree
+
+__all__ = [
+    "Branch",
+    "Edge",
+    "Loop",
+    "Node",
+    "NodeContext",
+    "NodeFailedError",
+    "Retry",
+    "Workflow",
+    "branch",
+    "chain",
+    "loop",
+    "node",
+]
+
+Connection: TypeAlias = "tuple[str, ...] | Edge | Branch | Loop"
+Part: TypeAlias = "Workflow | Step"
 
 
-@dataclass(frozen=True, slots=True)
-class NodeContext:
-    """What a node acts through."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Workflow:
+    """Nodes and how they are connected. A Workflow, and a Resuming, of ports."""
 
-    node: str
-    inputs: Mapping[str, Any]
-    """The run's inputs."""
-    gate: Gate
+    nodes: Sequence[Step]
+    edges: Sequence[Connection] = ()
+    """("a", "b", "c") is a path of nodes that come one after the other; branch(...) and loop(...) make the rest."""
+    name: str = "workflow"
+    start: Sequence[str] = ()
+    """The nodes that are given the run's inputs; the first one by default."""
+    shape: Shape = field(init=False, repr=False)
+    means: Means | None = field(default=None, repr=False)
+    """What its nodes name, once a supervisor has found it."""
 
-    async def call_tool(self, tool: Tool, arguments: Mapping[str, Any]) -> ToolResult:
-        """Execute a tool through the gate, charged to this node. `value` of what it returns is the result.
+    def __post_init__(self) -> None:
+        nodes = tuple(as_node(step) for step in self.nodes)
+        if not nodes:
+            raise WorkflowError(f"workflow {self.name!r} has no nodes")
+        edges, branches, loops = _sorted(self.edges, self.name)
+        shape, problems = shape_of(nodes, edges, branches, loops, self.start)
+        problems = problems or problems_of(shape)
+        object.__setattr__(self, "nodes", nodes)
+        object.__setattr__(self, "shape", shape)
+        _raise(self.name, problems)
 
+    def check(self, *, terminal: bool | None = None) -> None:
+        """Whether it can run here. What else could be wrong was checked when it was made.
+
+        Args:
+            terminal: whether a person can be asked at the terminal; by default whether stdin is one
         Raises:
-            NodeFailedError: the tool failed, or the arguments don't fit it
-            RefusedError: the guard said no
+            WorkflowError: its first nodes can't take inputs, or an irreversible one has nobody to ask
         """
-        result = await self.gate.call_tool(self.node, tool, arguments)
-        if result.failed:
-            raise NodeFailedError(result.text)
-        return result
+        asked = at_terminal() if terminal is None else terminal
+        unasked = [] if asked else [_unasked(name) for name in self.unapproved()]
+        _raise(self.name, [*input_problems(self.shape), *unasked])
 
-
-@dataclass(frozen=True, slots=True)
-class Node:
-    """One step of a workflow."""
-
-    name: str
-    function: Callable[..., Any] | Tool
-    takes_context: bool = False
-
-    async def run(self, value: Any, context: NodeContext) -> Any:
-        """What the node makes of a value.
-
-        Raises:
-            NodeFailedError: a tool failed
-        """
-        if isinstance(self.function, Tool):
-            return (await context.call_tool(self.function, value)).value
-        given = (value, context) if self.takes_context else (value,)
-        if inspect.iscoroutinefunction(self.function):
-            return await self.function(*given)
-        # Beside the loop: it may block, and other runs go on meanwhile.
-        made = await anyio.to_thread.run_sync(self.function, *given, abandon_on_cancel=True)
-        return await made if inspect.isawaitable(made) else made
-
-
-class NodeFailedError(Exception):
-    """A node could not do its step. The workflow ends there."""
-
-
-def node(function: Callable[..., Any] | Tool, *, name: str | None = None) -> Node:
-    """Make a function or a tool a step of a workflow.
-
-    Args:
-        function: takes the value of the step before (the first one the run's inputs) and, where
-            it has a second parameter, a NodeContext
-        name: unique in its workflow; the function's own name by default
-    Raises:
-        TypeError: the function takes no value, or more than a value and a context
-    """
-    if isinstance(function, Tool):
-        return Node(name or function.name, function)
-    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    count = sum(parameter.kind in kinds for parameter in inspect.signature(function).parameters.values())
-    if count not in (1, 2):
-        raise TypeError(f"node {function!r} takes {count} positional parameters: a value, and a NodeContext if it acts")
-    return Node(name or getattr(function, "__name__", "node"), function, takes_context=count == 2)  # noqa: PLR2004
-
-
-@dataclass(frozen=True, slots=True)
-class Chain:
-    """Nodes in a fixed order. A Workflow of ports."""
-
-    name: str
-    nodes: tuple[Node, ...] = field(default=())
+    def unapproved(self) -> tuple[str, ...]:
+        """Irreversible nodes without an approver: a person at the terminal has to say yes to them."""
+        return tuple(name for name, one in self.shape.nodes.items() if one.irreversible and one.approve is None)
 
     async def run(self, inputs: Mapping[str, Any], gate: Gate) -> RuntimeResult:
-        """Run each node once; the last one's value is the output, and None is none."""
-        value: Any = inputs
-        step = self.nodes[-1]
-        outputs: dict[str, Any] = {}
-        for step in self.nodes:
-            gate.node(self.name, step.name)
+        """Run the graph from its start; what its end gives is the output, and None is none.
+
+        Raises:
+            NodeFailedError: a node could not do its step; so does what else a node's function raises
+            RefusedError: the guard said no
+        """
+        return await self.resume(inputs, gate, {})
+
+    async def resume(self, inputs: Mapping[str, Any], gate: Gate, done: Mapping[str, Any]) -> RuntimeResult:
+        """The same, where nodes of these names, or their done_by, are answered from `done` instead of running."""
+        return await run_graph(self.shape, Going(self.name, inputs, gate, done, self.means))
+
+    def equipped(self, means: Means) -> Workflow:
+        """The same workflow with all models that it names found.
+
+        Raises:
+            ConfigError, MissingDependencyError: a node names a model that can't be had
+            WorkflowError: its first nodes can't take a run's inputs
+        """
+        _raise(self.name, input_problems(self.shape))
+        for one in self.shape.nodes.values():
             try:
-                value = await step.run(value, NodeContext(step.name, inputs, gate))
-            except Exception as error:
-                gate.node(self.name, step.name, f"{type(error).__name__}: {error}")
-                raise
-            gate.node(self.name, step.name, "")
-            outputs[step.name] = value
-        if value is None:
-            return RuntimeResult(None, outputs, partial=True, reason=f"its last node, {step.name}, gave nothing")
-        return RuntimeResult(value, outputs)
+                if isinstance(one.model, str):
+                    means.model_named(one.model)
+                if isinstance(one.function, Delegation):
+                    means.runtime_of(one.function.crew)
+            except ConfigError as error:
+                raise ConfigError(f"workflow {self.name!r}, node {one.name!r}: {error}") from None
+        return replace(self, means=means)
+
+    def crews(self) -> dict[str, Crew]:
+        """The crews that nodes delegate to, by node."""
+        every = self.shape.nodes.items()
+        return {name: one.function.crew for name, one in every if isinstance(one.function, Delegation)}
+
+    def done_in(self, events: Iterable[Event]) -> dict[str, Any]:
+        """What a run's journal says is done: for `resume`, outputs of finished nodes that were not undone."""
+        return done_of(self.shape, self.name, events)
+
+    def structure(self) -> Structure:
+        """How its success follows from that of its nodes; the leaves are their names."""
+        from crew_guard.workflows.structures import structure_of
+
+        return structure_of(self.shape)
+
+    def mermaid(self) -> str:
+        """The graph as a Mermaid flowchart."""
+        from crew_guard.workflows.drawing import mermaid
+
+        return mermaid(self.name, self.shape)
+
+    def draw(self) -> Tree:
+        """The graph for the terminal: `rich.print(workflow)` shows it."""
+        from crew_guard.workflows.drawing import tree
+
+        return tree(self.name, self.shape)
+
+    def __rich__(self) -> Tree:
+        return self.draw()
 
 
-def chain(*nodes: Node | Callable[..., Any] | Tool, name: str = "workflow") -> Chain:
-    """Nodes that run one after the other.
+def chain(*steps: Part, name: str = "workflow") -> Workflow:
+    """Nodes, and whole workflows, one after the other.
 
     Raises:
-        ValueError: there are none, or two have the same name
+        WorkflowError: there are none, two have the same name, or one can't take what the one before gives
     """
-    steps = tuple(step if isinstance(step, Node) else node(step) for step in nodes)
-    names = [step.name for step in steps]
     if not steps:
-        raise ValueError(f"workflow {name!r} has no nodes")
-    if twice := sorted({one for one in names if names.count(one) > 1}):
-        raise ValueError(f"workflow {name!r}: two nodes are named {twice[0]!r}; give one of them a name=")
-    return Chain(name, steps)
+        raise WorkflowError(f"workflow {name!r} has no nodes")
+    parts = [as_workflow(step) for step in steps]
+    edges: list[Connection] = [each for part in parts for each in part.edges]
+    for one, other in itertools.pairwise(parts):
+        edges += connected(one, other)
+    return Workflow([each for part in parts for each in part.nodes], edges, name, parts[0].shape.start)
+
+
+def as_workflow(part: Part) -> Workflow:
+    """A workflow as it is; a step as a workflow of one node."""
+    return part if isinstance(part, Workflow) else Workflow((as_node(part),), name="part")
+
+
+def connected(before: Workflow, after: Workflow) -> list[Connection]:
+    """Edges from each end of one workflow to each start of another."""
+    return [(end, start) for end in before.shape.ends for start in after.shape.start]
+
+
+def _sorted(connections: Iterable[Any], name: str) -> tuple[list[Edge], list[Branch], list[Loop]]:
+    edges: list[Edge] = []
+    branches: list[Branch] = []
+    loops: list[Loop] = []
+    for each in connections:
+        if isinstance(each, Branch):
+            branches.append(each)
+        elif isinstance(each, Loop):
+            loops.append(each)
+        elif isinstance(each, Edge):
+            edges.append(each)
+        elif isinstance(each, tuple) and len(each) > 1 and all(isinstance(one, str) for one in each):  # pyright: ignore[reportUnknownArgumentType,reportUnknownVariableType]
+            edges += [Edge(one, other) for one, other in itertools.pairwise(each)]  # pyright: ignore[reportUnknownArgumentType,reportUnknownVariableType]
+        else:
+            raise WorkflowError(
+                f"workflow {name!r}: an edge is a path of node names such as ('a', 'b'), a branch(…) or a loop(…), "
+                f"not {each!r}"
+            )
+    return edges, branches, loops
+
+
+def _unasked(name: str) -> str:
+    return f"{name!r} is irreversible and has nobody to ask: give it approve=, or run it in a terminal"
+
+
+def _raise(name: str, problems: Sequence[str]) -> None:
+    if not problems:
+        return
+    error = WorkflowError(f"workflow {name!r}: {'; '.join(problems)}")
+    error.problems = tuple(WorkflowError(problem) for problem in problems)
+    raise error

@@ -37,8 +37,8 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
 
 
 def test_the_public_door_is_small_and_everything_behind_it_opens() -> None:
-    """At most 25 names; each one resolves; nothing resolves that isn't named."""
-    assert len(crew_guard.__all__) <= 25
+    """At most 40 names; each one resolves; nothing resolves that isn't named."""
+    assert len(crew_guard.__all__) <= 40
     assert all(getattr(crew_guard, name) is not None for name in crew_guard.__all__)
     assert {name for names in crew_guard._HOMES.values() for name in names} == set(crew_guard.__all__)
     with pytest.raises(AttributeError, match="no attribute 'Supervizor'"):

@@ -1,0 +1,57 @@
+"""What a workflow tells the gate, and asks of it, besides the actions of its nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from crew_guard.core.limits import Caps
+from crew_guard.core.roles import Verdict
+from crew_guard.ports.keeping import Handle
+
+
+class Flow(Protocol):
+    """One workflow's record, the caps of its nodes, and the run's time."""
+
+    def cap(self, actor: str, caps: Caps) -> None:
+        """A node, or an agent inside of one (NODE/AGENT), has these caps at the most, within the run's and a policy's.
+
+        Before its first action.
+        """
+        ...
+
+    def began(self, node: str, attempt: int = 1, round: int = 1, reason: str = "") -> None:  # noqa: A002  the event's word
+        """A node began: an attempt at it, in a round of its loop, and why it is tried again."""
+        ...
+
+    def finished(self, node: str, output: Any, round: int = 1, taken_from: str = "") -> None:  # noqa: A002  see above
+        """A node is done; its output is kept as the run's checkpoint."""
+        ...
+
+    def failed(self, node: str, error: str, round: int = 1) -> None:  # noqa: A002  see above
+        """An attempt at a node failed."""
+        ...
+
+    def undone(self, node: str, error: str = "") -> None:
+        """A finished node was undone, or could not be."""
+        ...
+
+    def asked(self, node: str, what: str) -> None:
+        """Somebody is asked whether an irreversible node may run."""
+        ...
+
+    def answered(self, node: str, verdict: Verdict, by: str) -> None:
+        """The answer is there."""
+        ...
+
+    async def pause(self, seconds: float) -> None:
+        """Wait on the run's clock: that is wall clock, and no idleness."""
+        ...
+
+    def call_later(self, seconds: float, callback: Callable[[], None]) -> Handle:
+        """Call once after this many seconds of the run's clock, on any thread."""
+        ...
+
+    def stand_still(self, *, still: bool) -> None:
+        """From now on the run waits for nothing but a person, or goes on: that time counts for no deadline."""
+        ...

@@ -1,0 +1,103 @@
+"""A workflow's own part of the gate: its nodes are recorded, their caps hold, their time is the run's."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from crew_guard.core.events import (
+    ApprovalAsked,
+    ApprovalGiven,
+    Compensated,
+    NodeFinished,
+    NodeStarted,
+    ScopeOpened,
+    Side,
+)
+from crew_guard.core.limits import Caps
+from crew_guard.core.plain import plain
+from crew_guard.core.roles import Verdict
+from crew_guard.core.run import scope_of
+from crew_guard.ports import Handle
+from crew_guard.supervisor.gate import Gatekeeper
+from crew_guard.supervisor.wakeups import release
+
+
+@dataclass(frozen=True, slots=True)
+class RunFlow:
+    """The Flow of ports, of one run."""
+
+    keeper: Gatekeeper
+    side: Side
+    workflow: str
+    _asked: dict[str, float] = field(default_factory=dict[str, float])
+    """Since when an answer is waited for, by node."""
+
+    def cap(self, actor: str, caps: Caps) -> None:
+        """See Flow.cap."""
+        scope = scope_of(self.side, actor)
+        self.keeper.record(ScopeOpened, scope, caps.within(self.keeper.policy.caps_of(scope)))
+
+    def began(self, node: str, attempt: int = 1, round: int = 1, reason: str = "") -> None:  # noqa: A002  the event's word
+        """See Flow.began."""
+        self.keeper.progress()
+        self.keeper.record(NodeStarted, self.workflow, node, attempt, round, self.keeper.redact(reason))
+
+    def finished(self, node: str, output: Any, round: int = 1, taken_from: str = "") -> None:  # noqa: A002  see above
+        """See Flow.finished."""
+        self.keeper.progress()
+        shown = self.keeper.redact.value(plain(output))
+        self.keeper.record(NodeFinished, self.workflow, node, "", shown, round, taken_from)
+
+    def failed(self, node: str, error: str, round: int = 1) -> None:  # noqa: A002  see above
+        """See Flow.failed."""
+        self.keeper.progress()
+        self.keeper.record(NodeFinished, self.workflow, node, self.keeper.redact(error), None, round)
+
+    def undone(self, node: str, error: str = "") -> None:
+        """See Flow.undone."""
+        self.keeper.record(Compensated, self.workflow, node, self.keeper.redact(error))
+
+    def asked(self, node: str, what: str) -> None:
+        """See Flow.asked."""
+        self._asked[node] = self.keeper.clock.monotonic()
+        self.keeper.record(ApprovalAsked, self.workflow, node, self.keeper.redact(what))
+
+    def answered(self, node: str, verdict: Verdict, by: str) -> None:
+        """See Flow.answered."""
+        seconds = round(self.keeper.clock.monotonic() - self._asked.pop(node), 3)
+        reason = self.keeper.redact(verdict.reason)
+        self.keeper.record(ApprovalGiven, self.workflow, node, verdict.passed, by, reason, seconds)
+
+    async def pause(self, seconds: float) -> None:
+        """See Flow.pause."""
+        await pause(self.keeper, seconds)
+
+    def call_later(self, seconds: float, callback: Callable[[], None]) -> Handle:
+        """See Flow.call_later."""
+        return self.keeper.clock.call_later(seconds, callback)
+
+    def stand_still(self, *, still: bool) -> None:
+        """See Flow.stand_still."""
+        self.keeper.progress()
+        self.keeper.standstill.set(still=still)
+
+
+async def pause(keeper: Gatekeeper, seconds: float) -> None:
+    """Wait on the run's clock: that is wall clock, and no idleness."""
+    loop = asyncio.get_running_loop()  # a host's own, perhaps
+    over: asyncio.Future[None] = loop.create_future()
+
+    def wake() -> None:
+        loop.call_soon_threadsafe(release, over)
+
+    timer = keeper.clock.call_later(seconds, wake)
+    keeper.pauses += 1
+    try:
+        await over
+    finally:
+        keeper.pauses -= 1
+        keeper.progress()
+        timer.cancel()

@@ -1,0 +1,33 @@
+"""Time that is a person's, not the run's: deadlines stand still while nothing but an answer is waited for."""
+
+from __future__ import annotations
+
+from crew_guard.ports import Clock
+
+
+class Standstill:
+    """Whether a run stands still now, and for how long it did so far."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._since: float | None = None
+        self._before = 0.0
+
+    @property
+    def holds(self) -> bool:
+        """Whether the run waits for nothing but a person."""
+        return self._since is not None
+
+    @property
+    def seconds(self) -> float:
+        """Of standing still so far."""
+        since = self._since
+        return self._before + (0.0 if since is None else self._clock.monotonic() - since)
+
+    def set(self, *, still: bool) -> None:
+        """Stand still from now on, or go on."""
+        if still and self._since is None:
+            self._since = self._clock.monotonic()
+        elif not still and self._since is not None:
+            self._before += self._clock.monotonic() - self._since
+            self._since = None

@@ -1,0 +1,87 @@
+"""Whether an irreversible node may run: its approver says so, or a person at the terminal. Else the answer is no."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TextIO
+
+import anyio.from_thread
+import anyio.to_thread
+
+from crew_guard.core.plain import plain
+from crew_guard.core.roles import Verdict
+from crew_guard.workflows.calling import call
+from crew_guard.workflows.verifying import raised, verdict_of
+
+_LONGEST = 2_000
+"""Characters of the value that a person is shown."""
+_LOOK = 0.2
+"""Seconds after which a question that nobody waits for any more is given up."""
+_YES = ("y", "yes")
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """What somebody is asked to approve."""
+
+    workflow: str
+    node: str
+    value: Any
+    """What the node is about to act on."""
+    inputs: Mapping[str, Any]
+    """The run's."""
+
+    @property
+    def text(self) -> str:
+        """The value in words."""
+        if isinstance(self.value, str):
+            return self.value[:_LONGEST]
+        return json.dumps(plain(self.value), ensure_ascii=False)[:_LONGEST]
+
+
+async def decision(approve: Callable[..., Any] | None, approval: Approval) -> tuple[Verdict, str]:
+    """(the answer, who gave it). Whatever is no clear yes is a no."""
+    if approve is None:
+        if not at_terminal():
+            return Verdict(passed=False, reason="there is nobody to ask: give it approve=, or run it in a terminal"), ""
+        return await anyio.to_thread.run_sync(_asked, approval), "the terminal"
+    who = getattr(approve, "__name__", type(approve).__name__)
+    try:
+        given = await call(approve, approval)
+    except Exception as error:  # noqa: BLE001  an approver that raises has not said yes
+        return raised(error, "the approver"), who
+    if not isinstance(given, bool | Verdict):
+        reason = f"the approver gave {given!r:.80}: it must give True, False or a Verdict"
+        return Verdict(passed=False, reason=reason), who
+    return verdict_of(given, who="the approver"), who
+
+
+def at_terminal() -> bool:
+    """Whether a person can be asked here."""
+    try:
+        return sys.stdin is not None and sys.stdin.isatty()  # pyright: ignore[reportUnnecessaryComparison]  pythonw has none
+    except ValueError:
+        return False
+
+
+def _asked(approval: Approval) -> Verdict:
+    shown = "".join(each if each.isprintable() or each == "\n" else "�" for each in approval.text)
+    sys.stderr.write(f"\n{approval.workflow}: {approval.node} can't be undone. It is about to act on:\n{shown}\n")
+    sys.stderr.write("Approve? [y/N] ")
+    sys.stderr.flush()
+    said = _line(sys.stdin).strip().lower()
+    return Verdict(said in _YES, "" if said in _YES else f"answered {said!r:.40}")
+
+
+def _line(stream: TextIO) -> str:
+    """The next line; what was asked for a run that has ended since leaves the terminal's input alone."""
+    while os.name == "posix":
+        anyio.from_thread.check_cancelled()
+        if select.select([stream], [], [], _LOOK)[0]:
+            break
+    return stream.readline()

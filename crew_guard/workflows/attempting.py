@@ -1,0 +1,261 @@
+"""One node at work: approval, attempts with pauses between, its timeout, its verdict.
+
+A verifier's no is a failed attempt like any other; a refusal of the guard is never tried again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
+
+from pydantic import BaseModel, ValidationError
+
+from crew_guard.core.decisions import Stop
+from crew_guard.core.limits import NO_CAP, UNCAPPED
+from crew_guard.core.roles import Verdict
+from crew_guard.core.tools import Tool, explain_validation
+from crew_guard.errors import ApprovalDeniedError, ModelError, RefusedError, StoreError
+from crew_guard.ports import Flow
+from crew_guard.workflows.agents import Delegation
+from crew_guard.workflows.answering import Question, answered
+from crew_guard.workflows.asking import Approval, decision
+from crew_guard.workflows.calling import call, call_with
+from crew_guard.workflows.context import NodeContext, NodeFailedError
+from crew_guard.workflows.nodes import Node
+from crew_guard.workflows.verifying import raised, verdict_of
+
+_GRACE = 0.5
+"""Seconds that an attempt whose time is over has to tidy up."""
+
+
+@dataclass(slots=True)
+class Attempts:
+    """Carries out the nodes of one run."""
+
+    workflow: str
+    flow: Flow
+    _capped: set[str] = field(default_factory=set[str])
+    _busy: int = 0
+    _asking: int = 0
+    _still: bool = False
+
+    async def carry_out(self, node: Node, value: Any, by_name: bool, context: NodeContext) -> Any:
+        """The node's output.
+
+        Args:
+            node: what to run
+            value: what it is given
+            by_name: whether the value is a dict of its parameters
+            context: of its first attempt
+        """
+        if node.caps != UNCAPPED and node.name not in self._capped:
+            self._capped.add(node.name)
+            self.flow.cap(node.name, node.caps)
+        self.flow.began(node.name, round=context.round)
+        self._count(busy=1)
+        try:
+            if node.irreversible:
+                await self._approved(node, value, context)
+            bound = replace(context, dollars=node.caps.nano_usd < NO_CAP)
+            output = await self._whole(node, value, by_name, bound)
+        except Exception as error:
+            self.flow.failed(node.name, f"{type(error).__name__}: {error}", context.round)
+            raise
+        finally:
+            self._count(busy=-1)
+        self.flow.finished(node.name, output, context.round)
+        return output
+
+    async def undo(self, node: Node, output: Any, context: NodeContext) -> str:
+        """Undo a finished node; what went wrong, or nothing."""
+        assert node.compensate is not None  # noqa: S101  the caller looked
+        # A name of its own: what it did used up the node's caps, perhaps.
+        own = replace(context, node=f"{node.name}.undo")
+        self._count(busy=1)
+        try:
+            await self._timed(node, call_with(node.compensate, output, own))
+        except Exception as error:  # noqa: BLE001  the others are undone all the same
+            return f"{type(error).__name__}: {error}"
+        finally:
+            self._count(busy=-1)
+        return ""
+
+    # Approval
+
+    async def _approved(self, node: Node, value: Any, context: NodeContext) -> None:
+        approval = Approval(self.workflow, node.name, value, context.inputs)
+        self.flow.asked(node.name, approval.text[:500])
+        self._count(busy=-1, asking=1)
+        try:
+            verdict, by = await decision(node.approve, approval)
+        finally:
+            self._count(busy=1, asking=-1)
+        self.flow.answered(node.name, verdict, by)
+        if not verdict.passed:
+            reason = f": {verdict.reason}" if verdict.reason else ""
+            detail = f"{node.name} was not approved{f' by {by}' if by else ''}{reason}"
+            raise ApprovalDeniedError(Stop("denied", f"node:{node.name}", "approval", detail=detail))
+
+    def _count(self, busy: int = 0, asking: int = 0) -> None:
+        """Time stands still while there is nothing to wait for but a person."""
+        self._busy += busy
+        self._asking += asking
+        still = self._asking > 0 and self._busy == 0
+        if still != self._still:
+            self._still = still
+            self.flow.stand_still(still=still)
+
+    # Attempts
+
+    async def _whole(self, node: Node, value: Any, by_name: bool, context: NodeContext) -> Any:
+        if node.each:
+            return await self._several(node, _items(node, value), context)
+        if node.copies > 1:
+            return await self._several(node, [value] * node.copies, context)
+        return await self._one(node, value, by_name, context)
+
+    async def _several(self, node: Node, values: Sequence[Any], context: NodeContext) -> list[Any]:
+        tasks = [asyncio.ensure_future(self._one(node, value, False, context)) for value in values]
+        try:
+            if node.copies > 1:
+                # A copy that fails has no vote; a refusal ends all.
+                ended = await asyncio.gather(*tasks, return_exceptions=True)
+                return _votes(node, ended)
+            return list(await asyncio.gather(*tasks))
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _one(self, node: Node, value: Any, by_name: bool, context: NodeContext) -> Any:
+        attempt, problem = 1, ""
+        while True:
+            now = replace(context, attempt=attempt, problem=problem)
+            try:
+                output = await self._timed(node, _work(node, value, by_name, now))
+                return await self._verified(node, output, now)
+            except RefusedError:
+                raise
+            except Exception as error:
+                retry = node.retry
+                if retry is None or attempt > retry.times or not _worth_it(error):
+                    raise
+                problem = str(error) if isinstance(error, NodeFailedError) else f"{type(error).__name__}: {error}"
+                await self.flow.pause(retry.pause(attempt))
+            attempt += 1
+            self.flow.began(node.name, attempt, context.round, problem)
+
+    async def _timed(self, node: Node, work: Coroutine[Any, Any, Any]) -> Any:
+        if node.timeout is None:
+            return await work
+        loop = asyncio.get_running_loop()
+        over: asyncio.Future[None] = loop.create_future()
+
+        def wake() -> None:
+            loop.call_soon_threadsafe(_release, over)
+
+        timer = self.flow.call_later(node.timeout, wake)
+        task = asyncio.ensure_future(work)
+        try:
+            await asyncio.wait({task, over}, return_when=asyncio.FIRST_COMPLETED)
+            if task.done() and not over.done():
+                return task.result()
+        finally:
+            timer.cancel()
+            if not task.done():
+                task.cancel()
+                await asyncio.wait({task}, timeout=_GRACE)
+        raise NodeFailedError(f"{node.name} was ended after {node.timeout:g} s, its timeout")
+
+    async def _verified(self, node: Node, output: Any, context: NodeContext) -> Any:
+        """The output, if it passes.
+
+        Raises:
+            NodeFailedError: it doesn't
+        """
+        if node.verify is None:
+            if node.output is not None and node.model is not None:
+                self._judged(node, Verdict(passed=True, reason=f"it follows {node.output.__name__}"), context)
+            return output
+        try:
+            given = await call_with(node.verify, output, context)
+        except (RefusedError, StoreError):
+            raise
+        except Exception as error:  # noqa: BLE001  a verifier that raises has not said yes
+            verdict = raised(error)
+        else:
+            verdict = verdict_of(given, node.pass_mark)
+        self._judged(node, verdict, context)
+        if not verdict.passed:
+            raise NodeFailedError(f"the verifier of {node.name} said no: {verdict.reason or 'no reason given'}")
+        return output
+
+    @staticmethod
+    def _judged(node: Node, verdict: Verdict, context: NodeContext) -> None:
+        context.gate.judged(node.name, node.name, verdict)
+
+
+def _release(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def _worth_it(error: Exception) -> bool:
+    """Whether another attempt may do better."""
+    return error.retryable if isinstance(error, ModelError) else not isinstance(error, StoreError)
+
+
+def _items(node: Node, value: Any) -> list[Any]:
+    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
+        kind = type(cast("object", value)).__name__
+        raise NodeFailedError(f"{node.name} works on each item of a list; it was given a {kind}")
+    items = list(cast("Iterable[Any]", value))
+    if len(items) > node.each:
+        raise NodeFailedError(f"{node.name} may work on {node.each} items at the most; it was given {len(items)}")
+    return items
+
+
+def _votes(node: Node, ended: Sequence[Any]) -> list[Any]:
+    failed = [each for each in ended if isinstance(each, BaseException)]
+    for error in failed:
+        if not isinstance(error, NodeFailedError | ModelError):
+            raise error
+    votes = [each for each in ended if not isinstance(each, BaseException)]
+    if not votes:
+        raise NodeFailedError(f"none of the {node.copies} of {node.name} gave anything: {failed[0]}")
+    return votes
+
+
+async def _work(node: Node, value: Any, by_name: bool, context: NodeContext) -> Any:
+    function = node.function
+    if isinstance(function, Delegation):
+        made = await function(value, context)
+    elif isinstance(function, Tool):
+        made = (await context.call_tool(function, value)).value
+    else:
+        made = await _called(node, value, by_name, context)
+        if node.model is not None:
+            question = Question(context.model_named(node.model), made, node.output, node.max_tokens, node.system)
+            try:
+                return await answered(question, context)
+            except NodeFailedError as error:
+                if node.output is not None:
+                    context.gate.judged(node.name, node.name, Verdict(passed=False, reason=str(error)))
+                raise
+    return made if node.output is None else _as_output(node.output, made)
+
+
+async def _called(node: Node, value: Any, by_name: bool, context: NodeContext) -> Any:
+    function: Callable[..., Any] = node.function
+    signature = node.signature
+    given: dict[str, Any] = dict(value) if by_name else {next(iter(signature.parameters)): value}
+    return await call(function, *(given.get(name, context) for name in signature.order))
+
+
+def _as_output(output: type[BaseModel], made: Any) -> BaseModel:
+    try:
+        return output.model_validate(made)
+    except ValidationError as error:
+        raise NodeFailedError(explain_validation(error, "what it gave")) from None

@@ -1,0 +1,50 @@
+"""Calling what users wrote: sync or async, with as many of the arguments as it takes."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import anyio.to_thread
+
+from crew_guard.errors import RuntimeFailedError
+
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+async def call(function: Callable[..., Any], *given: Any, **named: Any) -> Any:
+    """What a function gives. One that may block runs beside the loop, so that other runs go on meanwhile.
+
+    Raises:
+        RuntimeFailedError: it would end the process, or the loop that all runs share
+    """
+    try:
+        return await _called(function, *given, **named)
+    except (Exception, asyncio.CancelledError):
+        raise
+    except BaseException as error:
+        raise RuntimeFailedError(f"raised {type(error).__name__}: {error}") from error
+
+
+async def _called(function: Callable[..., Any], *given: Any, **named: Any) -> Any:
+    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None)):  # noqa: B004  an object that is called, not whether it may be
+        return await function(*given, **named)
+    made = await anyio.to_thread.run_sync(lambda: function(*given, **named), abandon_on_cancel=True)
+    return await made if inspect.isawaitable(made) else made
+
+
+async def call_with(function: Callable[..., Any], value: Any, more: Any) -> Any:
+    """The same for one that takes a value and, where it has a second parameter, more."""
+    return await (call(function, value, more) if takes_two(function) else call(function, value))
+
+
+def takes_two(function: Callable[..., Any]) -> bool:
+    """Whether it has a second parameter without a default of its own."""
+    try:
+        given = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # built-in functions
+        return False
+    needed = [each for each in given if each.kind in _POSITIONAL and each.default is each.empty]
+    return len(needed) > 1 or any(each.kind is each.VAR_POSITIONAL for each in given)

@@ -1,0 +1,84 @@
+"""What a node acts through."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import BaseModel
+
+from crew_guard.core.messages import Message
+from crew_guard.core.tools import Tool
+from crew_guard.ports import Gate, Means, Model, ToolResult
+
+
+class NodeFailedError(Exception):
+    """A node could not do its step. Unless it is tried again, the workflow ends there."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeContext:
+    """One attempt at a node: what it knows, and its door to the gate."""
+
+    node: str
+    inputs: Mapping[str, Any]
+    """The run's inputs."""
+    gate: Gate
+    outputs: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """What the nodes before gave, by name; in a loop their latest."""
+    rounds: Mapping[str, Sequence[Any]] = field(default_factory=dict[str, Any])
+    """All that each node gave, by name: in a loop once a round, since the loop was entered."""
+    given: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """What each node was given, by name; in a loop the latest."""
+    attempt: int = 1
+    round: int = 1
+    """Of the loop that the node stands in."""
+    problem: str = ""
+    """Why the attempt before was not good enough."""
+    means: Means | None = None
+    dollars: bool = False
+    """Whether a cap in dollars of the node's own applies."""
+
+    async def call_tool(self, tool: Tool, arguments: Mapping[str, Any]) -> ToolResult:
+        """Execute a tool through the gate, charged to this node. `value` of what it returns is the result.
+
+        Raises:
+            NodeFailedError: the tool failed, or the arguments don't fit it
+            RefusedError: the guard said no
+        """
+        result = await self.gate.call_tool(self.node, tool, arguments)
+        if result.failed:
+            raise NodeFailedError(result.text)
+        return result
+
+    async def ask(
+        self,
+        model: Model | str,
+        prompt: str | Sequence[Message],
+        output: type[BaseModel] | None = None,
+        max_tokens: int | None = None,
+    ) -> Any:
+        """Ask a model through the gate, charged to this node: its text, or an instance of `output`.
+
+        Raises:
+            NodeFailedError: the answer can't be used
+            ModelError: the provider failed for good
+            RefusedError: the guard said no
+        """
+        from crew_guard.workflows.answering import Question, answered
+
+        question = Question(self.model_named(model), prompt, output, max_tokens)
+        return await answered(question, self)
+
+    def model_named(self, model: Model | str) -> Model:
+        """The model of this name.
+
+        Raises:
+            NodeFailedError: the workflow runs without a supervisor, who knows models by name
+        """
+        if not isinstance(model, str):
+            return model
+        if self.means is None:
+            raise NodeFailedError(f"{self.node}: nobody knows a model named {model!r}: a Supervisor does")
+        return self.means.model_named(model)

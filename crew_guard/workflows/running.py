@@ -1,0 +1,285 @@
+"""One run of a graph: which node is next, what it is given, and what becomes of the others when one fails.
+
+Nodes run as soon as what leads to them is decided, side by side where nothing orders them. What a single node does is
+in attempting.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from crew_guard.core.decisions import Stop
+from crew_guard.errors import ApprovalDeniedError, RefusedError
+from crew_guard.ports import Flow, Gate, Means, RuntimeResult
+from crew_guard.workflows.asking import at_terminal
+from crew_guard.workflows.attempting import Attempts
+from crew_guard.workflows.calling import call_with
+from crew_guard.workflows.checking import model_of
+from crew_guard.workflows.checkpoints import read_as
+from crew_guard.workflows.context import NodeContext, NodeFailedError
+from crew_guard.workflows.nodes import Node
+from crew_guard.workflows.shape import Shape
+
+
+@dataclass(frozen=True, slots=True)
+class Going:
+    """What one run of a workflow is given."""
+
+    name: str
+    inputs: Mapping[str, Any]
+    gate: Gate
+    done: Mapping[str, Any]
+    means: Means | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """A finished node, for whoever has to undo it."""
+
+    node: Node
+    output: Any
+    context: NodeContext
+
+
+async def run_graph(shape: Shape, going: Going) -> RuntimeResult:
+    """Run a graph. See Workflow.run."""
+    run = _Run(shape, going, going.gate.flow(going.name))
+    run.refuse_unapproved()
+    try:
+        await run.until_over()
+    except asyncio.CancelledError:
+        await run.let_go()
+        for made in run.to_undo():
+            run.flow.undone(made.node.name, "the run was ended before it could be undone")
+        raise
+    except Exception as error:
+        await run.let_go()
+        lost = await run.undo()
+        if lost and not isinstance(error, RefusedError):
+            raise NodeFailedError(f"{_words(error)}; not undone: {'; '.join(lost)}") from error
+        raise
+    finally:
+        run.flow.stand_still(still=False)
+    return run.result()
+
+
+@dataclass(slots=True)
+class _Run:
+    shape: Shape
+    going: Going
+    flow: Flow
+    values: dict[str, Any] = field(default_factory=dict[str, Any])
+    """What finished nodes gave, by name; in a loop their latest."""
+    given: dict[str, Any] = field(default_factory=dict[str, Any])
+    history: dict[str, list[Any]] = field(default_factory=dict[str, list[Any]])
+    rounds: dict[str, int] = field(default_factory=dict[str, int])
+    """Of each loop, by its last node."""
+    taken: dict[int, bool] = field(default_factory=dict[int, bool])
+    """Edges that are decided: whether they are taken."""
+    begun: set[str] = field(default_factory=set[str])
+    """Nodes that run, or ran, or never will, in the rounds that are under way."""
+    ever: set[str] = field(default_factory=set[str])
+    """Nodes that began at least once."""
+    made: list[_Made] = field(default_factory=list[_Made])
+    tasks: dict[asyncio.Task[Any], str] = field(default_factory=dict[Any, str])
+    attempts: Attempts = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.attempts = Attempts(self.going.name, self.flow)
+
+    def refuse_unapproved(self) -> None:
+        """End the run before it does anything, where nobody could say yes to what can't be undone."""
+        if at_terminal():
+            return
+        for node in self.shape.nodes.values():
+            if node.irreversible and node.approve is None and self._done_name(node) is None:
+                detail = f"{node.name} is irreversible and has nobody to ask: give it approve=, or run it in a terminal"
+                raise ApprovalDeniedError(Stop("denied", f"node:{node.name}", "approval", detail=detail))
+
+    async def until_over(self) -> None:
+        """Run nodes until there is none left to run."""
+        for name in self.shape.start:
+            self._begin(name, self._read(name))
+        while self.tasks:
+            done, _ = await asyncio.wait(self.tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in sorted(done, key=lambda each: self.shape.order.index(self.tasks[each])):
+                name = self.tasks.pop(task)
+                await self._finished(name, task.result())
+
+    async def let_go(self) -> None:
+        """End what still runs."""
+        left = list(self.tasks)
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+
+    # One node
+
+    def _begin(self, name: str, value: Any) -> None:
+        node = self.shape.nodes[name]
+        self.begun.add(name)
+        self.given[name] = value
+        source = self._done_name(node)
+        if source is not None and name not in self.ever:
+            work = self._from_done(node, source)
+        else:
+            work = self.attempts.carry_out(node, value, self._named(node), self._context(node))
+        self.ever.add(name)
+        self.tasks[asyncio.ensure_future(work)] = name
+
+    def _read(self, name: str) -> Any:
+        kind = model_of(self.shape.nodes[name].takes)
+        if kind is None:
+            return self.going.inputs
+        try:
+            return read_as(kind, dict(self.going.inputs))
+        except ValueError as error:
+            raise NodeFailedError(f"the run's inputs don't fit {name}: {error}") from None
+
+    def _named(self, node: Node) -> bool:
+        """Whether it takes its values by name."""
+        sources = self.shape.sources(node.name) if self.shape.meetings[node.name] == "join" else ()
+        return node.binding(sources) == "by_name"
+
+    def _context(self, node: Node) -> NodeContext:
+        going = self.going
+        return NodeContext(
+            node.name,
+            going.inputs,
+            going.gate,
+            self.values,
+            self.history,
+            self.given,
+            round=self.rounds.get(self.shape.loop_of(node.name), 1),
+            means=going.means,
+        )
+
+    def _done_name(self, node: Node) -> str | None:
+        """The name under which what it would do is done already."""
+        for name in (node.name, node.done_by):
+            if name in self.going.done:
+                try:
+                    read_as(node.returns, self.going.done[name])
+                except ValueError:
+                    continue  # done, but not in this shape: it is done again
+                return name
+        return None
+
+    async def _from_done(self, node: Node, source: str) -> Any:
+        output = read_as(node.returns, self.going.done[source])
+        self.flow.finished(node.name, output, taken_from=source)
+        return output
+
+    # What comes after
+
+    async def _finished(self, name: str, output: Any) -> None:
+        node = self.shape.nodes[name]
+        self.values[name] = output
+        self.history.setdefault(name, []).append(output)
+        self.made.append(_Made(node, output, self._context(node)))
+        loop = self.shape.loops.get(name)
+        if loop is not None and await self._again(name, output):
+            value = output
+            if loop.passes is not None:
+                value = await call_with(loop.passes, output, self._context(node))
+            self._reset(name)
+            self._begin(loop.target, value)
+            return
+        outcome = self._outcome(name, output)
+        for place in self.shape.out[name]:
+            edge = self.shape.edges[place]
+            self.taken[place] = not edge.branches or edge.outcome == outcome
+        self._go_on(name)
+
+    async def _again(self, name: str, output: Any) -> bool:
+        loop = self.shape.loops[name]
+        round_ = self.rounds.get(name, 1)
+        again = await call_with(loop.again, output, self._context(self.shape.nodes[name]))
+        if not isinstance(again, bool):
+            raise NodeFailedError(f"the loop after {name}: again= gave {again!r:.80}, neither True nor False")
+        if not again:
+            return False
+        if round_ < (loop.rounds or 1):
+            self.rounds[name] = round_ + 1
+            return True
+        if loop.then == "go_on":
+            return False
+        raise NodeFailedError(f"{name} still wants another round after {round_}, the most there may be")
+
+    def _outcome(self, name: str, output: Any) -> Any:
+        branch = self.shape.branches.get(name)
+        if branch is None:
+            return None
+        try:
+            return branch.outcome(output)
+        except Exception as error:
+            raise NodeFailedError(f"the branch after {name}: {_words(error)}") from error
+
+    def _reset(self, source: str) -> None:
+        """Another round: what stands in the loop is open again."""
+        body = self.shape.bodies[source]
+        self.begun -= body
+        for place, edge in enumerate(self.shape.edges):
+            if edge.source in body:
+                self.taken.pop(place, None)
+        for other, inner in self.shape.bodies.items():
+            if inner < body:
+                self.rounds.pop(other, None)
+                for name in inner:
+                    self.history.pop(name, None)
+
+    def _go_on(self, name: str) -> None:
+        """Begin what is decided now; what no taken edge leads to is passed over, and what comes after it looked at."""
+        todo = [name]
+        while todo:
+            for place in self.shape.out[todo.pop()]:
+                target = self.shape.edges[place].target
+                into = self.shape.into[target]
+                if target in self.begun or any(each not in self.taken for each in into):
+                    continue
+                live = [each for each in into if self.taken[each]]
+                if live:
+                    self._begin(target, self._value_for(target, live))
+                    continue
+                self.begun.add(target)
+                for each in self.shape.out[target]:
+                    self.taken[each] = False
+                todo.append(target)
+
+    def _value_for(self, target: str, live: list[int]) -> Any:
+        edges = [self.shape.edges[place] for place in live]
+        passed = {each.source: self.values[each.source] for each in edges if each.passes == "output"}
+        passed |= {each.source: self.given[each.source] for each in edges if each.passes == "input"}
+        return passed if self.shape.meetings[target] == "join" and len(passed) > 1 else next(iter(passed.values()))
+
+    # The end
+
+    def result(self) -> RuntimeResult:
+        """What the end gave; of several ends, all by name."""
+        ends = {name: self.values[name] for name in self.shape.ends if name in self.values}
+        output = next(iter(ends.values())) if len(ends) == 1 else ends
+        empty = next((name for name, value in ends.items() if value is None), None)
+        if empty is not None:
+            return RuntimeResult(None, self.values, partial=True, reason=f"its last node, {empty}, gave nothing")
+        return RuntimeResult(output, self.values)
+
+    def to_undo(self) -> list[_Made]:
+        """What was finished and can be undone, the latest first."""
+        return [made for made in reversed(self.made) if made.node.compensate is not None]
+
+    async def undo(self) -> list[str]:
+        """Undo what was finished, the latest first; what could not be is given back, with the reason."""
+        lost: list[str] = []
+        for made in self.to_undo():
+            problem = await self.attempts.undo(made.node, made.output, made.context)
+            self.flow.undone(made.node.name, problem)
+            if problem:
+                lost.append(f"{made.node.name} ({problem})")
+        return lost
+
+
+def _words(error: BaseException) -> str:
+    return str(error) if isinstance(error, NodeFailedError) else f"{type(error).__name__}: {error}"
