@@ -141,7 +141,9 @@ def _irreversible(agent: Agent, crew: Crew, nodes: Sequence[Any]) -> bool:
 def _agent_figures(agent: Agent, task: Task, base: JobStep, known: Known, sources: list[str]) -> Figures | None:
     """What is known of this agent at this task: measured, else estimated; its price from its model."""
     facts: dict[str, Any] = {} if base.agent is None else base.agent.model_dump(exclude_none=True)
-    stream = None if known.record is None else known.record.streams.get(agent.name)
+    streams = {} if known.record is None else known.record.streams
+    kind = getattr(task, "kind", "") or task.name
+    stream = streams.get(f"{agent.name}/{kind}") or streams.get(agent.name)
     if stream is not None and stream.counts.rate is not None:
         facts |= {"reliability": stream.counts.rate, "trials": stream.counts.trials}
         sources.append(
@@ -163,7 +165,8 @@ def _priced(agent: Agent, task: Task, known: Known, sources: list[str]) -> dict[
         return {}
     calls, output = 1 + bool(agent.tools), agent.role.max_tokens or COMPLETION_TOKENS
     nano = calls * rates.price(Usage(input_tokens=PROMPT_TOKENS, output_tokens=output))
-    sources.append(f"{task.name}: taken as {calls} calls of {name} with {PROMPT_TOKENS:,} tokens in and {output:,} out")
+    number = "1 call" if calls == 1 else f"{calls} calls"
+    sources.append(f"{task.name}: taken as {number} of {name} with {PROMPT_TOKENS:,} tokens in and {output:,} out")
     return {"usd": Decimal(nano) / NANO}
 
 
