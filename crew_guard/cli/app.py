@@ -180,6 +180,46 @@ def diff_policies(
     diff(a, b, as_json=as_json, debug=debug)
 
 
+JobTarget = Annotated[
+    str, typer.Argument(metavar="FILE.yaml|FILE.py:ATTRIBUTE", help="A job's steps, or a crew in Python.")
+]
+Estimates = Annotated[
+    str | None, typer.Option("--estimates", help="For a crew in Python: a job's file with figures for its tasks.")
+]
+
+
+@app.command()
+def advise(  # noqa: PLR0917 - typer fills them in by name
+    target: JobTarget,
+    estimates: Estimates = None,
+    model: Model = None,
+    store: StoreFile = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Recommend a workflow, an agent loop or a hybrid for a job, with the arithmetic behind it."""
+    from crew_guard.cli.advising import Source, print_advice
+
+    print_advice(Source(target, estimates, model, store), as_json=as_json, debug=debug)
+
+
+@app.command()
+def simulate(  # noqa: PLR0917 - typer fills them in by name
+    target: JobTarget,
+    runs: Annotated[int, typer.Option(min=1, max=100_000_000, help="Tasks that are played each way.")] = 10_000,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same figures.")] = 1,
+    estimates: Estimates = None,
+    model: Model = None,
+    store: StoreFile = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Play a job many times as crew, workflow, hybrid and crew with fallback, beside the arithmetic."""
+    from crew_guard.cli.advising import Source, print_simulation
+
+    print_simulation(Source(target, estimates, model, store), runs, seed, as_json=as_json, debug=debug)
+
+
 @app.command()
 def doctor(
     deep: Annotated[bool, typer.Option("--deep", help="Load the embedded model and let it say a word.")] = False,

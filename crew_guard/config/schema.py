@@ -22,6 +22,14 @@ LARGEST = 10**15
 LARGEST_USD = 10**9
 _LONGEST_NUMBER = 40
 
+_TYPES: dict[Any, str] = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    Decimal: "a number",
+    str: "text",
+}
+
 M = TypeVar("M", bound=BaseModel)
 _PYDANTICS_OWN = frozenset(get_args(ErrorType))
 """Kinds of problems that are put into words here; a validator of ours brings its own words."""
@@ -49,10 +57,15 @@ def build(document: Document, model: type[M], defaults: Mapping[str, Tree]) -> M
             if not key and detail["type"] in tree:
                 # What only shows in several keys together is told of the one that its type names.
                 document.problem((detail["type"],), detail["msg"])
-            elif key not in known:
+            elif key not in known and not _counts_only_the_right(tree, key, cast(Mapping[str, Any], detail)):
                 document.problem(key, _words(model, tree, key, cast(Mapping[str, Any], detail)))
         return None
     return None if document.problems else built
+
+
+def _counts_only_the_right(tree: Tree, key: Key, detail: Mapping[str, Any]) -> bool:
+    """Whether a list is called too short because entries of it are wrong, which are told by themselves."""
+    return detail["type"] == "too_short" and len(cast(list[Tree], _tree_at(tree, key))) >= detail["ctx"]["min_length"]
 
 
 def _shape(document: Document, tree: Tree, annotation: Any, key: Key) -> Any:
@@ -148,17 +161,10 @@ def _words(model: type[BaseModel], tree: Tree, key: Key, detail: Mapping[str, An
     if kind == "missing":
         return f"is missing; expected {_expected(annotation)}"
     given = _tree_at(tree, key)
-    bounds = {
-        "greater_than_equal": ("at least", "ge"),
-        "greater_than": ("more than", "gt"),
-        "less_than_equal": ("at most", "le"),
-        "less_than": ("less than", "lt"),
-    }
     if kind not in _PYDANTICS_OWN:
         return detail["msg"]
-    if kind in bounds:
-        words, limit = bounds[kind]
-        return f"expected {_expected(annotation)} of {words} {context[limit]:g}, got {_shown(given)}"
+    if words := _bound_words(kind, context, annotation, given):
+        return words
     if kind == "literal_error":
         choices = [str(choice) for choice in get_args(annotation)]
         near = _near(given.text, choices) if isinstance(given, Scalar) else ""
@@ -173,6 +179,25 @@ def _words(model: type[BaseModel], tree: Tree, key: Key, detail: Mapping[str, An
     elif isinstance(given, Scalar) and given.kind != "text" and annotation is str:
         hint = ": put it in quotes"
     return f"expected {_expected(annotation)}, got {_shown(given)}{hint}"
+
+
+_BOUNDS = {
+    "greater_than_equal": ("at least", "ge"),
+    "greater_than": ("more than", "gt"),
+    "less_than_equal": ("at most", "le"),
+    "less_than": ("less than", "lt"),
+}
+
+
+def _bound_words(kind: str, context: Mapping[str, Any], annotation: Any, given: Tree) -> str:
+    """What is wrong with a number's size or a list's length; empty where it is something else."""
+    if kind in _BOUNDS:
+        words, limit = _BOUNDS[kind]
+        return f"expected {_expected(annotation)} of {words} {context[limit]:g}, got {_shown(given)}"
+    if kind in ("too_short", "too_long"):
+        least, most, entries = context.get("min_length"), context.get("max_length"), len(cast(list[Tree], given))
+        return f"expected at {f'least {least}' if least else f'most {most}'} entries, got {entries or 'none'}"
+    return ""
 
 
 def _unknown(section: Any, name: str) -> str:
@@ -192,8 +217,7 @@ def _expected(annotation: Any) -> str:
         return "a section of `key: value` lines"
     if choices := get_args(annotation):
         return " or ".join(str(choice) for choice in choices)
-    words: dict[Any, str] = {int: "a whole number", float: "a number", Decimal: "a number", str: "text"}
-    return words.get(annotation, "a value")
+    return _TYPES.get(annotation, "a value")
 
 
 def _shown(tree: Tree) -> str:
