@@ -10,6 +10,8 @@ from crew_guard.core.reliability.bounds import Betavariate
 from crew_guard.core.reliability.counts import NO_TRIALS, TIERS, Counts, Score, Tier, score, tier_of
 from crew_guard.core.reliability.detector import evidence
 from crew_guard.core.reliability.intervals import Interval, clopper_pearson
+from crew_guard.core.reliability.planning import Part as Now
+from crew_guard.core.reliability.planning import Plan, cheapest_plan
 from crew_guard.core.reliability.records import CrewRecord, Settings
 from crew_guard.core.reliability.structure import Chain, Leaf, Structure, leverage, names
 from crew_guard.core.reliability.trials import END_TO_END, Subject
@@ -199,3 +201,29 @@ def _watches(record: CrewRecord) -> tuple[Watch, ...]:
         for name, one in detectors.items()
     ]
     return tuple(sorted(found, key=lambda watch: -watch.evidence))
+
+
+class Raise(Struct, frozen=True):
+    """What would raise a crew's reliability most."""
+
+    target: float
+    plan: Plan | None
+    """The cheapest changes that reach the target; None where the parts reach it as they are."""
+
+
+def raising(found: Account, usd: Mapping[str, float]) -> Raise | None:
+    """The cheapest way to what the policy asks of a crew, or to its next tier; None without parts, or at the top.
+
+    Args:
+        usd: of one trial, by part; one that is missing costs nothing
+    """
+    if found.structure is None or found.estimate is None:
+        return None
+    above = [least for least in TIERS.values() if least > found.estimate.point]
+    target = found.settings.threshold if found.settings.threshold is not None else min(above, default=None)
+    if target is None:
+        return None
+    if found.estimate.point >= target:
+        return Raise(target, None)
+    parts = {part.name: Now(part.p, usd.get(part.name, 0.0)) for part in found.parts}
+    return Raise(target, cheapest_plan(found.structure, parts, target))
