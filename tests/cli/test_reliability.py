@@ -127,8 +127,8 @@ def test_a_disagreement_says_which_way_and_what_it_means(store):
 
 
 def test_an_open_breaker_says_since_when_and_why(store):
-    """The writer drops from always to never; its test shows how far the crew is from being let back."""
-    reports = [report(number) for number in range(40)] + [report(40 + number, writer=0.0) for number in range(30)]
+    """The writer drops from always to every other time; its test shows how far the crew is from being let back."""
+    reports = [report(n) for n in range(40)] + [report(40 + n, writer=float(n % 2)) for n in range(60)]
     filled(store, reports)
     value = told("reliability", "brief", "--store", store)
     assert value["breaker"]["state"] == "open"
@@ -136,7 +136,7 @@ def test_an_open_breaker_says_since_when_and_why(store):
     assert "open since" in out
     assert "dropped below" in out
     assert "goes on after" in out
-    lines = run("reliability", "explain", "run-069", "--store", store).stdout
+    lines = run("reliability", "explain", "run-098", "--store", store).stdout
     assert "writer failed write, says a check: no proof [red]" in lines
     assert "The breaker was opened by" in lines
 
