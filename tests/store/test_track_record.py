@@ -271,3 +271,16 @@ def test_nothing_is_written_where_folding_fails(store, monkeypatch):
     assert track.run("a") is None
     assert track.subjects() == {}
     assert track.add(replace(report("a"), outcome=1.0), TERMS).end_to_end == Counts(1, 1.0)
+
+
+def test_the_queries_of_the_docs_work(store):
+    """Each statement of docs/reliability.md, on a record with something to find."""
+    text = (Path(__file__).parents[2] / "docs" / "reliability.md").read_text()
+    queries = [line for line in text.split("```sql\n")[1].split("```")[0].splitlines() if line]
+    track = store.track_record()
+    for number in range(25):
+        track.add(report(f"r{number}", trial(grade=float(number > 0)), outcome=1.0), TERMS)
+    crews, agents, verdicts = [sql(store, query) for query in queries]
+    assert [(row["crew"], row["tier"]) for row in crews] == [("brief", "internal")]
+    assert [(row["role"], row["trials"]) for row in agents] == [("writer", 25)]
+    assert verdicts == [{"run_id": "r0", "agent": "writer", "because": "looked at"}]
