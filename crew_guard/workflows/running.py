@@ -105,16 +105,23 @@ class _Run:
             self._begin(name, self._read(name))
         while self.tasks:
             done, _ = await asyncio.wait(self.tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                if task.cancelled() or task.exception() is not None:
+                    task.result()  # raises; what was finished beside it is found by let_go
             for task in sorted(done, key=lambda each: self.shape.order.index(self.tasks[each])):
                 name = self.tasks.pop(task)
                 await self._finished(name, task.result())
 
     async def let_go(self) -> None:
-        """End what still runs."""
-        left = list(self.tasks)
+        """End what still runs; what is finished by then may have to be undone, too."""
+        left = dict(self.tasks)
         for task in left:
             task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
+        ended = await asyncio.gather(*left, return_exceptions=True)
+        for name, output in zip(left.values(), ended, strict=True):
+            if not isinstance(output, BaseException):
+                node = self.shape.nodes[name]
+                self.made.append(_Made(node, output, self._context(node)))
 
     # One node
 
@@ -160,16 +167,22 @@ class _Run:
     def _done_name(self, node: Node) -> str | None:
         """The name under which what it would do is done already."""
         for name in (node.name, node.done_by):
-            if name in self.going.done:
-                try:
-                    read_as(node.returns, self.going.done[name])
-                except ValueError:
-                    continue  # done, but not in this shape: it is done again
+            # What can't be undone is not done again, whatever shape its output has.
+            if name in self.going.done and (node.irreversible or self._reads(node, name)):
                 return name
         return None
 
+    def _reads(self, node: Node, name: str) -> bool:
+        try:
+            read_as(node.returns, self.going.done[name])
+        except ValueError:
+            return False
+        return True
+
     async def _from_done(self, node: Node, source: str) -> Any:
-        output = read_as(node.returns, self.going.done[source])
+        output = self.going.done[source]
+        if self._reads(node, source):
+            output = read_as(node.returns, output)
         self.flow.finished(node.name, output, taken_from=source)
         return output
 

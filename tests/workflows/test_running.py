@@ -429,6 +429,28 @@ def test_a_node_that_fails_ends_those_beside_it():
     assert (ended, undone) == (["stuck"], ["flight booked"])
 
 
+def test_what_was_finished_at_the_same_moment_is_undone_too():
+    """The one beside it failed in the very same turn of the loop."""
+    undone: list[str] = []
+    go = asyncio.Event()
+
+    async def book(value: Any) -> str:
+        await go.wait()
+        return "booked"
+
+    async def fail(value: Any) -> None:
+        await go.wait()
+        raise OSError("kaputt")
+
+    async def start(value: Any) -> None:
+        go.set()
+
+    nodes = [fail, node(book, compensate=undone.append), start]
+    with pytest.raises(OSError, match="kaputt"):
+        AtGate(Workflow(nodes, start=["fail", "book", "start"])).run()
+    assert undone == ["booked"]
+
+
 def test_a_run_that_is_ended_says_what_it_left_undone():
     """There is no time, and no gate, to undo it."""
     undone: list[str] = []
@@ -483,6 +505,12 @@ def test_what_is_done_in_another_shape_is_done_again():
     flow = chain(node(lambda _: "x", name="draft", model=model, output=Email))
     assert AtGate(flow).run(done={"draft": {"subject": "old", "body": "x"}}).output == Email(subject="old", body="x")
     assert AtGate(flow).run(done={"draft": "a text"}).output == Email(subject="new", body="x")
+
+    def send(value: Any) -> int:
+        raise AssertionError("sent twice")
+
+    once = chain(node(send, irreversible=True, approve=lambda _: True))
+    assert AtGate(once).run(done={"send": "sent"}).output == "sent"
 
 
 def test_a_run_goes_on_from_its_journal():
