@@ -146,7 +146,7 @@ def _spent(opened: SqliteStore, run: KeptRun, found: Account) -> dict[str, float
     except (StoreError, KeyError, ValueError):
         pass
     used = {agent: usage.nano_usd / NANO for agent, usage in teller.state.usage_by_agent().items()}
-    agents = [part.name.split("/", 1)[0] for part in found.parts]
+    agents = [part.name if part.name in used else part.name.rsplit("/", 1)[0] for part in found.parts]
     even = run.report.usd / max(1, len(agents))
     return {
         part.name: used[agent] / agents.count(agent) if agent in used else even
@@ -159,7 +159,7 @@ def _by_agent(accounts: list[Account]) -> dict[Subject, set[str]]:
     found: dict[Subject, set[str]] = {}
     for one in accounts:
         for name, subject in subjects_of(one.record).items():
-            found.setdefault(subject, set()).update((name, name.split("/", 1)[0]))
+            found.setdefault(subject, set()).update((name, name.rsplit("/", 1)[0]))
     return found
 
 

@@ -38,7 +38,6 @@ def account_json(found: Account) -> dict[str, Any]:
         },
         "measured": rating_json(found.measured),
         "score": _score(found.score),
-        "crew_score": _score(found.crew_score),
         "breaker": _breaker(record.breaker),
         "detectors": {
             "evidence": found.evidence,

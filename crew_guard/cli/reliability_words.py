@@ -154,14 +154,14 @@ def _facts(found: Account) -> Table:
         table.add_row("Its parts say", _around(estimate.point, estimate.lower, estimate.upper))
         if estimate.words:
             table.add_row("They disagree", Text(clean(estimate.words, 500), style="yellow"))
-    table.add_row("Score", _score(found.score, "all runs"))
-    if record.workflow_runs.runs:
-        table.add_row("", _score(found.crew_score, "the crew's own runs"))
+    table.add_row("Score", _score(found.score))
     table.add_row("Breaker", _breaker(found))
     for name, test in record.breaker.tests.items():
         told = {"good": "passed", "bad": "failed", "open": "goes on"}[test.answer]
         table.add_row("", f"test of {_stream(name)}: {told} after {count(test.trials, 'probe')}")
-    table.add_row("Runs", f"{record.crew_runs.runs:,} by the crew, {record.workflow_runs.runs:,} by its workflow")
+    table.add_row(
+        "Runs", f"{record.crew_runs.runs:,} finished by the crew, {record.workflow_runs.runs:,} by its workflow"
+    )
     if faults := record.crew_runs.faults + record.workflow_runs.faults:
         table.add_row("Faults", f"{count(faults, 'run')} met a failure of the infrastructure: no trial of anyone")
     return table
@@ -260,10 +260,10 @@ def _around(point: float, lower: float, upper: float) -> str:
     return f"{point:.3f} ({lower:.3f} to {upper:.3f})"
 
 
-def _score(one: Score | None, over: str) -> str:
+def _score(one: Score | None) -> str:
     if one is None:
         return "unknown: no run was judged"
-    return f"{_around(one.value, one.lower, one.upper)} over {over}: {one.judged:,} of {one.runs:,} were judged"
+    return f"{_around(one.value, one.lower, one.upper)} over all runs: {one.judged:,} of {one.runs:,} were judged"
 
 
 def _next(one: NextTier, what: str = "trial") -> str:

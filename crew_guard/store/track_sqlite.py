@@ -186,23 +186,21 @@ class SqliteRows:
             raise ValueError(f"the crew {row.crew!r} has no record to keep")
         body, settings = _text(record), _text(row.settings)
         structure = None if row.structure is None else _text(row.structure)
-        self._execute(
-            "INSERT OR REPLACE INTO crew_records VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (row.crew, row.version, FORMAT, body, settings, structure, record.breaker.state, row.last_run, at),
-        )
+        values = (row.crew, row.version, FORMAT, body, settings, structure, row.last_run, at, record.breaker.state)
+        measured = record.end_to_end
+        self._replaced("crew_records", (*values, *_bounded(measured, row.settings.confidence)))
         both = record.crew_runs + record.workflow_runs
         for path, sums in (("crew", record.crew_runs), ("workflow", record.workflow_runs), ("all", both)):
-            values = (row.crew, row.version, path, *_figures(sums, row.settings.confidence))
-            marks = ", ".join("?" * len(values))
-            self._execute(f"INSERT OR REPLACE INTO scores VALUES ({marks})", values)  # noqa: S608 - question marks
+            self._replaced("scores", (row.crew, row.version, path, *_figures(sums, row.settings.confidence)))
+
+    def _replaced(self, table: str, values: Sequence[Any]) -> None:
+        marks = ", ".join("?" * len(values))
+        self._execute(f"INSERT OR REPLACE INTO {table} VALUES ({marks})", values)  # noqa: S608 - a table of ours
 
     def save_subject(self, subject: Subject, counts: Counts, confidence: float, at: float) -> None:
         """Keep a subject's counts, and the figures that the views show of them."""
-        lower, upper = clopper_pearson(counts, confidence)
-        values = (*msgspec.structs.astuple(subject), counts.trials, counts.good, confidence, lower, upper)
-        self._execute(
-            "INSERT OR REPLACE INTO subjects VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (*values, tier_of(lower), at)
-        )
+        values = (*msgspec.structs.astuple(subject), *_bounded(counts, confidence), at)
+        self._replaced("subjects", values)
 
     def begin_probe(self, crew: str, run_id: str, until: float, now: float) -> bool:
         """Take the crew's probe where nobody has it, or its time is over."""
@@ -216,12 +214,15 @@ class SqliteRows:
 @lru_cache(maxsize=64)
 def _figures(sums: Sums, confidence: float) -> tuple[Any, ...]:
     """What the views show of some runs; kept, because the runs of one path only are all runs, too."""
-    judged = sums.outcomes
-    lower, upper = clopper_pearson(judged, confidence)
-    worth = score(sums, confidence)
+    judged, worth = sums.outcomes, score(sums, confidence)
     rated = (None, None, None) if worth is None else (worth.value, worth.lower, worth.upper)
-    counted = (sums.runs, judged.trials, judged.good, sums.faults, sums.usd, sums.seconds)
-    return (*counted, confidence, lower, upper, tier_of(lower), *rated)
+    return (sums.runs, judged.trials, judged.good, sums.faults, sums.usd, sums.seconds, *rated)
+
+
+@lru_cache(maxsize=64)
+def _bounded(counts: Counts, confidence: float) -> tuple[Any, ...]:
+    lower, upper = clopper_pearson(counts, confidence)
+    return (counts.trials, counts.good, confidence, lower, upper, tier_of(lower))
 
 
 def _run_row(run: Sequence[Any], verdicts: Iterable[Sequence[Any]]) -> RunRow:

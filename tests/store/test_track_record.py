@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from crew_guard.core.reliability.counts import Counts, score, tier_of
+from crew_guard.core.reliability.counts import Counts, score
 from crew_guard.core.reliability.intervals import clopper_pearson
 from crew_guard.core.reliability.records import FORMAT
 from crew_guard.core.reliability.trials import RunReport, Trial
@@ -210,7 +210,12 @@ def test_views_show_scores_and_tiers(store):
         good = float(number % 10 != 0)
         track.add(report(f"r{number}", trial(grade=good), outcome=good, usd=0.5, cost_adherence=0.9), TERMS)
     record = track.add(report("w", via="workflow", outcome=1.0, seconds=2.0), TERMS)
-    rows = {row["path"]: row for row in sql(store, "SELECT * FROM reliability_of_crews")}
+    (crew,) = sql(store, "SELECT * FROM reliability_of_crews")
+    bounds = clopper_pearson(Counts(30, 27.0), TERMS.confidence)
+    assert (crew["judged"], crew["good"], crew["rate"]) == (30, 27.0, 0.9)
+    assert (crew["lower"], crew["upper"], crew["tier"]) == (*bounds, "pilot")
+    assert (crew["crew"], crew["version"], crew["newest"], crew["breaker"]) == ("brief", "1", 1, "closed")
+    rows = {row["path"]: row for row in sql(store, "SELECT * FROM reliability_scores")}
     assert set(rows) == {"crew", "workflow", "all"}
     for path, sums in (
         ("crew", record.crew_runs),
@@ -218,14 +223,10 @@ def test_views_show_scores_and_tiers(store):
         ("all", record.crew_runs + record.workflow_runs),
     ):
         row, worth = rows[path], score(sums, TERMS.confidence)
-        lower, upper = clopper_pearson(sums.outcomes, TERMS.confidence)
         assert (row["runs"], row["judged"], row["good"]) == (sums.runs, sums.outcomes.trials, sums.outcomes.good)
-        assert (row["lower"], row["upper"], row["tier"]) == (lower, upper, tier_of(lower))
         assert (row["score"], row["score_lower"], row["score_upper"]) == (worth.value, worth.lower, worth.upper)
-        assert (row["crew"], row["version"], row["newest"]) == ("brief", "1", 1)
-    assert rows["crew"]["rate"] == pytest.approx(0.9)
+    assert crew["score"] == rows["all"]["score"]
     assert rows["crew"]["usd_a_run"] == pytest.approx(0.5)
-    assert rows["crew"]["tier"] == "pilot"
     (agent,) = sql(store, "SELECT * FROM reliability_of_agents")
     assert (agent["role"], agent["trials"], agent["good"], agent["tier"]) == ("writer", 30, 27.0, "pilot")
 
@@ -236,7 +237,7 @@ def test_views_follow_later_verdicts(store):
     track.add(report("a", trial(), outcome=1.0), TERMS)
     track.outcome("a", 0.0, because="wrong")
     track.outcome("a", 0.0, agent="writer")
-    (crew,) = sql(store, "SELECT good, score FROM reliability_of_crews WHERE path = 'crew'")
+    (crew,) = sql(store, "SELECT good, score FROM reliability_of_crews")
     assert crew == {"good": 0.0, "score": 0.0}
     assert sql(store, "SELECT good FROM reliability_of_agents") == [{"good": 0.0}]
     rows = sql(store, "SELECT agent, grade, source, counts FROM verdicts WHERE run_id = 'a'")
@@ -253,7 +254,7 @@ def test_the_newest_version_is_marked(store):
     track = store.track_record()
     track.add(report("a", outcome=1.0, version="old"), TERMS)
     track.add(report("b", outcome=1.0, version="new"), TERMS)
-    rows = sql(store, "SELECT version, newest FROM reliability_of_crews WHERE path = 'all' ORDER BY version")
+    rows = sql(store, "SELECT version, newest FROM reliability_of_crews ORDER BY version")
     assert [tuple(row.values()) for row in rows] == [("new", 1), ("old", 0)]
 
 

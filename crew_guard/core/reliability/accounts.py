@@ -85,9 +85,8 @@ class Account(Struct, frozen=True):
     """Those with the most evidence first; empty where nothing is decided by reliability."""
     evidence: float
     """Of all streams together."""
-    crew_score: Score | None
     score: Score | None
-    """Of all runs, the workflow's included."""
+    """Of all runs: what the crew could not finish, and its workflow did, belongs to them."""
 
 
 def rating(counts: Counts, confidence: float) -> Rating:
@@ -171,7 +170,6 @@ def account(
         parts=parts,
         watches=_watches(record),
         evidence=evidence({name: one.detector for name, one in record.streams.items() if one.detector}),
-        crew_score=score(record.crew_runs, confidence),
         score=score(record.crew_runs + record.workflow_runs, confidence),
     )
 

@@ -52,19 +52,26 @@ CREATE TABLE subjects (
     updated    REAL NOT NULL,
     PRIMARY KEY (role, model, kind, version)
 ) WITHOUT ROWID;
+-- Beside the folded record what views show of it: the crew's own end-to-end outcomes.
 CREATE TABLE crew_records (
-    crew      TEXT NOT NULL,
-    version   TEXT NOT NULL,
-    format    INTEGER NOT NULL,
-    body      TEXT NOT NULL,
-    settings  TEXT NOT NULL,
-    structure TEXT,
-    breaker   TEXT NOT NULL,
-    last_run  INTEGER NOT NULL,
-    updated   REAL NOT NULL,
+    crew       TEXT NOT NULL,
+    version    TEXT NOT NULL,
+    format     INTEGER NOT NULL,
+    body       TEXT NOT NULL,
+    settings   TEXT NOT NULL,
+    structure  TEXT,
+    last_run   INTEGER NOT NULL,
+    updated    REAL NOT NULL,
+    breaker    TEXT NOT NULL,
+    judged     INTEGER NOT NULL,
+    good       REAL NOT NULL,
+    confidence REAL NOT NULL,
+    lower      REAL NOT NULL,
+    upper      REAL NOT NULL,
+    tier       TEXT NOT NULL,
     PRIMARY KEY (crew, version)
 ) WITHOUT ROWID;
--- What a crew's runs came to: those that the crew did, those of its workflow, and all of them.
+-- By path: the runs that the crew finished, those that its workflow finished, and all of them.
 CREATE TABLE scores (
     crew        TEXT NOT NULL,
     version     TEXT NOT NULL,
@@ -75,10 +82,6 @@ CREATE TABLE scores (
     faults      INTEGER NOT NULL,
     usd         REAL NOT NULL,
     seconds     REAL NOT NULL,
-    confidence  REAL NOT NULL,
-    lower       REAL NOT NULL,
-    upper       REAL NOT NULL,
-    tier        TEXT NOT NULL,
     score       REAL,
     score_lower REAL,
     score_upper REAL,
@@ -91,15 +94,19 @@ CREATE TABLE probes (
 ) WITHOUT ROWID;
 CREATE VIEW reliability_of_crews AS
 SELECT
-    scores.crew, scores.version, path, runs, judged, good,
-    CASE WHEN judged > 0 THEN good / judged END AS rate,
-    lower, upper, confidence, tier, score, score_lower, score_upper, faults,
-    CASE WHEN runs > 0 THEN usd / runs END AS usd_a_run,
-    CASE WHEN runs > 0 THEN seconds / runs END AS seconds_a_run,
+    crew, version, judged, good, CASE WHEN judged > 0 THEN good / judged END AS rate, lower, upper, confidence, tier,
+    (SELECT score FROM scores WHERE scores.crew = one.crew AND scores.version = one.version AND path = 'all') AS score,
     breaker,
-    last_run = max(last_run) OVER (PARTITION BY scores.crew) AS newest,
+    last_run = max(last_run) OVER (PARTITION BY crew) AS newest,
     datetime(updated, 'unixepoch') AS updated
-FROM scores JOIN crew_records USING (crew, version);
+FROM crew_records AS one;
+CREATE VIEW reliability_scores AS
+SELECT
+    crew, version, path, runs, judged, good, CASE WHEN judged > 0 THEN good / judged END AS rate,
+    score, score_lower, score_upper, faults,
+    CASE WHEN runs > 0 THEN usd / runs END AS usd_a_run,
+    CASE WHEN runs > 0 THEN seconds / runs END AS seconds_a_run
+FROM scores;
 CREATE VIEW reliability_of_agents AS
 SELECT
     role, model, kind, version, trials, good, good / trials AS rate, lower, upper, confidence, tier,
