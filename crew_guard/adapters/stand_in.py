@@ -16,37 +16,39 @@ _SLOT = "_crew_guard"
 _STATE = ("__dict__", "__pydantic_private__", "__pydantic_extra__", "__pydantic_fields_set__")
 
 
+ABSENT: Any = object()
+"""No value: what an attribute is where Python finds none, and pydantic's own __getattr__ may."""
+
+
 class Shown:
-    """An attribute of a class of stand-ins that shows something else than the user's object has.
+    """An attribute of a class of stand-ins that may show something else than the user's object has.
 
     A method that every attribute goes through would do as well, and make each of them ten times as dear.
     """
 
     __slots__ = ("_name", "_show")
 
-    def __init__(self, name: str, show: Callable[[Any, str, Any], Any]) -> None:
+    def __init__(self, name: str, show: Callable[[Any, str], Any]) -> None:
         """Make one.
 
         Args:
-            show: given the stand-in, the name and the value, or ABSENT, what is shown
+            show: given the stand-in and the name, what is shown; ABSENT for what the user's object has
         """
         self._name, self._show = name, show
 
     def __get__(self, double: Any, owner: Any) -> Any:
+        name = self._name
         if double is None:
-            return getattr(owner.__bases__[0], self._name)
-        value = own_value(double, self._name)
-        shown = self._show(double, self._name, value)
-        if shown is ABSENT:
-            raise AttributeError(self._name)  # from here pydantic goes on: to what is private, or extra
-        return shown
+            return getattr(owner.__bases__[0], name)
+        value = self._show(double, name)
+        if value is ABSENT:
+            value = own_value(double, name)
+            if value is ABSENT:
+                raise AttributeError(name)  # from here pydantic goes on: to what is private, or extra
+        return value
 
     def __set__(self, double: Any, value: Any) -> None:
         object.__getattribute__(double, "__dict__")[self._name] = value
-
-
-ABSENT: Any = object()
-"""What an attribute is where Python finds none, and pydantic's own __getattr__ may."""
 
 
 def own_value(double: Any, name: str) -> Any:
@@ -101,6 +103,6 @@ def _derived(kind: type[Any], methods: Callable[[type[Any]], Mapping[str, Any]])
     return made
 
 
-def shown(names: Collection[str], show: Callable[[Any, str, Any], Any]) -> dict[str, Shown]:
+def shown(names: Collection[str], show: Callable[[Any, str], Any]) -> dict[str, Shown]:
     """Several attributes that are shown in the same way, as methods of stand-ins."""
     return {name: Shown(name, show) for name in names}

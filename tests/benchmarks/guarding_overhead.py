@@ -52,15 +52,15 @@ POLICY = Policy.model_validate(
 
 
 class ConstantFacts:
-    """Every message is 100 tokens: nothing is counted."""
+    """Every message is 1,000 tokens, and so a prompt no less than what is billed: nothing is counted, or learned."""
 
     rates = FREE
 
     def bound(self, message: Any) -> int:
-        return 100
+        return 1_000
 
     def bound_request(self, tools: Any, output_schema: Any) -> int:
-        return 100
+        return 1_000
 
 
 @dataclass(frozen=True)

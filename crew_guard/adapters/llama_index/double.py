@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from crew_guard.adapters.hosted import length_key
 from crew_guard.adapters.llama_index.quiet import quiet_client
-from crew_guard.adapters.stand_in import ABSENT, is_stand_in, seam_of, shown, stand_in
+from crew_guard.adapters.stand_in import ABSENT, is_stand_in, own_value, seam_of, shown, stand_in
 
 LENGTHS = ("max_completion_tokens", "max_tokens")
 
@@ -49,13 +49,14 @@ def _own(double: Any) -> Any:
     return type(double).__bases__[0]
 
 
-def _shown(double: Any, name: str, value: Any) -> Any:
+def _shown(double: Any, name: str) -> Any:
     if name == "max_retries":
-        return 0 if isinstance(value, int) else value
-    if value is ABSENT or callable(value):
-        return value
+        return 0 if isinstance(own_value(double, name), int) else ABSENT
     length = call_of(double).length
-    return value if length is None else length
+    if length is None:
+        return ABSENT
+    value = own_value(double, name)
+    return value if value is ABSENT or callable(value) else length
 
 
 def _clamped_request(double: Any, **kwargs: Any) -> dict[str, Any]:
