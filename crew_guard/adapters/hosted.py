@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import json
+import json.encoder
 import types
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol, TypeAlias, cast
 
 from msgspec.json import Encoder
@@ -31,6 +34,29 @@ RESULT_CHARS = 20_000
 _KEYS = Encoder(enc_hook=str)
 _UNSENT = frozenset({"ConnectError", "ConnectTimeout", "ConnectionRefusedError", "gaierror"})
 _REASONING = ("o1", "o3", "o4", "gpt-5")
+
+
+def writer(default: Callable[[Any], object], *, ascii_only: bool = True) -> Callable[[object], str]:
+    """What writes as `json.dumps(…, default=default)` does, without making an encoder for each text: most of its cost.
+
+    Args:
+        default: a value for what JSON has no word for
+        ascii_only: see json.dumps
+    """
+    make: Any = getattr(json.encoder, "c_make_encoder", None)
+    if make is None:
+        return partial(json.dumps, default=default, ensure_ascii=ascii_only)
+    texts = json.encoder.encode_basestring_ascii if ascii_only else json.encoder.encode_basestring
+    encode = make(None, default, texts, None, ": ", ", ", False, False, True)
+
+    def write(value: object) -> str:
+        return "".join(encode(value, 0))
+
+    return write
+
+
+json_of = writer(str)
+"""Arguments as the journal has them: `json.dumps(…, default=str)`."""
 
 
 class Facts(Protocol):
@@ -74,6 +100,19 @@ class PromptCounter:
         if known is None:
             known = self._messages[key] = (parts, sum(map(self.facts.bound, translate())))
         return known[1]
+
+    def shown(self, tools: Sequence[Any], make: Callable[[Any], ToolSpec]) -> int:
+        """The same as `request`, for tools as a host has them, which are translated only when they are new.
+
+        Args:
+            tools: JSON objects; anything else is known by its text
+            make: one of them as ours
+        """
+        key = _KEYS.encode(tools)
+        known = self._requests.get(key)
+        if known is None:
+            known = self._requests[key] = self.facts.bound_request([make(tool) for tool in tools], None)
+        return known
 
     def request(self, tools: Sequence[ToolSpec], output_schema: JsonObject | None) -> int:
         """An upper bound of the tools, the schema and the framing of a request."""

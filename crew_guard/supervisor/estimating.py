@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import threading
+from bisect import bisect_left, insort
 from collections import deque
 
 _WINDOW = 200
@@ -23,6 +24,8 @@ class Estimator:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._ratios: dict[str, deque[float]] = {}
+        self._ordered: dict[str, list[float]] = {}
+        """The same, the lowest first."""
         self._margins: dict[str, float] = {}
         self.learned = False
         """Whether some model has a margin: until then every estimate stands."""
@@ -47,9 +50,13 @@ class Estimator:
         if estimated <= 0 or (billed <= estimated and model not in self._margins):
             return
         with self._lock:
-            ratios = self._ratios.setdefault(model, deque(maxlen=_WINDOW))
+            ratios, ordered = self._ratios.setdefault(model, deque()), self._ordered.setdefault(model, [])
+            if len(ratios) == _WINDOW:
+                del ordered[bisect_left(ordered, ratios.popleft())]
             # One token more: a ratio that was rounded down must not be a token short at a longer prompt.
-            ratios.append((billed + 1) / estimated)
-            highest = sorted(ratios)[math.ceil(_QUANTILE * len(ratios)) - 1]
+            ratio = (billed + 1) / estimated
+            ratios.append(ratio)
+            insort(ordered, ratio)
+            highest = ordered[math.ceil(_QUANTILE * len(ordered)) - 1]
             self._margins[model] = max(1.0, highest * _HEADROOM)
             self.learned = True

@@ -21,11 +21,13 @@ from autogen_core.models import (
 class ZeroLatency(ChatCompletionClient):
     """Always wants another tool call, until it has been asked often enough."""
 
-    def __init__(self, turns: int) -> None:
-        self.turns = turns
+    def __init__(self, turns: int, latency: float = 0.0) -> None:
+        self.turns, self.latency = turns, latency
         self.calls = 0
 
     async def create(self, messages: Sequence[Any], **options: Any) -> CreateResult:
+        if self.latency:
+            await asyncio.sleep(self.latency)
         self.calls += 1
         usage = RequestUsage(prompt_tokens=100, completion_tokens=20)
         if self.calls > self.turns:

@@ -3,6 +3,10 @@
 Each host runs the same loop of model call and tool call on its own and guarded, in pairs, in turns. Models answer
 at once, and bill what they are told to; a message's tokens are bounded by a constant, because counting them is not
 what is measured here. With a model of 20 ms the wall clock is compared, on disk the turns in raw commits.
+
+A run's start and end are in it, over its steps. What a process does once is not: a model's class is made once, as a
+user's is (a class per run would have its stand-in made in each run, too, which takes pydantic milliseconds), and
+neither side collects the other's garbage.
 """
 
 from __future__ import annotations
@@ -10,6 +14,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import gc
 import importlib
 import io
 import logging
@@ -20,6 +25,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -46,15 +52,15 @@ POLICY = Policy.model_validate(
 
 
 class ConstantFacts:
-    """Every message is 100 tokens: nothing is counted."""
+    """Every message is 1,000 tokens, and so a prompt no less than what is billed: nothing is counted, or learned."""
 
     rates = FREE
 
     def bound(self, message: Any) -> int:
-        return 100
+        return 1_000
 
     def bound_request(self, tools: Any, output_schema: Any) -> int:
-        return 100
+        return 1_000
 
 
 @dataclass(frozen=True)
@@ -72,59 +78,80 @@ def autogen(latency: float) -> Loop:
 
     from tests.benchmarks.autogen_turns import ZeroLatency, look
 
-    class Client(ZeroLatency):
-        async def create(self, messages: Any, **options: Any) -> Any:
-            if latency:
-                await asyncio.sleep(latency)
-            return await super().create(messages, **options)
-
-    client = Client(STEPS - 1)
+    client = ZeroLatency(STEPS - 1, latency)
     agent = AssistantAgent("agent", client, tools=[look], max_tool_iterations=STEPS + 1)
     return Loop(agent, lambda: asyncio.run(agent.run(task="go")), lambda: client.calls)
 
 
-def crewai(latency: float) -> Loop:
-    """An Agent with a tool, whose model calls it natively."""
-    from tests.adapters.crewai_doubles import HungryLLM, hungry_agent
+@cache
+def _crewai_model() -> Any:
+    from tests.adapters.crewai_doubles import HungryLLM
 
     class LLM(HungryLLM):
+        latency: float = 0.0
+
         def call(self, *arguments: Any, **options: Any) -> Any:
-            if latency:
-                time.sleep(latency)
+            if self.latency:
+                time.sleep(self.latency)
             return super().call(*arguments, **options)
 
-    llm = LLM(answer_after=STEPS - 1)
+    return LLM
+
+
+def crewai(latency: float) -> Loop:
+    """An Agent with a tool, whose model calls it natively."""
+    from tests.adapters.crewai_doubles import hungry_agent
+
+    llm = _crewai_model()(answer_after=STEPS - 1, latency=latency)
     agent = hungry_agent(llm, max_iter=STEPS + 5)
     return Loop(agent, lambda: agent.kickoff("go"), lambda: llm.served.calls)
 
 
-def langgraph(latency: float) -> Loop:
-    """create_agent of LangChain with a tool."""
-    from tests.adapters.langgraph_doubles import AsyncHungryChat, hungry_agent
+@cache
+def _langgraph_model() -> Any:
+    from tests.adapters.langgraph_doubles import AsyncHungryChat
 
     class Chat(AsyncHungryChat):
+        latency: float = 0.0
+
         async def _agenerate(self, *arguments: Any, **options: Any) -> Any:
-            if latency:
-                await asyncio.sleep(latency)
+            if self.latency:
+                await asyncio.sleep(self.latency)
             return await super()._agenerate(*arguments, **options)
 
-    model = Chat(answer_after=STEPS - 1)
+    return Chat
+
+
+def langgraph(latency: float) -> Loop:
+    """create_agent of LangChain with a tool."""
+    from tests.adapters.langgraph_doubles import hungry_agent
+
+    model = _langgraph_model()(answer_after=STEPS - 1, latency=latency)
     graph = hungry_agent(model)
     task = {"messages": [("user", "go")]}
     return Loop(graph, lambda: asyncio.run(graph.ainvoke(task)), lambda: model.served.calls)
 
 
-def llama_index(latency: float) -> Loop:
-    """A FunctionAgent with a tool."""
-    from tests.adapters.llama_index_doubles import HungryLLM, hungry_agent
+@cache
+def _llama_index_model() -> Any:
+    from tests.adapters.llama_index_doubles import HungryLLM
 
     class LLM(HungryLLM):
+        latency: float = 0.0
+
         async def achat(self, *arguments: Any, **options: Any) -> Any:
-            if latency:
-                await asyncio.sleep(latency)
+            if self.latency:
+                await asyncio.sleep(self.latency)
             return self.chat(*arguments, **options)
 
-    llm = LLM(answer_after=STEPS - 1)
+    return LLM
+
+
+def llama_index(latency: float) -> Loop:
+    """A FunctionAgent with a tool."""
+    from tests.adapters.llama_index_doubles import hungry_agent
+
+    llm = _llama_index_model()(answer_after=STEPS - 1, latency=latency)
     agent = hungry_agent(llm)[0]
 
     async def run() -> None:
@@ -145,6 +172,7 @@ HOSTS: dict[str, Callable[[float], Loop]] = {
 def alone(host: str, latency: float, timer: Callable[[], float]) -> float:
     """Seconds of one step of the host on its own."""
     loop = HOSTS[host](latency)
+    gc.collect()
     began = timer()
     loop.alone()
     spent = timer() - began
@@ -158,6 +186,7 @@ def guarded(host: str, latency: float, timer: Callable[[], float], store: Store)
     adapter = importlib.import_module(f"crew_guard.adapters.{host}")
     runtime = adapter.runtime_for(loop.crew, lambda _: ConstantFacts())
     supervisor = Supervisor(POLICY, store=store)
+    gc.collect()
     began = timer()
     result = supervisor.run_runtime(runtime, inputs, name=host).wait()
     spent = timer() - began

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, cast
 
 from crewai import Agent, Crew, Process, Task
@@ -61,7 +62,12 @@ def check_model(llm: object, whose: str) -> None:
 
 def host_class(llm: BaseLLM) -> type[BaseLLM]:
     """CrewAI's own class below a user's."""
-    return next(base for base in type(llm).__mro__ if base.__module__.startswith("crewai."))
+    return _host_class(type(llm))
+
+
+@cache
+def _host_class(kind: type[BaseLLM]) -> type[BaseLLM]:
+    return next(base for base in kind.__mro__ if base.__module__.startswith("crewai."))
 
 
 def check_agent(agent: Any) -> None:

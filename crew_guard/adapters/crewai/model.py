@@ -7,17 +7,17 @@ grant as its max_tokens and a fresh dictionary as its counters, to this thread o
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, cast
 
 from crewai.llms.base_llm import BaseLLM
 
 from crew_guard.adapters.crewai.checks import host_class
 from crew_guard.adapters.crewai.inside import part_of, refuse_late_work
-from crew_guard.adapters.crewai.prompts import PromptBounds, asked_for, holds_text_only, text_of
+from crew_guard.adapters.crewai.prompts import PromptBounds, asked_for, text_of
 from crew_guard.adapters.hosted import (
     Attempt,
     ModelFacts,
@@ -27,9 +27,9 @@ from crew_guard.adapters.hosted import (
     reported,
     speaks_of_length,
 )
-from crew_guard.adapters.stand_in import seam_of, stand_in
+from crew_guard.adapters.stand_in import ABSENT, seam_of, shown, stand_in
 from crew_guard.core.actions import ModelCall, Outcome
-from crew_guard.core.usage import Parts, Rates, Usage
+from crew_guard.core.usage import NO_PARTS, Parts, Rates, Usage
 from crew_guard.errors import RefusedError
 from crew_guard.ports import Gate
 
@@ -44,7 +44,8 @@ def gated_model(llm: BaseLLM, agent: str, gate: Gate, facts: ModelFacts, notes: 
     """A model that CrewAI takes for the user's own."""
     name = model_name(llm)
     known = facts(name)
-    seam = _ModelSeam(agent, gate, notes, name, known.rates, PromptBounds(PromptCounter(known)), is_clampable(llm))
+    bounds = PromptBounds(PromptCounter(known))
+    seam = _ModelSeam(agent, gate, notes, name, known.rates, bounds, is_clampable(llm), length_key(name))
     return stand_in(llm, seam, _methods)
 
 
@@ -68,45 +69,91 @@ class _ModelSeam:
     rates: Rates | None
     bounds: PromptBounds
     clampable: bool
+    length: str
+    """What its provider calls the longest completion."""
     quiet: dict[int, Any] = field(default_factory=dict[int, Any])
     """SDK clients without retries, by the id of the user's."""
 
 
 @dataclass(slots=True)
 class _Call:
-    """One host call under way."""
+    """One host call under way, as long as its block lasts."""
 
     llm: BaseLLM
+    seam: _ModelSeam
     attempt: Attempt
-    overrides: dict[str, Any]
-    counters: dict[str, int]
     method: str
     """call or acall"""
-    counted: Usage = field(default_factory=Usage)
-    """The part of the counters that earlier requests of this call were settled with."""
+    lengths: dict[str, int]
+    """Those that the model declares, by name."""
+    overrides: dict[str, Any] = field(default_factory=dict[str, Any])
+    """What the stand-in shows instead of the user's own attributes."""
+    counters: dict[str, int] = field(default_factory=dict[str, int])
+    _counted: tuple[int, int, int] = (0, 0, 0)
+    """Prompt, completion and cached tokens that earlier requests of this call were settled with."""
+    _tokens: tuple[Any, Any] = None, None
+
+    def __enter__(self) -> None:
+        llm, seam, grant = self.llm, self.seam, self.attempt.grant
+        self.counters = dict.fromkeys(_shared(llm), 0)
+        self.overrides["_token_usage"] = self.counters
+        if seam.clampable:
+            extra = llm.additional_params
+            if not extra.keys().isdisjoint(_LENGTHS):
+                extra = {key: value for key, value in extra.items() if key not in _LENGTHS}
+            self.overrides["additional_params"] = extra
+            self.overrides |= dict.fromkeys(self.lengths or (seam.length,), grant.max_tokens)
+        self._tokens = _call.set(self), part_of.set(grant.action_id)
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if error is not None:
+            attempt = self.attempt
+            if attempt.sent == 0 and self.seam.quiet and _own(self.llm) is host_class(self.llm):
+                attempt.settle(Outcome("withdrawn", text=str(error)))  # its client is watched, and sent nothing
+            attempt.fail(error, self.usage())
+        _call.reset(self._tokens[0])
+        part_of.reset(self._tokens[1])
+        with _merging:
+            shared = _shared(self.llm)
+            for name, count in self.counters.items():
+                if count:
+                    shared[name] = shared.get(name, 0) + count
 
     def usage(self) -> Usage | None:
         """What the provider reported for the request under way."""
-        counters = self.counters
-        usage = reported(
-            counters["prompt_tokens"] - self.counted.input_tokens,
-            counters["completion_tokens"] - self.counted.output_tokens,
-            counters["cached_prompt_tokens"] - self.counted.cached_tokens,
-        )
+        counters, before = self.counters, self._counted
+        now = counters["prompt_tokens"], counters["completion_tokens"], counters["cached_prompt_tokens"]
+        usage = reported(now[0] - before[0], now[1] - before[1], now[2] - before[2])
         if usage is not None:
-            self.counted += usage
+            self._counted = now
         return usage
+
+    def settle(self, reply: Any) -> None:
+        """Settle a call that was answered."""
+        seam, usage = self.seam, self.usage()
+        if usage and usage.output_tokens > self.attempt.grant.max_tokens:
+            seam.clampable = False  # it doesn't keep to a length: from now on all that it may make is reserved
+        asked = asked_for(reply)
+        seam.notes.unanswered = bool(asked)
+        written = self.counters["cache_creation_tokens"]
+        parts = Parts(cache_written=written) if written else NO_PARTS
+        self.attempt.settle(Outcome("ok", usage, parts, text_of(reply, asked), asked))
 
 
 _call: ContextVar[_Call | None] = ContextVar("crew_guard_model_call", default=None)
 
 
+def _shared(llm: BaseLLM) -> dict[str, int]:
+    """The user's own counters, and not those of a call around this one."""
+    return (llm.__pydantic_private__ or {})["_token_usage"]
+
+
 def _methods(kind: type[BaseLLM]) -> dict[str, Any]:
     # `call` stands in the class itself, so that CrewAI puts its retries around the gate and not inside of it.
     methods: dict[str, Any] = {
+        **shown((*_LENGTHS, "additional_params", "_token_usage"), _during_a_call),
         "call": _gated_call,
         "acall": _gated_acall,
-        "__getattribute__": _during_a_call,
         "_emit_stream_chunk_event": _progress,
     }
     watched = {"_get_sync_client": _quiet_client, "_get_async_client": _quiet_async_client}
@@ -121,13 +168,15 @@ def _gated_call(llm: BaseLLM, messages: Any, *args: Any, **kwargs: Any) -> Any:
         return _own(llm).call(llm, messages, *args, **kwargs)
     try:
         refuse_late_work()
-        grant = seam.gate.admit_blocking(_action(llm, seam, messages, args, kwargs))
+        lengths = _lengths(llm)
+        grant = seam.gate.admit_blocking(_action(llm, lengths, messages, args, kwargs))
     except RefusedError as error:
         error.__context__ = None  # CrewAI looks for a provider's throttling in it, and would sleep and ask again
         raise
-    with _under_way(llm, seam, Attempt(seam.gate, grant), "call") as settle:
+    call = _Call(llm, seam, Attempt(seam.gate, grant), "call", lengths)
+    with call:
         reply = _own(llm).call(llm, messages, *args, **kwargs)
-        settle(reply)
+        call.settle(reply)
     return reply
 
 
@@ -139,13 +188,15 @@ async def _gated_acall(llm: BaseLLM, messages: Any, *args: Any, **kwargs: Any) -
         return await _own(llm).acall(llm, messages, *args, **kwargs)
     try:
         refuse_late_work()
-        grant = await seam.gate.admit(_action(llm, seam, messages, args, kwargs))
+        lengths = _lengths(llm)
+        grant = await seam.gate.admit(_action(llm, lengths, messages, args, kwargs))
     except RefusedError as error:
         error.__context__ = None
         raise
-    with _under_way(llm, seam, Attempt(seam.gate, grant), "acall") as settle:
+    call = _Call(llm, seam, Attempt(seam.gate, grant), "acall", lengths)
+    with call:
         reply = await _own(llm).acall(llm, messages, *args, **kwargs)
-        settle(reply)
+        call.settle(reply)
     return reply
 
 
@@ -172,11 +223,14 @@ def _own(llm: BaseLLM) -> type[BaseLLM]:
     return type(llm).__bases__[0]
 
 
-def _action(llm: BaseLLM, seam: _ModelSeam, messages: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> ModelCall:
+def _action(
+    llm: BaseLLM, lengths: dict[str, int], messages: Any, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> ModelCall:
+    seam: _ModelSeam = seam_of(llm)
     tools = kwargs.get("tools") or (args[0] if args else None)
-    output = kwargs.get("response_model") or getattr(llm, "response_format", None)
-    prompt = seam.bounds.prompt(llm, messages, tools, output)
-    wish, least = _wish(llm)
+    output = kwargs.get("response_model") or _declared(llm, "response_format")
+    prompt, text_only = seam.bounds.prompt(llm, messages, tools, output)
+    wish, least = _wish(llm, lengths)
     streams = bool(llm._effective_stream())  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
     return ModelCall(
         seam.agent,
@@ -188,13 +242,13 @@ def _action(llm: BaseLLM, seam: _ModelSeam, messages: Any, args: Sequence[Any], 
         clampable=seam.clampable,
         streams=streams,
         parent=part_of.get(),
-        text_only=holds_text_only(messages),
+        text_only=text_only,
     )
 
 
-def _wish(llm: BaseLLM) -> tuple[int | None, int | None]:
+def _wish(llm: BaseLLM, lengths: dict[str, int]) -> tuple[int | None, int | None]:
     """The longest completion that the user asks for, and the shortest of use; None where nothing is said."""
-    wish = next(iter(_lengths(llm).values()), None)
+    wish = next(iter(lengths.values()), None)
     if host_class(llm).__name__ != "AnthropicCompletion":
         return wish, None
     from crewai.llms.providers.anthropic import completion as anthropic
@@ -211,52 +265,33 @@ def _wish(llm: BaseLLM) -> tuple[int | None, int | None]:
 
 def _lengths(llm: BaseLLM) -> dict[str, int]:
     """The lengths that a model declares, by the name it has for them; the one that CrewAI sends first."""
-    own = {key: getattr(llm, key, None) for key in _LENGTHS}
-    extra = {key: llm.additional_params.get(key) for key in _LENGTHS}
-    return {key: int(value) for given in (own, extra) for key, value in given.items() if value}
+    extra = llm.additional_params
+    found: dict[str, int] = {}
+    for key in _LENGTHS:
+        if value := _declared(llm, key):
+            found[key] = int(value)
+    for key in _LENGTHS:
+        if extra and (value := extra.get(key)):
+            found[key] = int(value)
+    return found
 
 
-@contextmanager
-def _under_way(llm: BaseLLM, seam: _ModelSeam, attempt: Attempt, method: str) -> Generator[Callable[[Any], None]]:
-    shared: dict[str, int] = (llm.__pydantic_private__ or {})["_token_usage"]  # not through a call around this one
-    call = _Call(llm, attempt, {}, dict.fromkeys(shared, 0), method)
-    call.overrides["_token_usage"] = call.counters
-    if seam.clampable:
-        extra = llm.additional_params
-        call.overrides["additional_params"] = {key: value for key, value in extra.items() if key not in _LENGTHS}
-        declared = _lengths(llm) or {length_key(seam.model): 0}
-        call.overrides |= dict.fromkeys(declared, attempt.grant.max_tokens)
-    token, inside = _call.set(call), part_of.set(attempt.grant.action_id)
-    try:
-        yield lambda reply: _settle(call, seam, reply)
-    except BaseException as error:
-        if attempt.sent == 0 and seam.quiet and _own(llm) is host_class(llm):
-            attempt.settle(Outcome("withdrawn", text=str(error)))  # its client is watched, and sent nothing
-        attempt.fail(error, call.usage())
-        raise
-    finally:
-        _call.reset(token)
-        part_of.reset(inside)
-        with _merging:
-            for name, count in call.counters.items():
-                shared[name] = shared.get(name, 0) + count
+def _declared(llm: BaseLLM, name: str) -> Any:
+    """An attribute of a model, or None: asking pydantic for what is not there takes it microseconds."""
+    fields = object.__getattribute__(llm, "__dict__")
+    if name in fields:
+        return fields[name]
+    return getattr(llm, name, None) if name in (llm.model_extra or ()) or _has(type(llm), name) else None
 
 
-def _settle(call: _Call, seam: _ModelSeam, reply: Any) -> None:
-    usage = call.usage()
-    if usage and usage.output_tokens > call.attempt.grant.max_tokens:
-        seam.clampable = False  # it doesn't keep to a length: from now on all that it may make is reserved
-    asked = asked_for(reply)
-    seam.notes.unanswered = bool(asked)
-    parts = Parts(cache_written=call.counters["cache_creation_tokens"])
-    call.attempt.settle(Outcome("ok", usage, parts, text_of(reply, asked), asked))
+@cache
+def _has(kind: type[BaseLLM], name: str) -> bool:
+    return hasattr(kind, name)
 
 
 def _during_a_call(llm: Any, name: str) -> Any:
     call = _call.get()
-    if call is not None and call.llm is llm and name in call.overrides:
-        return call.overrides[name]
-    return object.__getattribute__(llm, name)
+    return call.overrides.get(name, ABSENT) if call is not None and call.llm is llm else ABSENT
 
 
 def _progress(llm: Any, chunk: str, *args: Any, **kwargs: Any) -> None:

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import inspect
 import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial, wraps
 from types import ModuleType
 from typing import Any, cast
@@ -104,7 +103,7 @@ def _gated_call(own: _Method) -> _Method:
         if scope is None or is_stand_in(llm):
             return own(llm, *args, **kwargs)
         double = scope.model(llm, _caller(args, kwargs))
-        with _known_by_both(llm, double):
+        with _KnownByBoth(llm, double):
             return double.call(*args, **kwargs)
 
     return call
@@ -116,7 +115,7 @@ def _gated_acall(own: _Method) -> _Method:
         if scope is None or is_stand_in(llm):
             return await own(llm, *args, **kwargs)
         double = scope.model(llm, _caller(args, kwargs))
-        with _known_by_both(llm, double):
+        with _KnownByBoth(llm, double):
             return await double.acall(*args, **kwargs)
 
     return acall
@@ -127,19 +126,24 @@ def _caller(args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     return kwargs.get("from_agent") or (args[position] if len(args) > position else None)
 
 
-@contextmanager
-def _known_by_both(llm: BaseLLM, double: BaseLLM) -> Generator[None]:
+class _KnownByBoth:
     """CrewAI keeps a call's stop words, and whether it streams, by the id of the model."""
-    kept: list[tuple[Any, Any]] = []
-    for name in ("_call_stop_override_var", "_call_stream_override_var"):
-        variable = getattr(base_llm, name)
-        given = variable.get()
-        if given and id(llm) in given:
-            kept.append((variable, variable.set({**given, id(double): given[id(llm)]})))
-    try:
-        yield
-    finally:
-        for variable, token in kept:
+
+    __slots__ = ("_double", "_kept", "_llm")
+
+    def __init__(self, llm: BaseLLM, double: BaseLLM) -> None:
+        self._llm, self._double = llm, double
+        self._kept: list[tuple[Any, Any]] = []
+
+    def __enter__(self) -> None:
+        llm, double = id(self._llm), id(self._double)
+        for variable in (base_llm._call_stop_override_var, base_llm._call_stream_override_var):  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+            given: Any = variable.get()
+            if given and llm in given:
+                self._kept.append((variable, variable.set({**given, double: given[llm]})))
+
+    def __exit__(self, *_: object) -> None:
+        for variable, token in self._kept:
             variable.reset(token)
 
 

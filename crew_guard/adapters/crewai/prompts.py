@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from operator import is_
 from typing import Any, cast
 
 from crewai.llms.base_llm import BaseLLM
 from pydantic import BaseModel
 
-from crew_guard.adapters.hosted import IMAGE_TOKENS, PromptCounter
+from crew_guard.adapters.hosted import IMAGE_TOKENS, PromptCounter, json_of
+from crew_guard.adapters.tally import State, Tally, Weighed
 from crew_guard.core.messages import JsonObject, Message, Speaker, ToolRequest, ToolSpec
 
 _SPEAKERS: dict[str, Speaker] = {"system": "system", "developer": "system", "assistant": "assistant", "tool": "tool"}
@@ -24,11 +24,26 @@ class PromptBounds:
     count: PromptCounter
     _shown: tuple[tuple[Any, ...], Any, int] | None = None
     """The tools and the output asked for last, and the bound of both."""
+    _talks: Tally = field(init=False)
 
-    def prompt(self, llm: BaseLLM, messages: str | Sequence[Any], tools: Sequence[Any] | None, output: Any) -> int:
-        """An upper bound of a prompt's tokens."""
-        given: Sequence[Any] = [{"role": "user", "content": messages}] if isinstance(messages, str) else messages
-        return self._request(llm, tools, output) + sum(_bound(self.count, message) for message in given)
+    def __post_init__(self) -> None:
+        self._talks = Tally(self._weighed)
+
+    def prompt(
+        self, llm: BaseLLM, messages: str | Sequence[Any], tools: Sequence[Any] | None, output: Any
+    ) -> tuple[int, bool]:
+        """An upper bound of a prompt's tokens, and whether it has no images, sounds or other files."""
+        request = self._request(llm, tools, output)
+        if isinstance(messages, str):
+            return request + self.count.message((messages,), lambda: [Message("user", messages)]), True
+        tokens, files = self._talks.of(messages)
+        return request + tokens, files == 0
+
+    def _weighed(self, message: dict[str, Any]) -> Weighed:
+        files = _files_in(message)
+        parts = (message.get("content"), message.get("tool_calls"), message.get("role"), message.get("name"))
+        tokens = self.count.message(parts, lambda: [_message(message)]) + IMAGE_TOKENS * files
+        return Weighed(message, tokens, files, [message], [_kept(message)])
 
     def _request(self, llm: BaseLLM, tools: Sequence[Any] | None, output: Any) -> int:
         asked, known = tuple(tools or ()), self._shown
@@ -41,15 +56,8 @@ class PromptBounds:
         return tokens
 
 
-def _bound(count: PromptCounter, message: Mapping[str, Any]) -> int:
-    content, calls = message.get("content"), message.get("tool_calls")
-    tokens = count.message((content, calls, message.get("role"), message.get("name")), lambda: [_message(message)])
-    return tokens + IMAGE_TOKENS * _files_in(message)
-
-
-def holds_text_only(messages: str | Sequence[Any]) -> bool:
-    """Whether a prompt has no images, sounds or other files."""
-    return isinstance(messages, str) or not any(map(_files_in, messages))
+def _kept(message: State) -> State:
+    return {name: cast("list[Any]", value)[:] if isinstance(value, list) else value for name, value in message.items()}
 
 
 def _files_in(message: Mapping[str, Any]) -> int:
@@ -60,7 +68,7 @@ def _files_in(message: Mapping[str, Any]) -> int:
 
 def _message(message: Mapping[str, Any]) -> Message:
     content = message.get("content") or ""
-    text = content if isinstance(content, str) else json.dumps(content, default=str)
+    text = content if isinstance(content, str) else json_of(content)
     asked = tuple(ToolRequest(*request) for request in asked_for(message.get("tool_calls")))
     speaker = _SPEAKERS.get(message.get("role", "user"), "user")
     return Message(speaker, f"{message.get('name') or ''}{text}", asked, message.get("tool_call_id"))
@@ -93,12 +101,14 @@ def asked_for(reply: Any) -> tuple[tuple[str, str, str], ...]:
 def _request(item: Any) -> tuple[str, str, str]:
     function = _get(item, "function") or item
     arguments = _get(function, "arguments")
-    text = arguments if isinstance(arguments, str) else json.dumps(arguments or {}, default=str)
+    text = arguments if isinstance(arguments, str) else json_of(arguments or {})
     return str(_get(item, "id") or ""), str(_get(function, "name") or ""), text
 
 
 def _get(item: Any, name: str) -> Any:
-    return cast(Mapping[str, Any], item).get(name) if isinstance(item, Mapping) else getattr(item, name, None)
+    if type(item) is dict or isinstance(item, Mapping):  # in this order: the second is slow to say
+        return cast("Mapping[str, Any]", item).get(name)
+    return getattr(item, name, None)
 
 
 def text_of(reply: Any, asked: tuple[tuple[str, str, str], ...]) -> str:

@@ -7,18 +7,17 @@ cache or with a limit's message: what is gated is the tool's own function, so ea
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial, wraps
 from typing import Any, TypeVar
 
 from crewai.tools.base_tool import BaseTool, Tool
 
 from crew_guard.adapters.crewai.inside import part_of, refuse_late_work
-from crew_guard.adapters.hosted import RESULT_CHARS, RunNotes, tool_failure
-from crew_guard.adapters.stand_in import seam_of, stand_in
+from crew_guard.adapters.hosted import RESULT_CHARS, RunNotes, json_of, tool_failure
+from crew_guard.adapters.stand_in import own_value, seam_of, shown, stand_in
 from crew_guard.core.actions import Grant, Outcome, ToolCall
 from crew_guard.core.content import Check, withheld
 from crew_guard.ports import Gate
@@ -41,6 +40,8 @@ class _ToolSeam:
     tool: str
     positions: tuple[str, ...]
     """Names of the arguments that may be given by position: rules know them by name."""
+    functions: dict[int, tuple[object, Callable[..., Any]]] = field(default_factory=dict[int, Any])
+    """By the id of a user's function: itself, and the same gated."""
 
     def action(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> ToolCall:
         self.notes.unanswered = False
@@ -50,7 +51,7 @@ class _ToolSeam:
         if len(args) > len(self.positions):
             given["args"] = args[len(self.positions) :]
         refuse_late_work()
-        return ToolCall(self.agent, self.tool, json.dumps(given, default=str), parent=part_of.get())
+        return ToolCall(self.agent, self.tool, json_of(given), parent=part_of.get())
 
     def settle(self, grant: Grant, result: object) -> None:
         self.gate.settle(grant, Outcome("ok", text=str(result)[:RESULT_CHARS]))
@@ -81,19 +82,22 @@ def _methods(kind: Any) -> dict[str, Any]:
     own = {name for name in ("run", "arun", "_run", "_arun") if getattr(kind, name) is not getattr(base, name)}
     methods: dict[str, Any] = {name: _gated(getattr(kind, name)) for name in own}
     if base is _FUNCTION_TOOL:
-        methods["__getattribute__"] = _with_gated_function
+        methods |= shown(("func",), _gated_function)
     return methods
 
 
-def _with_gated_function(tool: Any, name: str) -> Any:
-    value = object.__getattribute__(tool, name)
-    if name != "func":
-        return value
+def _gated_function(tool: Any, name: str) -> Any:
+    """The function of a tool that is one."""
+    seam: _ToolSeam = seam_of(tool)
+    value = own_value(tool, name)
+    known = seam.functions.get(id(value))
+    if known is None:
 
-    def function(_: Any, *args: Any, **kwargs: Any) -> Any:
-        return value(*args, **kwargs)
+        def function(_: Any, *args: Any, **kwargs: Any) -> Any:
+            return value(*args, **kwargs)
 
-    return partial(_gated(function, like=value), tool)
+        known = seam.functions[id(value)] = value, _gated(function, like=value)
+    return partial(known[1], tool)
 
 
 def _gated(function: Callable[..., Any], like: Callable[..., Any] | None = None) -> Callable[..., Any]:

@@ -6,11 +6,10 @@ Outside of a guarded run it lets everything through, so that the same workflow r
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
-from crew_guard.adapters.hosted import Attempt, reported
+from crew_guard.adapters.hosted import Attempt, json_of, reported
 from crew_guard.adapters.llama_index.scope import HostRun, current
 from crew_guard.core.actions import Action, ModelCall, Outcome, ToolCall
 from crew_guard.core.messages import Message
@@ -56,7 +55,7 @@ class StepGate:
         """One execution of a tool, in the same way."""
 
         def action(run: HostRun) -> Action:
-            return ToolCall(agent or run.who(), name, json.dumps(dict(arguments or {}), default=str))
+            return ToolCall(agent or run.who(), name, json_of(dict(arguments or {})))
 
         return Use(action, None)
 

@@ -13,8 +13,8 @@ from typing import Any, cast
 
 from crew_guard.adapters.hosted import Attempt
 from crew_guard.adapters.llama_index.double import LENGTHS, double_of
-from crew_guard.adapters.llama_index.kinds import is_clampable, is_openai, model_name, unbounded, wish_of
-from crew_guard.adapters.llama_index.messages import bound_prompt, holds_text_only, said_in, usage_of
+from crew_guard.adapters.llama_index.kinds import kind_of, model_name, unbounded, wish_of
+from crew_guard.adapters.llama_index.messages import bound_prompt, said_in, usage_of
 from crew_guard.adapters.llama_index.scope import HostRun
 from crew_guard.core.actions import Grant, ModelCall, Outcome
 from crew_guard.core.usage import Usage
@@ -28,18 +28,20 @@ class LLMCall:
 
     def __init__(self, run: HostRun, llm: Any, prompt: Any, kwargs: Mapping[str, Any], *, streams: bool) -> None:
         self.agent = run.who()
-        if (problem := unbounded(llm, kwargs)) is not None:
+        kind = self._kind = kind_of(cast("type[Any]", type(llm)))
+        if (problem := unbounded(llm, kwargs, kind)) is not None:
             raise run.refuse(ConfigError(f"the model of {self.agent!r} {problem}"))
         self.run = run
         self.llm = llm
-        self.model = model_name(llm)
-        self.openai = is_openai(llm)
+        self.model = model_name(llm, kind)
         self._known = run.known(self.model)
-        self.clampable = is_clampable(llm) and not self._known.breaks_its_word
+        self.clampable = kind.clampable and not self._known.breaks_its_word
         self._prompt, self._kwargs, self._streams = prompt, kwargs, streams
         self._attempt: Attempt | None = None
         self._inner_ended = False
         self._last: Any = None
+        self._counted: tuple[Any, Usage | None] = None, None
+        """A response, and what usage it names: its methods hand the same one through."""
         around = _under_way.get()
         if around is not None:
             around.hand_over()
@@ -53,24 +55,28 @@ class LLMCall:
     def action(self) -> ModelCall:
         """What is to be admitted."""
         known = self._known
+        tokens, text_only = bound_prompt(known, self._prompt, self._kwargs)
         return ModelCall(
             self.agent,
             self.model,
-            bound_prompt(known, self._prompt, self._kwargs),
-            wish_of(self.llm, self._kwargs, clampable=self.clampable),
+            tokens,
+            wish_of(self.llm, self._kwargs, self._kind, clampable=self.clampable),
             rates=known.rates,
             clampable=self.clampable,
             streams=self._streams,
-            text_only=holds_text_only(self._prompt),
+            text_only=text_only,
         )
 
     def begin(self, grant: Grant) -> tuple[Any, dict[str, Any]]:
         """The request may leave: the object to call, and with which keyword arguments."""
         self._attempt = Attempt(self.run.gate, grant)
-        kwargs = {key: value for key, value in self._kwargs.items() if key not in LENGTHS}
-        if self.clampable and not self.openai:
-            kwargs["max_tokens"] = grant.max_tokens  # OpenAI's are clamped as their requests are made
-        return double_of(self.llm, self, openai=self.openai), kwargs if self.clampable else dict(self._kwargs)
+        kwargs, openai = dict(self._kwargs), self._kind.openai
+        if self.clampable:
+            for key in LENGTHS:
+                kwargs.pop(key, None)
+            if not openai:
+                kwargs["max_tokens"] = grant.max_tokens  # OpenAI's are clamped as their requests are made
+        return double_of(self.llm, self, openai=openai), kwargs
 
     # Methods of the same LLM inside of this call
 
@@ -95,7 +101,7 @@ class LLMCall:
         self._inner_ended = True
         if error is not None and self._attempt is not None:
             self._attempt.fail(error)
-        elif response is not None and usage_of(response) is not None:
+        elif response is not None and self._usage_of(response) is not None:
             self._last = response
 
     # Its end
@@ -108,7 +114,12 @@ class LLMCall:
     def done(self, response: Any) -> None:
         """Settle with a whole response."""
         assert self._attempt is not None  # noqa: S101  it was begun
-        self._settle(self._attempt, response, usage_of(response))
+        self._settle(self._attempt, response, self._usage_of(response))
+
+    def _usage_of(self, response: Any) -> Usage | None:
+        if self._counted[0] is not response:
+            self._counted = response, usage_of(response)
+        return self._counted[1]
 
     def _settle(self, attempt: Attempt, response: Any, usage: Usage | None) -> None:
         if usage and self.clampable and usage.output_tokens > attempt.grant.max_tokens:

@@ -7,14 +7,12 @@ class says max_retries is 0, and of OpenAI's clients takes variants that don't r
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
 from typing import Any, cast
 
 from crew_guard.adapters.hosted import length_key
 from crew_guard.adapters.llama_index.quiet import quiet_client
+from crew_guard.adapters.stand_in import ABSENT, is_stand_in, own_value, seam_of, shown, stand_in
 
-_SLOT = "_crew_guard"
-_STATE = ("__dict__", "__pydantic_private__", "__pydantic_extra__", "__pydantic_fields_set__")
 LENGTHS = ("max_completion_tokens", "max_tokens")
 
 
@@ -26,37 +24,25 @@ def double_of(llm: Any, call: object, *, openai: bool) -> Any:
         call: what the double's methods find with `call_of`; it has a `length`, or None where nothing is clamped
         openai: whether it is one of the OpenAI family, whose requests are clamped as they are made
     """
-    double = object.__new__(_derived(cast("type[Any]", type(llm)), openai))
-    for name in _STATE:
-        object.__setattr__(double, name, object.__getattribute__(llm, name))
-    object.__setattr__(double, _SLOT, call)
-    return double
+    return stand_in(llm, call, _openai_methods if openai else _methods)
 
 
-def is_double(llm: object) -> bool:
-    """Whether this is one."""
-    return hasattr(type(llm), _SLOT)
+is_double = is_stand_in
+call_of = seam_of
 
 
-def call_of(double: object) -> Any:
-    """What a double was made with."""
-    return object.__getattribute__(double, _SLOT)
+def _methods(_kind: type[Any]) -> Mapping[str, Any]:
+    return shown(("max_retries", "max_tokens"), _shown)
 
 
-@cache
-def _derived(kind: type[Any], openai: bool) -> type[Any]:
-    # Made once for each class: pydantic takes milliseconds.
-    methods: dict[str, Any] = {"__getattribute__": _shown}
-    if openai:
-        methods |= {
-            "_get_model_kwargs": _clamped_request,
-            "_update_max_tokens": _leave_length,
-            "_get_client": _quiet_sync,
-            "_get_aclient": _quiet_async,
-        }
-    namespace = {"__slots__": (_SLOT,), "__module__": __name__, "__qualname__": kind.__qualname__, **methods}
-    metaclass: Any = type(kind)
-    return metaclass(kind.__name__, (kind,), namespace)
+def _openai_methods(kind: type[Any]) -> Mapping[str, Any]:
+    return {
+        **_methods(kind),
+        "_get_model_kwargs": _clamped_request,
+        "_update_max_tokens": _leave_length,
+        "_get_client": _quiet_sync,
+        "_get_aclient": _quiet_async,
+    }
 
 
 def _own(double: Any) -> Any:
@@ -64,13 +50,13 @@ def _own(double: Any) -> Any:
 
 
 def _shown(double: Any, name: str) -> Any:
-    value = object.__getattribute__(double, name)
-    if name == "max_retries" and isinstance(value, int):
-        return 0
-    if name == "max_tokens" and not callable(value):
-        length = call_of(double).length
-        return value if length is None else length
-    return value
+    if name == "max_retries":
+        return 0 if isinstance(own_value(double, name), int) else ABSENT
+    length = call_of(double).length
+    if length is None:
+        return ABSENT
+    value = own_value(double, name)
+    return value if value is ABSENT or callable(value) else length
 
 
 def _clamped_request(double: Any, **kwargs: Any) -> dict[str, Any]:

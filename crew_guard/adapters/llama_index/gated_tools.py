@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Mapping
 from contextvars import ContextVar
 from functools import wraps
@@ -12,8 +11,8 @@ from typing import Any
 from llama_index.core.agent.workflow import multi_agent_workflow
 from llama_index.core.tools import FunctionTool, ToolOutput
 
-from crew_guard.adapters.hosted import RESULT_CHARS, tool_failure
-from crew_guard.adapters.llama_index.scope import HostRun, current
+from crew_guard.adapters.hosted import RESULT_CHARS, json_of, tool_failure
+from crew_guard.adapters.llama_index.scope import HostRun, Taken, current
 from crew_guard.core.actions import Action, Grant, Handoff, Outcome, ToolCall
 from crew_guard.core.content import Check, withheld
 from crew_guard.errors import RefusedError
@@ -31,7 +30,7 @@ def _gated_sync(method: Any) -> Any:
     @wraps(method)
     def call_tool(self: Any, *args: Any, **kwargs: Any) -> Any:
         run = current.get()
-        if run is None or _is_inside(self) or not _starts(self, args, kwargs, is_async=False):
+        if run is None or _is_inside(self) or not _starts(run, self, args, kwargs, is_async=False):
             return method.__get__(self, type(self))(*args, **kwargs)
         one = _Execution(run, self, args, kwargs)
         grant = run.gate.admit_blocking(one.action)
@@ -52,8 +51,9 @@ def _gated_sync(method: Any) -> Any:
             raise
         finally:
             _running.reset(token)
-        output = one.seen(run.gate.check_blocking("tool_results", one.agent, one.tool, _text(output)), output)
-        one.settle(grant, output)
+        text = _text(output)
+        output, text = one.seen(run.gate.check_blocking("tool_results", one.agent, one.tool, text), output, text)
+        one.settle(grant, output, text)
         return output
 
     return call_tool
@@ -63,14 +63,16 @@ def _gated_async(method: Any) -> Any:
     @wraps(method)
     async def call_tool(self: Any, *args: Any, **kwargs: Any) -> Any:
         run = current.get()
-        if run is None or _is_inside(self) or not _starts(self, args, kwargs, is_async=True):
+        if run is None or _is_inside(self) or not _starts(run, self, args, kwargs, is_async=True):
             return await method.__get__(self, type(self))(*args, **kwargs)
         one = _Execution(run, self, args, kwargs)
         grant = await run.gate.admit(one.action)
         token = _running.set(self)
         try:
             output = await method.__get__(self, type(self))(*args, **kwargs)
-            output = one.seen(await run.gate.check("tool_results", one.agent, one.tool, _text(output)), output)
+            text = _text(output)
+            check = await run.gate.check("tool_results", one.agent, one.tool, text)
+            output, text = one.seen(check, output, text)
         except RefusedError as error:
             one.fail(grant, error)
             raise
@@ -85,7 +87,7 @@ def _gated_async(method: Any) -> Any:
             raise
         finally:
             _running.reset(token)
-        one.settle(grant, output)
+        one.settle(grant, output, text)
         return output
 
     return call_tool
@@ -111,25 +113,27 @@ class _Execution:
         context = getattr(tool, "ctx_param_name", None)
         given = {name: value for name, value in kwargs.items() if name != context} | _by_position(tool, args)
         is_code = isinstance(tool, FunctionTool) and any(tool.real_fn is one for one in self.run.code)
-        return ToolCall(self.agent, self.tool, json.dumps(given, default=str), is_code)
+        return ToolCall(self.agent, self.tool, json_of(given), is_code)
 
-    def settle(self, grant: Grant, output: Any) -> None:
+    def settle(self, grant: Grant, output: Any, text: str) -> None:
         failed = isinstance(output, ToolOutput) and output.is_error
-        self.run.gate.settle(grant, Outcome("failed" if failed else "ok", text=_text(output)[:RESULT_CHARS]))
+        self.run.gate.settle(grant, Outcome("failed" if failed else "ok", text=text[:RESULT_CHARS]))
 
     def fail(self, grant: Grant, error: BaseException) -> None:
         self.run.gate.settle(grant, tool_failure(error))
 
-    def seen(self, check: Check, output: Any) -> Any:
+    def seen(self, check: Check, output: Any, text: str) -> tuple[Any, str]:
+        """The output that the agent gets, and its text."""
         if check.outcome == "pass":
-            return output
+            return output, text
         text = str(check.value) if check.outcome == "fix" else withheld(self.tool, check)
         rejected = check.outcome == "reject"
         if not isinstance(output, ToolOutput):
-            return text
-        return ToolOutput(
+            return text, text
+        shown = ToolOutput(
             content=text, tool_name=self.tool, raw_input=output.raw_input, raw_output=text, is_error=rejected
         )
+        return shown, text
 
     def told(self, check: Check, error: Exception) -> Exception:
         if check.outcome == "pass":
@@ -150,15 +154,37 @@ def _by_position(tool: Any, args: tuple[Any, ...]) -> dict[str, Any]:
     return given | ({"args": args[len(names) :]} if len(args) > len(names) else {})
 
 
-def _starts(tool: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, is_async: bool) -> bool:
+def _starts(run: HostRun, tool: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, is_async: bool) -> bool:
     """Whether a call begins an execution: not if the function of the tool doesn't take these arguments."""
     if not isinstance(tool, FunctionTool):
         return True
     function: Any = tool.async_fn if is_async else tool.fn
     if getattr(function, "__module__", None) == FunctionTool.__module__:
         function = tool.fn if is_async else tool.async_fn  # LlamaIndex made the one of the other
+    known = run.takes.get(id(function))
+    if known is None:
+        known = run.takes[id(function)] = function, _names(function)
+    given = {**tool.partial_params, **kwargs} if tool.partial_params else kwargs
+    names = known[1]
+    if names is not None and not args:
+        return names[0] <= given.keys() <= names[1]
+    return _binds(function, args, given)
+
+
+def _names(function: Any) -> Taken | None:
     try:
-        inspect.signature(function).bind(*args, **{**tool.partial_params, **kwargs})
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return None
+    if any(each.kind in (each.POSITIONAL_ONLY, each.VAR_KEYWORD) for each in parameters):
+        return None
+    named = [each for each in parameters if each.kind is not each.VAR_POSITIONAL]
+    return frozenset(each.name for each in named if each.default is each.empty), frozenset(each.name for each in named)
+
+
+def _binds(function: Any, args: tuple[Any, ...], given: Mapping[str, Any]) -> bool:
+    try:
+        inspect.signature(function).bind(*args, **given)
     except TypeError:
         return False
     except ValueError:

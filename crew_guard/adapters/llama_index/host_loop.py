@@ -12,12 +12,28 @@ import threading
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import suppress
 from typing import Any, TypeVar
-from weakref import WeakSet
+from weakref import ref
 
 T = TypeVar("T")
 _Work = Coroutine[Any, Any, T] | Generator[Any, None, T]
 
-_tasks_of_run: contextvars.ContextVar[WeakSet[asyncio.Task[Any]] | None] = contextvars.ContextVar(
+
+class _Tasks(list["ref[asyncio.Task[Any]]"]):
+    """The tasks that a run has begun, held weakly. A WeakSet would tidy up after each: there are a dozen a step."""
+
+    many = 256
+
+    def tidy(self) -> None:
+        """Let go of those that are done."""
+        self[:] = [one for one in self if not ((task := one()) is None or task.done())]
+        self.many = 2 * len(self) + 256
+
+    def left(self) -> set[asyncio.Task[Any]]:
+        """Those that are not done."""
+        return {task for one in self if (task := one()) is not None and not task.done()}
+
+
+_tasks_of_run: contextvars.ContextVar[_Tasks | None] = contextvars.ContextVar(
     "crew_guard_llama_index_tasks", default=None
 )
 
@@ -54,7 +70,7 @@ class HostLoop:
                 here.call_soon_threadsafe(_deliver, over, result, error)
 
         def begin() -> None:
-            _tasks_of_run.set(WeakSet())
+            _tasks_of_run.set(_Tasks())
             begun.append(self.loop.create_task(carry()))
 
         self.loop.call_soon_threadsafe(begin, context=context)
@@ -82,15 +98,18 @@ def _noted(loop: asyncio.AbstractEventLoop, work: Any, **options: Any) -> asynci
     task: asyncio.Task[Any] = asyncio.Task(work, loop=loop, **options)
     tasks = _tasks_of_run.get()
     if tasks is not None:
-        tasks.add(task)
+        tasks.append(ref(task))
+        if len(tasks) > tasks.many:
+            tasks.tidy()
     return task
 
 
 async def _end_tasks() -> None:
     """End what the run has begun and left behind."""
-    me = asyncio.current_task()
+    tasks = _tasks_of_run.get()
+    me = {asyncio.current_task()}
     for _ in range(10):  # ending one may begin another
-        left = {task for task in _tasks_of_run.get() or () if task is not me and not task.done()}
+        left = tasks.left() - me if tasks is not None else None
         if not left:
             return
         for task in left:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from functools import partial
 from typing import Any, cast
 
-from llama_index.core.base.llms.types import ChatMessage, ChatResponse, TextBlock, ThinkingBlock, ToolCallBlock
+from llama_index.core.base.llms.types import ChatMessage, ChatResponse
 from pydantic import BaseModel
 
-from crew_guard.adapters.hosted import IMAGE_TOKENS, reported
+from crew_guard.adapters.hosted import IMAGE_TOKENS, reported, writer
 from crew_guard.adapters.llama_index.scope import Known
+from crew_guard.adapters.tally import State, Tally, Weighed, state_of
 from crew_guard.core.messages import JsonObject, Message, Speaker, ToolRequest, ToolSpec
 from crew_guard.core.usage import Usage
 
@@ -18,70 +20,103 @@ _SPEAKERS: dict[str, Speaker] = {"system": "system", "developer": "system", "ass
 _UNCOUNTED = ("tool_call_id",)
 
 
-def bound_prompt(known: Known, prompt: str | Sequence[ChatMessage], kwargs: Mapping[str, Any]) -> int:
-    """An upper bound of a prompt's tokens, tools and schema included."""
+_SCALARS = frozenset({str, int, float, bool, type(None)})
+
+
+def bound_prompt(known: Known, prompt: str | Sequence[ChatMessage], kwargs: Mapping[str, Any]) -> tuple[int, bool]:
+    """An upper bound of a prompt's tokens, tools and schema included, and whether it is text only."""
     tools, schema = kwargs.get("tools"), kwargs.get("response_format")
-    total = known.count.request(_specs(tools), _schema(schema)) if tools or schema else known.framing
+    if schema:
+        total = known.count.request([_spec(tool) for tool in tools or ()], _schema(schema))
+    else:
+        total = known.count.shown(tools, _spec) if tools else known.framing
     if isinstance(prompt, str):
-        return total + known.count.message((prompt,), lambda: [Message("user", prompt)])
-    return total + sum(_bound(known, message) for message in prompt)
+        return total + known.count.message((prompt,), lambda: [Message("user", prompt)]), True
+    tally = known.tally
+    if tally is None:
+        tally = known.tally = Tally(partial(_weighed, known))
+    tokens, files = tally.of(prompt)
+    return total + tokens, files == 0
 
 
-def holds_text_only(prompt: str | Sequence[ChatMessage]) -> bool:
-    """Whether a prompt has no images, sounds or other files."""
-    return isinstance(prompt, str) or not any(map(_files_in, prompt))
+def _weighed(known: Known, message: ChatMessage) -> Weighed:
+    """A message counted, and kept as it is with its blocks: LlamaIndex changes its messages in place."""
+    state = state_of(message)
+    blocks = list(map(state_of, state["blocks"]))
+    ours, files = _read(state, blocks)
+    parts = (ours.speaker, ours.text, *[part for one in ours.tool_requests for part in (one.name, one.arguments)])
+    tokens = known.texts.get(parts)
+    if tokens is None:
+        tokens = known.texts[parts] = known.count.facts.bound(ours)
+    kept = state.copy()
+    kept["blocks"], kept["additional_kwargs"] = state["blocks"][:], _copied(state["additional_kwargs"])
+    return Weighed(message, tokens + IMAGE_TOKENS * files, files, [state, *blocks], [kept, *map(_kept, blocks)])
 
 
-def _bound(known: Known, message: ChatMessage) -> int:
-    ours = translate(message)
-    # The texts stand for the message: LlamaIndex changes its messages in place.
-    parts = (ours.speaker, ours.text, *(part for one in ours.tool_requests for part in (one.name, one.arguments)))
-    return known.count.message(_kept(known, parts), lambda: [ours]) + IMAGE_TOKENS * _files_in(message)
+def _kept(block: State) -> State:
+    given = block.get("tool_kwargs")
+    return {**block, "tool_kwargs": _copied(cast("State", given))} if isinstance(given, dict) else block.copy()
 
 
-def _kept(known: Known, parts: tuple[str, ...]) -> tuple[object, ...]:
-    return (known.texts.setdefault(parts, parts),)
-
-
-def _files_in(message: ChatMessage) -> int:
-    return sum(not isinstance(block, TextBlock | ThinkingBlock | ToolCallBlock) for block in message.blocks)
+def _copied(value: State) -> State:
+    if not value or _SCALARS.issuperset(map(type, value.values())):
+        return value.copy()
+    try:
+        return deepcopy(value)
+    except Exception:  # noqa: BLE001  a client or a lock, say: as it is
+        return value.copy()
 
 
 def translate(message: ChatMessage) -> Message:
     """A message of LlamaIndex as one of ours, with all that a client may send of it."""
+    state = state_of(message)
+    return _read(state, list(map(state_of, state["blocks"])))[0]
+
+
+def _read(message: State, blocks: Sequence[State]) -> tuple[Message, int]:
+    """A message as one of ours, and how many images, sounds and other files it has.
+
+    By the dictionaries of what it is made of: asking pydantic for an attribute costs ten times as much.
+    """
     text: list[str] = []
     asked: list[ToolRequest] = []
-    for block in message.blocks:
-        if isinstance(block, TextBlock):
-            text.append(block.text)
-        elif isinstance(block, ToolCallBlock):
-            asked.append(ToolRequest(block.tool_call_id or "", block.tool_name, _json(block.tool_kwargs)))
-        elif isinstance(block, ThinkingBlock):
-            text.append(block.content or "")
-    more = {key: value for key, value in message.additional_kwargs.items() if key not in _UNCOUNTED}
-    if asked:
-        more.pop("tool_calls", None)  # the same once more, in the client's own words
-    if more:
-        text.append(_json(more))
-    speaker = _SPEAKERS.get(str(getattr(message.role, "value", message.role)), "user")
-    return Message(speaker, "\n".join(text), tuple(asked), message.additional_kwargs.get("tool_call_id"))
+    files = 0
+    for block in blocks:
+        kind = block.get("block_type")
+        if kind == "text":
+            text.append(block["text"])
+        elif kind == "tool_call":
+            asked.append(ToolRequest(block["tool_call_id"] or "", block["tool_name"], _json(block["tool_kwargs"])))
+        elif kind == "thinking":
+            text.append(block["content"] or "")
+        else:
+            files += 1
+    given: State = message["additional_kwargs"]
+    if given:
+        more = {key: value for key, value in given.items() if key not in _UNCOUNTED}
+        if asked:
+            more.pop("tool_calls", None)  # the same once more, in the client's own words
+        if more:
+            text.append(_json(more))
+    speaker = _SPEAKERS.get(message["role"], "user")  # a MessageRole is a text
+    return Message(speaker, "\n".join(text), tuple(asked), given.get("tool_call_id")), files
 
 
 def _json(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value, default=_plain, ensure_ascii=False)
+    return value if isinstance(value, str) else _written(value)
 
 
 def _plain(value: object) -> object:
     return value.model_dump() if isinstance(value, BaseModel) else str(value)
 
 
-def _specs(tools: Any) -> list[ToolSpec]:
-    specs: list[ToolSpec] = []
-    for tool in cast("Sequence[Any]", tools or ()):
-        entry = cast("Mapping[str, Any]", tool) if isinstance(tool, Mapping) else {"name": str(tool)}
-        shown = cast("Mapping[str, Any]", entry.get("function") or entry)
-        specs.append(ToolSpec(str(shown.get("name")), str(shown.get("description") or ""), _parameters(shown)))
-    return specs
+_written = writer(_plain, ascii_only=False)
+
+
+def _spec(tool: Any) -> ToolSpec:
+    entry = cast("Mapping[str, Any]", tool) if isinstance(tool, Mapping) else {"name": str(tool)}
+    shown = cast("Mapping[str, Any]", entry.get("function") or entry)
+    return ToolSpec(str(shown.get("name")), str(shown.get("description") or ""), _parameters(shown))
 
 
 def _parameters(shown: Mapping[str, Any]) -> JsonObject:
@@ -96,36 +131,42 @@ def _schema(wanted: Any) -> JsonObject | None:
 
 def usage_of(response: Any) -> Usage | None:
     """What a ChatResponse or CompletionResponse says that the provider reported."""
-    counts = _get(_get(response, "raw"), "usage")
+    counts = _get(getattr(response, "raw", None), "usage")
     if counts is None:
         # A completion that became a chat's response has its counts in the message.
-        counts = _get(response, "additional_kwargs")
+        counts = getattr(response, "additional_kwargs", None)
         if not counts and isinstance(response, ChatResponse):
             counts = response.message.additional_kwargs
     if not counts:
         return None
     prompt = _number(counts, "prompt_tokens", "input_tokens")
     completion = _number(counts, "completion_tokens", "output_tokens")
-    cached = _number(_get(counts, "prompt_tokens_details"), "cached_tokens")
-    return reported(prompt, completion, cached)
+    details = _get(counts, "prompt_tokens_details")
+    return reported(prompt, completion, 0 if details is None else _number(details, "cached_tokens"))
 
 
 def _number(source: Any, *names: str) -> int:
-    found = (_get(source, name) for name in names)
-    return next((value for value in found if isinstance(value, int)), 0)
+    for name in names:
+        value = _get(source, name)
+        if isinstance(value, int):
+            return value
+    return 0
 
 
 def _get(source: Any, name: str) -> Any:
-    if isinstance(source, dict):
-        return cast("dict[str, Any]", source).get(name)
-    return getattr(source, name, None)
+    return source.get(name) if isinstance(source, dict) else getattr(source, name, None)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
 
 
 def said_in(response: Any) -> tuple[str, tuple[tuple[str, str, str], ...]]:
     """A response's text, and the tools that it asks for as (id, tool, arguments)."""
     if not isinstance(response, ChatResponse):
         return str(getattr(response, "text", "") or ""), ()
-    message = response.message
-    asked = [block for block in message.blocks if isinstance(block, ToolCallBlock)]
-    texts = [block.text for block in message.blocks if isinstance(block, TextBlock)]
-    return "\n".join(texts), tuple((one.tool_call_id or "", one.tool_name, _json(one.tool_kwargs)) for one in asked)
+    texts: list[str] = []
+    asked: list[tuple[str, str, str]] = []
+    for block in map(state_of, state_of(response.message)["blocks"]):
+        kind = block.get("block_type")
+        if kind == "text":
+            texts.append(block["text"])
+        elif kind == "tool_call":
+            asked.append((block["tool_call_id"] or "", block["tool_name"], _json(block["tool_kwargs"])))
+    return "\n".join(texts), tuple(asked)

@@ -9,11 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import Any, TypeAlias
 
 from crew_guard.adapters.hosted import ModelFacts, PromptCounter
+from crew_guard.adapters.tally import Tally
 from crew_guard.core.usage import Rates
 from crew_guard.errors import ConfigError
 from crew_guard.ports import Gate
+
+Taken: TypeAlias = tuple[frozenset[str], frozenset[str]]
+"""The names of the arguments that a function needs, and that it takes."""
 
 
 @dataclass(slots=True)
@@ -22,8 +27,10 @@ class Known:
 
     rates: Rates | None
     count: PromptCounter
-    texts: dict[tuple[str, ...], tuple[str, ...]] = field(default_factory=dict[tuple[str, ...], "tuple[str, ...]"])
-    """Each message's texts once, so that a message is known again by them."""
+    texts: dict[tuple[str, ...], int] = field(default_factory=dict[tuple[str, ...], int])
+    """The bound of each message in tokens, by its texts."""
+    tally: Tally | None = None
+    """Of the conversations with it."""
     framing: int = 0
     """What a request without tools adds to its messages."""
     breaks_its_word: bool = False
@@ -42,6 +49,10 @@ class HostRun:
     """Functions that execute what a model wrote."""
     problem: ConfigError | None = None
     """What was met on the way that can't be gated: it was refused, and the run has failed, whatever the host says."""
+    takes: dict[int, tuple[object, tuple[frozenset[str], frozenset[str]] | None]] = field(
+        default_factory=dict[int, Any]
+    )
+    """By a tool function's id: itself, and what it takes; None where names alone don't say."""
     _known: dict[str, Known] = field(default_factory=dict[str, Known])
 
     def known(self, model: str) -> Known:

@@ -46,7 +46,7 @@ def actor(outermost: Workflow) -> str:
         return name_of(outermost)
     workflow = _workflow_under_way() or outermost
     if is_agent(workflow):
-        return name_of(workflow)
+        return cast(Any, workflow).name
     if is_team(workflow):
         named = getattr(step.event, "current_agent_name", None) or acting.get()
         return named if isinstance(named, str) else name_of(workflow)
