@@ -19,6 +19,7 @@ from crew_guard.core.limits import Caps
 from crew_guard.core.messages import JsonObject
 from crew_guard.core.plain import plain
 from crew_guard.core.usage import NOTHING, Usage
+from crew_guard.core.verdicts import Source
 
 FORMAT = 1
 """Version of the events' format, kept in each RunStarted."""
@@ -155,6 +156,10 @@ class Judged(_Event, frozen=True):
     passed: bool
     grade: float | None = None
     reason: str = ""
+    blames: str = ""
+    """The agent or the task whose fault it is, where it is another's."""
+    source: Source = "check"
+    """Where the verdict comes from; outcome is one on the whole job's output."""
 
 
 class Guarded(_Event, frozen=True):

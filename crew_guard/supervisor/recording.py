@@ -101,7 +101,8 @@ class Recorder:
 
     def judged(self, agent: str, task: str, verdict: Verdict) -> None:
         """See Gate.judged."""
-        self.record(Judged, agent, task, verdict.passed, verdict.grade, self.redact(verdict.reason))
+        reason = self.redact(verdict.reason)
+        self.record(Judged, agent, task, verdict.passed, verdict.grade, reason, verdict.blames, verdict.source)
 
     def progress(self, grant: Grant | None = None, text: str = "") -> None:
         """See Gate.progress."""
