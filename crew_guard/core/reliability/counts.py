@@ -1,0 +1,105 @@
+"""How many trials, how many of them good, and what that is worth: tiers and the Reliability Score."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, TypeAlias
+
+from msgspec import Struct
+
+Tier: TypeAlias = Literal["production", "internal", "pilot", "do not ship"]
+
+TIERS: dict[Tier, float] = {"production": 0.95, "internal": 0.85, "pilot": 0.70, "do not ship": 0.0}
+"""What the lower bound must reach, the highest first."""
+
+
+class Counts(Struct, frozen=True, omit_defaults=True, gc=False):
+    """Trials of one subject. Grades between 0 and 1 count as parts of a good trial."""
+
+    trials: int = 0
+    good: float = 0.0
+    """The sum of the grades, at most `trials`."""
+
+    @property
+    def bad(self) -> float:
+        """What is missing to all good."""
+        return max(0.0, self.trials - self.good)
+
+    @property
+    def rate(self) -> float | None:
+        """The mean grade; None without trials."""
+        return self.good / self.trials if self.trials else None
+
+    def plus(self, grade: float) -> Counts:
+        """With one more trial."""
+        return Counts(self.trials + 1, self.good + grade)
+
+    def revised(self, before: float, after: float) -> Counts:
+        """With one trial's grade corrected."""
+        return Counts(self.trials, min(float(self.trials), max(0.0, self.good - before + after)))
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(self.trials + other.trials, self.good + other.good)
+
+
+NO_TRIALS = Counts()
+
+
+def tier_of(lower: float) -> Tier:
+    """The tier that a lower bound of the success rate proves."""
+    return next(tier for tier, least in TIERS.items() if lower >= least)
+
+
+def straight_passes(threshold: float, confidence: float = 0.95) -> int | None:
+    """How many trials, all of them good, prove a success rate of at least `threshold`; None where no number does.
+
+    Args:
+        threshold: in [0, 1]
+        confidence: in (0, 1), one-sided
+    """
+    if threshold >= 1:
+        return None
+    if threshold <= 0:
+        return 0
+    return math.ceil(math.log(1 - confidence) / math.log(threshold) - 1e-9)
+
+
+class Sums(Struct, frozen=True, omit_defaults=True, gc=False):
+    """Sums over runs, of which the Reliability Score is made."""
+
+    runs: int = 0
+    outcomes: Counts = NO_TRIALS
+    """Of the runs that were judged."""
+    cost_adherence: float = 0.0
+    latency_adherence: float = 0.0
+    usd: float = 0.0
+    seconds: float = 0.0
+    faults: int = 0
+    """Runs in which the infrastructure failed."""
+
+    def __add__(self, other: Sums) -> Sums:
+        return Sums(
+            self.runs + other.runs,
+            self.outcomes + other.outcomes,
+            self.cost_adherence + other.cost_adherence,
+            self.latency_adherence + other.latency_adherence,
+            self.usd + other.usd,
+            self.seconds + other.seconds,
+            self.faults + other.faults,
+        )
+
+
+class Score(Struct, frozen=True):
+    """The Reliability Score: success rate times mean cost adherence times mean latency adherence, in [0, 1]."""
+
+    value: float
+    lower: float
+    upper: float
+    runs: int
+    judged: int
+    """Runs with a verdict on their outcome: the others say nothing about success."""
+
+
+def score(sums: Sums, confidence: float = 0.95) -> Score | None:
+    """The score of these runs with one-sided bounds of this confidence; None where no run was judged."""
+    raise NotImplementedError

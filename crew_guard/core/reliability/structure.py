@@ -1,0 +1,178 @@
+"""How the success of a crew follows from that of its parts, as a tree of values.
+
+A leaf names a part; the same name twice is the same part asked twice. Every node is a formula of its children's
+success rates: `point` walks the tree once. Bounds are in bounds.py.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import TypeAlias
+
+from msgspec import Struct
+
+ICC = 0.45
+"""How alike two trials of one task end, until it is measured: 0 is independent, 1 is always the same."""
+BETA = 0.1
+"""The share of failures with a common cause, until it is measured."""
+
+
+class _Node(Struct, frozen=True, tag=True):
+    pass
+
+
+class Leaf(_Node, frozen=True):
+    """One part: an agent's task, or a node."""
+
+    name: str
+
+
+class Chain(_Node, frozen=True):
+    """One after the other; each must succeed."""
+
+    parts: tuple[Structure, ...]
+
+
+class AllOf(_Node, frozen=True):
+    """Side by side; each must succeed."""
+
+    parts: tuple[Structure, ...]
+
+
+class AnyOf(_Node, frozen=True):
+    """Side by side; one good answer is enough if it is picked."""
+
+    parts: tuple[Structure, ...]
+    judge: float = 1.0
+    """The chance that a good answer is picked where there are bad ones, too."""
+
+
+class KOfN(_Node, frozen=True):
+    """Side by side; at least k must succeed."""
+
+    k: int
+    parts: tuple[Structure, ...]
+
+
+class Retry(_Node, frozen=True):
+    """Tried again, up to `times` more, while a verifier flags the answer. A flagged last answer is a failure."""
+
+    part: Structure
+    times: int = 1
+    sensitivity: float = 1.0
+    """P(flagged | bad)"""
+    specificity: float = 1.0
+    """P(accepted | good)"""
+    icc: float = ICC
+
+
+class Loop(_Node, frozen=True):
+    """An evaluator flags, an optimizer revises, for at most `rounds` revisions."""
+
+    part: Structure
+    fix: float
+    """P(a revision makes a bad answer good)"""
+    breaks: float
+    """P(a revision makes a good answer bad)"""
+    rounds: int
+    sensitivity: float = 1.0
+    specificity: float = 1.0
+    keep_last: bool = False
+    """Whether an answer that is flagged to the end is used all the same."""
+
+
+class Vote(_Node, frozen=True):
+    """The majority of several trials of one task; a tie is a failure."""
+
+    part: Structure
+    voters: int
+    icc: float = ICC
+
+
+class AheadByK(_Node, frozen=True):
+    """Trials of one task go on until one answer is ahead by k votes."""
+
+    part: Structure
+    k: int
+    icc: float = ICC
+    votes: int = 0
+    """At most so many: then the leader wins, and a tie is a failure. 0 is no bound."""
+
+
+class Repeat(_Node, frozen=True):
+    """The same task several times, each must succeed: pass^k."""
+
+    part: Structure
+    times: int
+    icc: float = ICC
+
+
+class CommonCause(_Node, frozen=True):
+    """A share `beta` of the failures of what is inside hits all of it at once."""
+
+    part: Structure
+    beta: float = BETA
+
+
+Structure: TypeAlias = Leaf | Chain | AllOf | AnyOf | KOfN | Retry | Loop | Vote | AheadByK | Repeat | CommonCause
+
+
+def names(structure: Structure) -> tuple[str, ...]:
+    """The leaves' names in order, each once."""
+    return tuple(dict.fromkeys(_leaves(structure)))
+
+
+def parts_of(structure: Structure) -> tuple[Structure, ...]:
+    """A node's children."""
+    if isinstance(structure, Leaf):
+        return ()
+    if isinstance(structure, Chain | AllOf | AnyOf | KOfN):
+        return structure.parts
+    return (structure.part,)
+
+
+def _leaves(structure: Structure) -> Iterator[str]:
+    if isinstance(structure, Leaf):
+        yield structure.name
+    for part in parts_of(structure):
+        yield from _leaves(part)
+
+
+def series(structure: Structure) -> dict[str, int] | None:
+    """How often each leaf must succeed where all of them must; None where the graph is another one."""
+    if isinstance(structure, Leaf):
+        return {structure.name: 1}
+    if not isinstance(structure, Chain | AllOf):
+        return None
+    found: dict[str, int] = {}
+    for part in structure.parts:
+        inner = series(part)
+        if inner is None:
+            return None
+        for name, times in inner.items():
+            found[name] = found.get(name, 0) + times
+    return found
+
+
+def point(structure: Structure, p: Mapping[str, float]) -> float:
+    """The chance that the whole succeeds, given its leaves'.
+
+    Args:
+        p: success rate by leaf; a part that is done is 1.0
+    Raises:
+        KeyError: a leaf that p doesn't know
+    """
+    if isinstance(structure, Leaf):
+        return p[structure.name]
+    if isinstance(structure, Chain | AllOf):
+        return math.prod(point(part, p) for part in structure.parts)
+    raise NotImplementedError
+
+
+def leverage(structure: Structure, p: Mapping[str, float]) -> dict[str, float]:
+    """How much the whole gains for each point that a leaf gains: the derivative, the greatest first.
+
+    In a chain it is R / p: the weakest first.
+    """
+    raise NotImplementedError

@@ -1,0 +1,70 @@
+"""What is counted: one verdict on one agent's task or one workflow node, and what a run reports of itself."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+from msgspec import Struct
+
+Source: TypeAlias = Literal["schema", "check", "judge", "person", "later", "outcome"]
+"""Who gave a verdict: an output schema, a check in Python, a judge role, a person, a later node, the whole run."""
+
+END_TO_END = "end to end"
+"""The stream of a crew's outcomes, beside those of its agents."""
+
+
+class Subject(Struct, frozen=True, omit_defaults=True, gc=False):
+    """Whose record a trial belongs to. Hashable: a change of any field begins a record of its own."""
+
+    role: str
+    model: str = ""
+    kind: str = ""
+    """The kind of task, e.g. summarize; empty where tasks aren't told apart."""
+    version: str = ""
+    """A digest of what defines the behaviour: prompt, tools, settings."""
+
+
+class Trial(Struct, frozen=True, omit_defaults=True):
+    """One verdict."""
+
+    subject: Subject
+    agent: str
+    """The agent, or the node, as its crew calls it."""
+    task: str
+    grade: float
+    """In [0, 1]; 1 is good, 0 is bad."""
+    source: Source
+    reason: str = ""
+
+
+class RunReport(Struct, frozen=True, omit_defaults=True):
+    """What one run adds to its crew's record."""
+
+    run_id: str
+    crew: str
+    version: str
+    """A digest of the whole crew: another one begins its record afresh."""
+    at: float
+    """Unix seconds."""
+    trials: tuple[Trial, ...] = ()
+    outcome: float | None = None
+    """The end-to-end grade in [0, 1]; None where nobody judged."""
+    usd: float = 0.0
+    seconds: float = 0.0
+    cost_adherence: float = 1.0
+    """min(1, target / actual)"""
+    latency_adherence: float = 1.0
+    via: Literal["crew", "workflow"] = "crew"
+    shadow: bool = False
+    """Whether the crew only ran beside the workflow, as a probe: its trials are the crew's, its answer was not used."""
+    faults: int = 0
+    """Infrastructure failures: outages, refusals of a busy provider. Never a failed trial."""
+    ended_by_fault: bool = False
+    """Whether such a failure ended the run: then it has no outcome."""
+
+
+def adherence(target: float | None, actual: float) -> float:
+    """How well a cost or a latency kept to its target: min(1, target / actual); 1 without a target."""
+    if target is None or actual <= target:
+        return 1.0
+    return max(0.0, target / actual)
