@@ -18,8 +18,9 @@ from crew_guard.core.decisions import Stop
 from crew_guard.core.limits import Caps
 from crew_guard.core.messages import JsonObject
 from crew_guard.core.plain import plain
+from crew_guard.core.reliability.trials import Source
+from crew_guard.core.reliability.verdict import Way
 from crew_guard.core.usage import NOTHING, Usage
-from crew_guard.core.verdicts import Source
 
 FORMAT = 1
 """Version of the events' format, kept in each RunStarted."""
@@ -162,6 +163,18 @@ class Judged(_Event, frozen=True):
     """Where the verdict comes from; outcome is one on the whole job's output."""
 
 
+class Routed(_Event, frozen=True, gc=True):
+    """Before a run: who does the job, as far as reliability decides."""
+
+    to: Way
+    """crew; workflow; or shadow: the crew works beside the workflow, which counts."""
+    why: str
+    figures: dict[str, float] = {}
+    """What it was decided by: threshold, estimate, lower, upper, measured and others, as far as they are known."""
+    probe: bool = False
+    """Whether the shadow is a probe of a crew that was taken out."""
+
+
 class Guarded(_Event, frozen=True):
     """A guardrail fixed or rejected content. What it was is not kept, only why."""
 
@@ -205,6 +218,7 @@ Event: TypeAlias = (
     | NodeStarted
     | NodeFinished
     | Judged
+    | Routed
     | Guarded
     | FellBack
     | RunEnded
@@ -222,6 +236,7 @@ _CLASSES: tuple[type[Any], ...] = (
     NodeStarted,
     NodeFinished,
     Judged,
+    Routed,
     Guarded,
     FellBack,
     RunEnded,

@@ -15,22 +15,14 @@ from pydantic_core import PydanticCustomError
 
 from crew_guard.core.limits import LONGEST
 from crew_guard.core.merging import GREATEST, LEAST, Strictest
+from crew_guard.core.reliability.counts import TIERS, straight_passes
 
 TierName: TypeAlias = Literal["production", "internal", "pilot"]
 Unknown: TypeAlias = Literal["crew", "shadow", "workflow"]
 FallbackMode: TypeAlias = Literal["never", "on_failure", "on_reliability"]
 
-NEEDED: dict[TierName, float] = {"production": 0.95, "internal": 0.85, "pilot": 0.70}
-"""The least end-to-end success of each tier."""
 MOST_PASSES = 10_000
 """Straight passes beyond which a threshold is taken to be out of reach: a healthy crew has a false alarm sooner."""
-
-
-def passes_needed(threshold: float, confidence: float) -> int | None:
-    """Straight passes that prove a threshold; None where no number does."""
-    if threshold <= 0:
-        return 0
-    return None if threshold >= 1 else math.ceil(math.log(1 - confidence) / math.log(threshold))
 
 
 def highest(confidence: float) -> float:
@@ -40,20 +32,20 @@ def highest(confidence: float) -> float:
 
 def out_of_reach(threshold: float, confidence: float) -> str | None:
     """Why no crew could prove a threshold, and what to write instead; None where one could."""
-    passes = passes_needed(threshold, confidence)
+    passes = straight_passes(threshold, confidence)
     if passes is not None and passes <= MOST_PASSES:
         return None
     would = "no number of straight passes proves it" if passes is None else f"it would take {passes:,} straight passes"
     most = highest(confidence)
     return (
         f"no crew could prove {threshold:g} at a confidence of {confidence:g}: {would}; "
-        f"expected at most {most:g}, which takes {passes_needed(most, confidence):,}"
+        f"expected at most {most:g}, which takes {straight_passes(most, confidence):,}"
     )
 
 
 def below_tier(threshold: float, tier: TierName) -> str | None:
     """Why a threshold doesn't go with a tier; None where it does."""
-    needed = NEEDED[tier]
+    needed = TIERS[tier]
     if threshold >= needed:
         return None
     return f"{threshold:g} is below what the tier {tier} needs; expected at least {needed:g}, or a lower tier"
@@ -110,7 +102,7 @@ class ReliabilityRules(_Section):
     @property
     def least(self) -> float | None:
         """The least end-to-end success that counts; None where nothing is decided by reliability."""
-        known = [value for value in (self.threshold, NEEDED[self.tier] if self.tier else None) if value is not None]
+        known = [value for value in (self.threshold, TIERS[self.tier] if self.tier else None) if value is not None]
         return max(known, default=None)
 
     @property

@@ -20,7 +20,8 @@ from crew_guard.core.merging import ByKey, Every, lists_of, plain, rule_of
 from crew_guard.core.messages import ToolSpec
 from crew_guard.core.patterns import can_meet, covers, is_name
 from crew_guard.core.policy import Policy, judge
-from crew_guard.core.reliability_rules import NEEDED, below_tier, out_of_reach
+from crew_guard.core.reliability.counts import TIERS
+from crew_guard.core.reliability_rules import below_tier, out_of_reach
 from crew_guard.core.usage import FREE
 
 Change: TypeAlias = Literal["tighter", "looser", "changed"]
@@ -278,7 +279,7 @@ def _unreliable(above: Policy, whole: Policy, own: Policy) -> Iterator[Fault]:
     mine, all_in_all = own.reliability, whole.reliability
     tier, threshold = all_in_all.tier, mine.threshold
     if tier is not None and threshold is not None and (why := below_tier(threshold, tier)):
-        yield Fault(_THRESHOLD, threshold, f"at least {NEEDED[tier]:g}", f"{why}{_of(above, 'reliability', 'tier')}")
+        yield Fault(_THRESHOLD, threshold, f"at least {TIERS[tier]:g}", f"{why}{_of(above, 'reliability', 'tier')}")
     for name in ("threshold", "agent_target"):
         value, both = getattr(mine, name), getattr(all_in_all, name)
         if both is None or (value is None and "confidence" not in mine.model_fields_set):

@@ -8,11 +8,11 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
 from crew_guard.core.messages import JsonObject, Message
+from crew_guard.core.reliability.trials import Source
 
-Source: TypeAlias = Literal["schema", "check", "judge", "person", "later", "outcome"]
 PASS_MARK = 0.5
 """From which grade on a bare number passes; a Verdict says itself whether it does."""
 _EXPECTED = "expected True, False, a grade in [0, 1] or a Verdict"

@@ -239,3 +239,18 @@ class Workflow(Protocol):
     async def run(self, inputs: Mapping[str, Any], gate: Gate) -> RuntimeResult:
         """Do the job under the same gate."""
         ...
+
+
+@runtime_checkable
+class Resuming(Protocol):
+    """A Workflow that can go on from what is done already."""
+
+    async def resume(self, inputs: Mapping[str, Any], gate: Gate, done: Mapping[str, Any]) -> RuntimeResult:
+        """Do what is left of the job.
+
+        Args:
+            inputs: the run's
+            gate: as in `run`
+            done: outputs of finished and verified tasks or nodes, by name
+        """
+        ...

@@ -18,6 +18,7 @@ from crew_guard.core.events import (
     NodeStarted,
     Queued,
     Refused,
+    Routed,
     RunEnded,
     RunStarted,
     ScopeOpened,
@@ -65,10 +66,11 @@ def one_of_each() -> list[Event]:
         AgentMoved(8, 1.0, AWKWARD, "", "finish"),
         NodeStarted(9, 1.0, "", AWKWARD),
         NodeFinished(10, 1.0, "w", "n", AWKWARD),
-        Judged(11, 1.0, "a", "t", passed=False, grade=1 / 3, reason=AWKWARD),
+        Judged(11, 1.0, "a", "t", passed=False, grade=1 / 3, reason=AWKWARD, blames=AWKWARD, source="later"),
         FellBack(12, 1.0, AWKWARD, _STOP),
-        Guarded(13, 1.0, "tool_results", AWKWARD, "reject", "", AWKWARD, AWKWARD),
-        RunEnded(14, -1.5, "stopped", "workflow", _STOP, AWKWARD, NESTED, (AWKWARD, "")),
+        Routed(13, 1.0, "shadow", AWKWARD, {"lower": 1 / 3, AWKWARD: 1e300}, probe=True),
+        Guarded(14, 1.0, "tool_results", AWKWARD, "reject", "", AWKWARD, AWKWARD),
+        RunEnded(15, -1.5, "stopped", "workflow", _STOP, AWKWARD, NESTED, (AWKWARD, "")),
     ]
     missing = EVENT_TYPES.keys() - {type(event).__name__ for event in events}
     if missing:
