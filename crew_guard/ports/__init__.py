@@ -1,7 +1,7 @@
 """The doors between the rooms. Read this page, and the three behind it, first.
 
 A Runtime runs a crew and does nothing but through a Gate: admit, act, settle. A Model answers
-one request; a Workflow is the fixed path. A Store keeps the journal. An Observer is told.
+one request; a Workflow is the fixed path. A Store keeps the journal and the TrackRecord. An Observer is told.
 """
 
 from crew_guard.ports.acting import (
@@ -18,17 +18,21 @@ from crew_guard.ports.acting import (
 )
 from crew_guard.ports.content import Content, Guardrail, Guards
 from crew_guard.ports.keeping import Clock, Flushed, Handle, Observer, RunSummary, Store
+from crew_guard.ports.tracking import CrewTerms, KeptRun, KeptVerdict, TrackRecord
 
 __all__ = [
     "CallTerms",
     "Clock",
     "Content",
     "Continuing",
+    "CrewTerms",
     "Flushed",
     "Gate",
     "Guardrail",
     "Guards",
     "Handle",
+    "KeptRun",
+    "KeptVerdict",
     "Model",
     "Observer",
     "Resuming",
@@ -38,5 +42,6 @@ __all__ = [
     "Store",
     "Tasked",
     "ToolResult",
+    "TrackRecord",
     "Workflow",
 ]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from crew_guard.core.events import Event
+from crew_guard.ports.tracking import TrackRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +100,10 @@ class Store(Protocol):
         Raises:
             StoreError: none does, or several do
         """
+        ...
+
+    def track_record(self) -> TrackRecord:
+        """What runs have shown of crews and agents: kept in the same place as the journals."""
         ...
 
     def close(self) -> None:

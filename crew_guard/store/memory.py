@@ -13,6 +13,7 @@ from crew_guard.errors import StoreError
 from crew_guard.ports import RunSummary
 from crew_guard.store.flush import ON_DISK, Flush, failed
 from crew_guard.store.journals import after_failure, already_begun, never_begun, one_of, out_of_order
+from crew_guard.store.track_memory import MemoryTrack
 
 
 class MemoryStore:
@@ -25,6 +26,7 @@ class MemoryStore:
         """The journals that may grow: those without a failed append."""
         self._failed: dict[str, StoreError] = {}
         self._closed = False
+        self._track = MemoryTrack()
 
     def begin(self, run_id: str, first: Event) -> Flush:
         """Create a run's journal with its first event.
@@ -104,6 +106,10 @@ class MemoryStore:
         with self._lock:
             found = sorted(run_id for run_id in self._journals if run_id.startswith(prefix))
         return one_of(found, prefix, "memory")
+
+    def track_record(self) -> MemoryTrack:
+        """What runs have shown of crews and agents."""
+        return self._track
 
     def close(self) -> None:
         """Refuse what comes after; what was written can still be read."""

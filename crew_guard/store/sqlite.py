@@ -20,6 +20,7 @@ from crew_guard.store.database import Place, Synchronous, connect
 from crew_guard.store.faults import explain
 from crew_guard.store.flush import Flush
 from crew_guard.store.journals import one_of, storable
+from crew_guard.store.track_sqlite import SqliteTrack
 from crew_guard.store.writer import GroupWriter
 
 _CHUNK = 256
@@ -54,6 +55,7 @@ class SqliteStore:
             self._writer = GroupWriter(self._place)
         except (sqlite3.Error, OSError) as error:
             raise explain(error, self._place.path, busy_seconds) from error
+        self._track = SqliteTrack(self._place)
         # At exit too, but bounded: a process must not hang because of a disk that does.
         self._finalizer = weakref.finalize(self, self._writer.close, 2 * busy_seconds + 5)
 
@@ -122,6 +124,10 @@ class SqliteStore:
         with self._reader() as connection:
             found = connection.execute(_FIND, (prefix, prefix + _HIGHEST)).fetchall()
         return one_of([run_id for (run_id,) in found], prefix, str(self.path))
+
+    def track_record(self) -> SqliteTrack:
+        """What runs have shown of crews and agents, in the same file. It goes on working after `close`."""
+        return self._track
 
     def close(self) -> None:
         """Write what is lined up, end the thread and let go of the file. Reading goes on working."""

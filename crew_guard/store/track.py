@@ -1,0 +1,215 @@
+"""The track record's rules, whatever keeps its rows: one transaction reads, folds and writes.
+
+A backend gives Rows inside a transaction. The rows of runs and of verdicts are the truth; a crew's record
+is their fold, kept so that nobody folds twice, and folded again where an older crew_guard wrote it.
+"""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
+
+from msgspec.structs import replace
+
+from crew_guard.core.reliability import records
+from crew_guard.core.reliability.counts import Counts
+from crew_guard.core.reliability.records import CrewRecord, Settings
+from crew_guard.core.reliability.structure import Structure
+from crew_guard.core.reliability.trials import RunReport, Subject
+from crew_guard.errors import ConfigError
+from crew_guard.ports import CrewTerms, KeptRun, KeptVerdict
+from crew_guard.store.journals import storable
+from crew_guard.store.reports import (
+    checked_grade,
+    checked_report,
+    ended_by_fault,
+    judged_before,
+    not_reported,
+    storable_subject,
+)
+from crew_guard.store.rows import NOBODY, CrewRow, Rows, RunRow, VerdictRow
+
+
+class Track(ABC):
+    """A TrackRecord of ports over Rows."""
+
+    def __init__(self, place: str) -> None:
+        self.place = place
+        """Where it is, for messages."""
+
+    @abstractmethod
+    def reading(self) -> AbstractContextManager[Rows]:
+        """One consistent view of the rows."""
+
+    @abstractmethod
+    def writing(self) -> AbstractContextManager[Rows]:
+        """The same for one writer at a time; kept if the block ends without an exception."""
+
+    def crew(self, name: str, version: str | None = None) -> CrewRecord | None:
+        """What is known of a crew, in this version or the latest; None where nothing is."""
+        with self.reading() as rows:
+            row = _crew(rows, name, version)
+        return row.record if row else None
+
+    def crews(self) -> Sequence[CrewRecord]:
+        """Each crew's latest record, by name."""
+        with self.reading() as rows:
+            found = [_crew(rows, name, None) for name in rows.crew_names()]
+        return [row.record for row in found if row and row.record]
+
+    def terms(self, name: str, version: str | None = None) -> CrewTerms | None:
+        """How that record is kept and read; None where there is none."""
+        with self.reading() as rows:
+            row = _crew(rows, name, version)
+        return CrewTerms(row.settings, row.structure) if row else None
+
+    def counts(self, subjects: Collection[Subject]) -> Mapping[Subject, Counts]:
+        """The trials of these subjects in all crews and runs; those without trials have zero counts."""
+        with self.reading() as rows:
+            return {subject: rows.subject(storable_subject(subject)) for subject in subjects}
+
+    def subjects(self) -> Mapping[Subject, Counts]:
+        """Every subject that has trials, and these."""
+        with self.reading() as rows:
+            return rows.subjects()
+
+    def run(self, run_id: str) -> KeptRun | None:
+        """What a run reported and how it was judged; None where it reported nothing."""
+        with self.reading() as rows:
+            row = rows.run(storable(run_id))
+        return None if row is None else KeptRun(row.report, tuple(_public(verdict) for verdict in row.verdicts))
+
+    def add(self, report: RunReport, settings: Settings, structure: Structure | None = None) -> CrewRecord:
+        """Count one run and hand back its crew's record; a run that is counted isn't again.
+
+        Raises:
+            StoreError: a figure of the report is out of range, or it can't be written
+        """
+        report = checked_report(report)
+        with self.writing() as rows:
+            known = rows.run(report.run_id)
+            if known is not None:
+                row = _crew(rows, known.report.crew, known.report.version)
+                return row.record if row and row.record else records.add(None, known.report, settings)
+            own = _crew(rows, report.crew, report.version)
+            before = own or _crew(rows, report.crew, None)
+            record = records.add(before.record if before else None, report, settings)
+            structure = structure or (own.structure if own else None)
+            _write(rows, report, CrewRow(report.crew, report.version, record, settings, structure, 0))
+        return record
+
+    def outcome(
+        self,
+        run_id: str,
+        grade: float,
+        *,
+        agent: str | None = None,
+        task: str | None = None,
+        because: str = "",
+        at: float | None = None,
+    ) -> CrewRecord:
+        """Count a person's later verdict, in place of a weaker one, where it belongs.
+
+        Raises:
+            ConfigError: the grade is not from 0 to 1, or a task is named and no agent
+            StoreError: the run is unknown or has no trial of this agent, a person has judged the same before, or
+                the infrastructure ended the run
+        """
+        grade = checked_grade(grade)
+        if task is not None and agent is None:
+            raise ConfigError(f"the task {task!r} needs the agent who did it: name it with --agent")
+        with self.writing() as rows:
+            run = rows.run(storable(run_id))
+            if run is None:
+                raise not_reported(run_id, self.place)
+            if agent is None and run.report.ended_by_fault:
+                raise ended_by_fault(run_id, self.place)
+            before = judged_before(run_id, run.verdicts, agent, task, self.place)
+            about = (agent, before.task, before.subject) if agent is not None and before else (None, "", NOBODY)
+            when = time.time() if at is None else at
+            after = VerdictRow(*about, grade, "person", when, storable(because), after=rows.newest_run())
+            row = _crew(rows, run.report.crew, run.report.version)
+            if row is None or row.record is None:
+                raise not_reported(run_id, self.place)
+            record = _revised(row.record, run, before, after, row.settings)
+            _rewrite(rows, run, before, after, row._replace(record=record))
+        return record
+
+    def begin_probe(self, crew: str, run_id: str, until: float, *, now: float | None = None) -> bool:
+        """Whether this run may be the one that probes a half-open crew now, across all processes."""
+        with self.writing() as rows:
+            return rows.begin_probe(storable(crew), storable(run_id), until, time.time() if now is None else now)
+
+    def end_probe(self, crew: str, run_id: str) -> None:
+        """Let the next probe through; nothing where another run has the probe, or none."""
+        with self.writing() as rows:
+            rows.end_probe(storable(crew), storable(run_id))
+
+
+def _write(rows: Rows, report: RunReport, row: CrewRow) -> None:
+    """Keep a run, its verdicts, and what they make of its crew's record and of its subjects' counts."""
+    number = rows.insert_run(report)
+    counts: dict[Subject, Counts] = {}
+    for trial in report.trials:
+        subject = trial.subject
+        verdict = VerdictRow(trial.agent, trial.task, subject, trial.grade, trial.source, report.at, trial.reason)
+        rows.insert_verdict(number, verdict)
+        counts[subject] = (counts.get(subject) or rows.subject(subject)).plus(trial.grade)
+    if report.outcome is not None:
+        rows.insert_verdict(number, VerdictRow(None, "", NOBODY, report.outcome, "outcome", report.at, ""))
+    for subject, counted in counts.items():
+        rows.save_subject(subject, counted, row.settings.confidence, report.at)
+    rows.save_crew(row._replace(last_run=number), report.at)
+
+
+def _rewrite(rows: Rows, run: RunRow, before: VerdictRow | None, after: VerdictRow, row: CrewRow) -> None:
+    """Keep a later verdict, and what it changes."""
+    number = rows.insert_verdict(run.number, after)
+    if before is not None:
+        rows.replace_verdict(before.number, number)
+    if after.agent is not None and before is not None:
+        counts = rows.subject(after.subject).revised(before.grade, after.grade)
+        rows.save_subject(after.subject, counts, row.settings.confidence, after.at)
+    rows.save_crew(row, after.at)
+
+
+def _crew(rows: Rows, name: str, version: str | None) -> CrewRow | None:
+    row = rows.crew(storable(name), None if version is None else storable(version))
+    if row is None or row.record is not None:
+        return row
+    return row._replace(record=_refolded(rows, row).get(row.version))
+
+
+def _refolded(rows: Rows, row: CrewRow) -> Mapping[str, CrewRecord]:
+    """Every version's record of a crew, folded again from the rows in the order in which they came."""
+    runs = rows.history(row.crew)
+    steps: list[tuple[tuple[int, int], RunRow, VerdictRow | None]] = [((run.number, 0), run, None) for run in runs]
+    later = ((run, verdict) for run in runs for verdict in run.verdicts)
+    steps += [((verdict.after, verdict.number), run, verdict) for run, verdict in later if verdict.after is not None]
+    found: dict[str, CrewRecord] = {}
+    latest: CrewRecord | None = None
+    for _, run, verdict in sorted(steps, key=lambda step: step[0]):
+        version = run.report.version
+        if verdict is None:
+            latest = found[version] = records.add(found.get(version, latest), run.report, row.settings)
+        else:
+            before = next((one for one in run.verdicts if one.replaced_by == verdict.number), None)
+            found[version] = _revised(found[version], run, before, verdict, row.settings)
+    return found
+
+
+def _revised(
+    record: CrewRecord, run: RunRow, before: VerdictRow | None, after: VerdictRow, settings: Settings
+) -> CrewRecord:
+    if after.agent is None:
+        counted = replace(run.report, outcome=before.grade if before else None)
+        return records.revise_outcome(record, counted, after.grade, settings)
+    return records.revise(record, before.trial if before else None, after.trial, settings)
+
+
+def _public(row: VerdictRow) -> KeptVerdict:
+    subject = None if row.agent is None else row.subject
+    counts = row.replaced_by is None
+    return KeptVerdict(row.agent, row.task, subject, row.grade, row.source, row.at, row.because, counts)
