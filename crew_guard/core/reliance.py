@@ -17,11 +17,13 @@ from msgspec import Struct
 from pydantic import BaseModel
 
 from crew_guard.core.policy import Policy
+from crew_guard.core.reliability.judging import Judge as JudgeRecord
 from crew_guard.core.reliability.records import Settings
 from crew_guard.core.reliability.structure import AllOf, Chain, Leaf, Structure
 from crew_guard.core.reliability.trials import Subject
 from crew_guard.core.reliability_rules import FallbackMode, Unknown
 from crew_guard.core.roles import Agent, Crew, Task
+from crew_guard.core.verdicts import Judge, Verify
 
 _DIGITS = 12
 
@@ -37,6 +39,8 @@ class Part(Struct, frozen=True):
     subject: Subject
     judged: bool
     """Whether something gives a verdict on it."""
+    judge: JudgeRecord | None = None
+    """How often the judge of it is right, where that was measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,8 @@ class Reliance:
     """The tasks whose outputs are the crew's."""
     verified: bool = False
     """Whether the crew's output is verified as a whole."""
+    judge: JudgeRecord | None = None
+    """How often the judge of the whole is right, where that was measured."""
     least: float | None = None
     """The threshold; None where nothing is decided by reliability."""
     unknown: Unknown = "crew"
@@ -107,6 +113,7 @@ def reliance_of(crew: Crew, models: Mapping[str, str], policy: Policy) -> Relian
         structure=whole,
         results=tuple(task.name for task in crew.results()),
         verified=crew.verify is not None,
+        judge=_record_of(crew.verify),
     )
 
 
@@ -145,8 +152,16 @@ def _parts(crew: Crew, models: Mapping[str, str]) -> tuple[Part, ...]:
         key = owner.name if names.count(owner.name) == 1 else f"{owner.name}/{task.name}"
         version = _digest([_of_agent(owner), _of_task(task)])
         subject = Subject(owner.role.name, models.get(owner.name, ""), task.kind, version)
-        found.append(Part(key, owner.name, task.name, subject, task.verify is not None or task.output is not None))
+        judged = task.verify is not None or task.output is not None
+        found.append(Part(key, owner.name, task.name, subject, judged, _record_of(task.verify)))
     return tuple(found)
+
+
+def _record_of(verify: Verify | None) -> JudgeRecord | None:
+    """What is known of a judge's errors, where it was tried on good and on bad cases."""
+    if not isinstance(verify, Judge) or verify.sensitivity is None or verify.specificity is None:
+        return None
+    return verify.record
 
 
 def _owner(crew: Crew, task: Task) -> Agent:

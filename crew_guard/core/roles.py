@@ -230,6 +230,14 @@ class Crew:
         every = [*(task.verify for task in self.tasks), self.verify]
         return list({id(one): one for one in every if isinstance(one, Judge)}.values())
 
+    def attributed(self, verdict: Verdict) -> Verdict:
+        """The verdict; where it blames somebody whom the crew hasn't got, it says so and blames nobody."""
+        known = {*(agent.name for agent in self.everyone()), *(task.name for task in self.tasks)}
+        if not verdict.blames or verdict.blames in known:
+            return verdict
+        told = f"it blames {verdict.blames!r}, which is no agent and no task of the crew"
+        return replace(verdict, blames="", reason=f"{verdict.reason} ({told})" if verdict.reason else told)
+
     def needs(self) -> dict[str, tuple[str, ...] | None]:
         """By task, in order: the tasks that it names as its context."""
         return {task.name: None if task.context is None else tuple(task.context) for task in self.tasks}

@@ -13,7 +13,9 @@ from crew_guard.core.decisions import Stop
 from crew_guard.core.events import Judged
 from crew_guard.core.reliability import bounds
 from crew_guard.core.reliability.bounds import Betavariate
-from crew_guard.core.reliability.counts import Counts
+from crew_guard.core.reliability.counts import NO_TRIALS, Counts
+from crew_guard.core.reliability.judging import Judge as JudgeRecord
+from crew_guard.core.reliability.judging import corrected
 from crew_guard.core.reliability.records import CrewRecord
 from crew_guard.core.reliability.structure import AllOf, Chain, Leaf, Structure
 from crew_guard.core.reliability.trials import Subject
@@ -49,11 +51,25 @@ def estimated(reliance: Reliance, known: Known, beta: Betavariate) -> Estimate |
     """How reliable this version of the crew is; None where its parts aren't known."""
     if reliance.structure is None:
         return None
-    counts = {part.key: known.counts.get(part.subject, Counts()) for part in reliance.parts}
     record = known.record if is_of_this_version(reliance, known.record) else None
-    return estimate(
-        reliance.structure, counts, record.end_to_end if record else None, reliance.settings.confidence, beta
-    )
+    confidence = reliance.settings.confidence
+    measured = None if record is None else _true(record.end_to_end, reliance.judge, confidence)
+    return estimate(reliance.structure, _counts(reliance, known), measured, confidence, beta)
+
+
+def _counts(reliance: Reliance, known: Known) -> dict[str, Counts]:
+    """By leaf, the errors of judges taken out."""
+    confidence = reliance.settings.confidence
+    return {
+        part.key: _true(known.counts.get(part.subject, NO_TRIALS), part.judge, confidence) for part in reliance.parts
+    }
+
+
+def _true(counts: Counts, judge: JudgeRecord | None, confidence: float) -> Counts:
+    if judge is None or not counts.trials:
+        return counts
+    found = corrected(counts, judge, confidence)
+    return NO_TRIALS if found is None else found.counts  # a judge no better than chance says nothing
 
 
 def is_of_this_version(reliance: Reliance, record: CrewRecord | None) -> bool:
@@ -149,8 +165,7 @@ def forecast(
     made = 1.0
     for grade in grades.values():
         made *= grade
-    counts = {part.key: known.counts.get(part.subject, Counts()) for part in reliance.parts}
-    best = bounds.upper(rest, counts, reliance.settings.confidence, beta) if by_parts else 1.0
+    best = bounds.upper(rest, _counts(reliance, known), reliance.settings.confidence, beta) if by_parts else 1.0
     if made * best < reliance.least:
         detail = (
             f"the rest of the crew can't reach {reliance.least:g}: what is done is worth {made:.3g}, "

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias, cast
 
 from crew_guard.core.messages import JsonObject, Message
+from crew_guard.core.reliability.judging import Judge as JudgeRecord
 from crew_guard.core.reliability.trials import Source
 
 PASS_MARK = 0.5
@@ -62,20 +63,24 @@ class Judge:
     """What policies and journals call it."""
     cases: Sequence[Case] = field(default=())
     """Outputs whose truth is known: `crew_guard.api.calibrated` asks the judge about them."""
-    sensitivity: float | None = None
-    """Share of bad outputs that it flags, as measured; None until it was."""
-    specificity: float | None = None
-    """Share of good outputs that it accepts, as measured."""
+    record: JudgeRecord = field(default_factory=JudgeRecord)
+    """How often it was right on those cases; what it judges is corrected by that."""
     max_tokens: int = 256
     """Longest answer it may give."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.question, str) or not self.question.strip():  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ValueError(f"a judge needs a question: what an output must be, in words, not {self.question!r}")
-        for name in ("sensitivity", "specificity"):
-            value = getattr(self, name)
-            if value is not None and not 0 <= value <= 1:
-                raise ValueError(f"the judge's {name} must be in [0, 1], not {value!r}")
+
+    @property
+    def sensitivity(self) -> float | None:
+        """Share of bad outputs that it flags, as measured; None until it was."""
+        return self.record.sensitivity
+
+    @property
+    def specificity(self) -> float | None:
+        """Share of good outputs that it accepts, as measured."""
+        return self.record.specificity
 
 
 Answer: TypeAlias = Verdict | bool | float

@@ -224,8 +224,7 @@ class Life:
         self.gate.fall_back(crew.reason, crew.stop)
         size = Caps(agents=self._caps.agents)
         self.gate.record(ScopeOpened, "fallback", size)
-        outputs = crew.result.outputs if crew.result else {}
-        done = self._relying.done(outputs) if self._relying else {}
+        done = self._relying.done(crew.result.outputs) if self._relying and crew.result else None
         worker = Resumed(workflow.name, workflow, done) if done and isinstance(workflow, Resuming) else workflow
         found = await self._watch(self._run(worker, RunGate(self.gate, "fallback")), "fallback")
         expects, made = self.job.expects, found.result.output if found.result else None

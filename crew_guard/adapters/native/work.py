@@ -60,6 +60,7 @@ class Work:
             return
         with ending(agent, lambda: output):
             verdict = await hear(task.verify, output, TaskContext(self.inputs, self.outputs), self.gate, self.model_for)
+        verdict = self.crew.attributed(verdict)
         self.gate.judged(agent, task.name, verdict)
         if not verdict.passed:
             why = verdict.reason or "no reason given"
