@@ -46,6 +46,8 @@ from crew_guard.supervisor.watching import contained, either
 
 _GRACE_AFTER_A_LIMIT = 1.0
 """Seconds that a stopped crew has to notice the refusal and hand over what it has."""
+_NOTICED = ("limit", "unreliable")
+"""Stops after which a crew that asks for nothing more does no harm: its next action is refused."""
 _GRACE_AFTER_CANCEL = 0.02
 """Seconds that cancelled work has to tidy up before the result goes out without it."""
 
@@ -324,7 +326,7 @@ class Life:
         while not task.done():
             self._news = loop.create_future()
             stop = self._stop_of(side, inner=False)
-            if stop is not None and stop.reason != "limit":
+            if stop is not None and stop.reason not in _NOTICED:
                 return
             if stop is not None and patience is None:
                 patience = loop.time() + _GRACE_AFTER_A_LIMIT
