@@ -15,7 +15,7 @@ from crew_guard.errors import ConfigError, RunFailedError
 from crew_guard.ports import Gate, Model, RuntimeResult, Store, TrackRecord
 from crew_guard.supervisor.life import Job
 from crew_guard.supervisor.relying import Relied
-from crew_guard.workflows.verifying import hear
+from crew_guard.workflows.hearing import hear
 
 if TYPE_CHECKING:
     from crew_guard.api.supervising import Supervisor

@@ -32,7 +32,7 @@ class Part(Struct, frozen=True):
     """One task of a crew, as its record knows it."""
 
     key: str
-    """The leaf of the crew's structure: the agent's name; agent/task where it has several tasks."""
+    """The leaf of the crew's structure, named like the stream of its record: agent/kind."""
     agent: str
     """Who answers for it, also where another gave the answer in its place."""
     task: str
@@ -146,14 +146,12 @@ def _under(policy: Policy, **known: Any) -> Reliance:
 
 def _parts(crew: Crew, models: Mapping[str, str]) -> tuple[Part, ...]:
     owners = [_owner(crew, task) for task in crew.tasks]
-    names = [owner.name for owner in owners]
     found: list[Part] = []
     for task, owner in zip(crew.tasks, owners, strict=True):
-        key = owner.name if names.count(owner.name) == 1 else f"{owner.name}/{task.name}"
         version = _digest([_of_agent(owner), _of_task(task)])
         subject = Subject(owner.role.name, models.get(owner.name, ""), task.kind, version)
         judged = task.verify is not None or task.output is not None
-        found.append(Part(key, owner.name, task.name, subject, judged, _record_of(task.verify)))
+        found.append(Part(f"{owner.name}/{task.kind}", owner.name, task.name, subject, judged, _record_of(task.verify)))
     return tuple(found)
 
 

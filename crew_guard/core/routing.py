@@ -13,10 +13,11 @@ from crew_guard.core.decisions import Stop
 from crew_guard.core.events import Judged
 from crew_guard.core.reliability import bounds
 from crew_guard.core.reliability.bounds import Betavariate
+from crew_guard.core.reliability.breaker import Breaker
 from crew_guard.core.reliability.counts import NO_TRIALS, Counts
 from crew_guard.core.reliability.judging import Judge as JudgeRecord
 from crew_guard.core.reliability.judging import corrected
-from crew_guard.core.reliability.records import CrewRecord
+from crew_guard.core.reliability.records import CrewRecord, of_version
 from crew_guard.core.reliability.structure import AllOf, Chain, Leaf, Structure
 from crew_guard.core.reliability.trials import Subject
 from crew_guard.core.reliability.verdict import Estimate, Way, estimate, route
@@ -88,29 +89,36 @@ def routed(reliance: Reliance, known: Known, beta: Betavariate, *, fallback: boo
         why = "it has no workflow" if not fallback else f"the policy's fallback is {reliance.mode}"
         return Routing("crew", why, estimate=found)
     record = known.record
-    if record is not None and not is_of_this_version(reliance, record) and record.crew_runs.runs:
-        return _probed(reliance, f"it is new: version {reliance.version} after {record.version}", found)
-    if record is not None and record.breaker.state != "closed":
-        breaker = record.breaker
-        why = f"its breaker is {breaker.state.replace('_', '-')}: {breaker.why}".rstrip(": ")
-        return (
-            _probed(reliance, why, found)
-            if breaker.due(reliance.settings.probes)
-            else Routing("workflow", why, estimate=found)
-        )
+    if record is not None:
+        record = of_version(record, reliance.version, record.updated, reliance.settings)
+        if record.breaker.state != "closed":
+            return _by_breaker(reliance, record.breaker, found)
     if found is None or reliance.least is None:
         return Routing("crew", "nothing is known of its parts", estimate=found)
     way = route(found, reliance.least, reliance.unknown)
-    if (
-        way.way == "workflow"
-        and way.by != "unknown"
-        and record is not None
-        and record.breaker.due(reliance.settings.probes)
-    ):
-        return _probed(reliance, way.why, found)
+    if way.way == "workflow" and way.by != "unknown" and record is not None:
+        return _by_figures(reliance, record, Routing("workflow", way.why, estimate=found))
     if way.way == "shadow" and not reliance.held_back:
         return Routing("workflow", f"{way.why}; it can't work in a shadow: its tools are the host's", estimate=found)
     return Routing(way.way, way.why, estimate=found, by_parts=way.by != "measured")
+
+
+def _by_breaker(reliance: Reliance, breaker: Breaker, found: Estimate | None) -> Routing:
+    why = f"its breaker is {breaker.state.replace('_', '-')}: {breaker.why}"
+    if breaker.due(reliance.settings.probes):
+        return _probed(reliance, why, found)
+    return Routing("workflow", why, estimate=found)
+
+
+def _by_figures(reliance: Reliance, record: CrewRecord, routing: Routing) -> Routing:
+    """What follows where the figures are below the threshold, and nothing has opened the breaker."""
+    if record.breaker.since:
+        why = "its probes have closed the breaker: figures from before that don't count against it"
+        return routing._replace(to="crew", why=why, by_parts=False)
+    share = round(1 / reliance.settings.probes)
+    if (record.workflow_runs.runs + record.end_to_end.trials + 1) % share == 0:
+        return _probed(reliance, routing.why, routing.estimate)
+    return routing
 
 
 def _probed(reliance: Reliance, why: str, found: Estimate | None) -> Routing:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 
 from crew_guard.core.decisions import Stop
 from crew_guard.core.events import Judged
-from crew_guard.core.reliability.trials import Trial
+from crew_guard.core.reliability.trials import Subject, Trial
 from crew_guard.core.reliance import Part, Reliance
 
 _NOT_ITS_DOING = ("killed", "cancelled", "failed")
@@ -37,17 +37,19 @@ def trials_of(reliance: Reliance, verdicts: Iterable[Judged], stop: Stop | None 
     for verdict in verdicts:
         part = reliance.part(verdict.task) if verdict.source != "outcome" else None
         if part is not None:
-            found[part.key] = _trial(part, grade_of(verdict), verdict)
+            found[part.task] = Trial(
+                part.subject, part.agent, part.task, grade_of(verdict), verdict.source, verdict.reason
+            )
         if verdict.blames and not verdict.passed:
             blamed = _blamed(reliance, verdict, found)
             if blamed is not None and blamed is not part:
                 reason = f"{verdict.task or 'the output'}: {verdict.reason}"
-                found[blamed.key] = Trial(blamed.subject, blamed.key, blamed.task, 0.0, "later", reason)
+                found[blamed.task] = Trial(blamed.subject, blamed.agent, blamed.task, 0.0, "later", reason)
     if stop is not None and stop.scope.startswith("agent:"):
         agent = stop.scope.removeprefix("agent:")
-        at = next((one for one in reliance.parts if one.agent == agent and one.judged and one.key not in found), None)
+        at = next((one for one in reliance.parts if one.agent == agent and one.judged and one.task not in found), None)
         if at is not None:
-            found[at.key] = Trial(at.subject, at.key, at.task, 0.0, "check", str(stop))
+            found[at.task] = Trial(at.subject, at.agent, at.task, 0.0, "check", str(stop))
     return tuple(found.values())
 
 
@@ -80,6 +82,15 @@ def outcome_of(reliance: Reliance, verdicts: Sequence[Judged], *, done: bool) ->
     return min(grades) if len(grades) == len(reliance.results) else None
 
 
+def node_trials(workflow: str, verdicts: Iterable[Judged]) -> tuple[Trial, ...]:
+    """One trial for each of a workflow's nodes that was judged, the last verdict on it."""
+    last = {verdict.task: verdict for verdict in verdicts if verdict.source != "outcome" and verdict.agent}
+    return tuple(
+        Trial(Subject(workflow, kind=node), one.agent, node, grade_of(one), one.source, one.reason, "fallback")
+        for node, one in last.items()
+    )
+
+
 def workflow_outcome(reliance: Reliance, verdicts: Sequence[Judged], *, done: bool) -> float | None:
     """The same of a workflow's part: its nodes are no tasks of the crew's."""
     if not reliance.verified:
@@ -88,10 +99,6 @@ def workflow_outcome(reliance: Reliance, verdicts: Sequence[Judged], *, done: bo
     return grade_of(whole) if whole is not None else None if done else 0.0
 
 
-def _trial(part: Part, grade: float, verdict: Judged) -> Trial:
-    return Trial(part.subject, part.key, part.task, grade, verdict.source, verdict.reason)
-
-
 def _blamed(reliance: Reliance, verdict: Judged, found: dict[str, Trial]) -> Part | None:
     named = reliance.blamed(verdict.blames)
-    return next((part for part in named if part.key in found), named[0] if named else None)
+    return next((part for part in named if part.task in found), named[0] if named else None)

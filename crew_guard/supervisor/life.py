@@ -164,7 +164,8 @@ class Life:
         result = await self._finish(found, via if found.done else None, reason)
         if self._relying is None:
             return result
-        workflow = found.ended if via == "workflow" else None
+        taken = via == "workflow" and self.job.fallback is not None
+        workflow = replace(found.ended, name=self.job.fallback.name) if taken and self.job.fallback else None
         return replace(result, reliability=await self._relying.keep(workflow, result.seconds))
 
     # Its parts, in order

@@ -13,9 +13,9 @@ from typing import Any
 from loguru import logger
 
 from crew_guard.core.decisions import Stop
-from crew_guard.core.events import Judged, Routed
+from crew_guard.core.events import Judged, Routed, Via
 from crew_guard.core.limits import NO_CAP
-from crew_guard.core.reliability.records import CrewRecord
+from crew_guard.core.reliability.records import CrewRecord, crew_grade
 from crew_guard.core.reliability.trials import RunReport, adherence
 from crew_guard.core.reliability.verdict import Estimate
 from crew_guard.core.reliance import Reliance
@@ -32,14 +32,14 @@ from crew_guard.core.routing import (
     routed,
 )
 from crew_guard.core.standing import Reliability, standing
-from crew_guard.core.tried import counts_at_all, done_and_verified, outcome_of, trials_of, workflow_outcome
+from crew_guard.core.tried import counts_at_all, done_and_verified, node_trials, outcome_of, trials_of, workflow_outcome
 from crew_guard.core.usage import NANO
 from crew_guard.core.verdicts import TaskContext, Verify
 from crew_guard.errors import StoreError
 from crew_guard.ports import Gate, Model, Resuming, RuntimeResult, TrackRecord
 from crew_guard.supervisor.gate import Gatekeeper
 from crew_guard.supervisor.threads import in_thread
-from crew_guard.workflows.verifying import hear
+from crew_guard.workflows.hearing import hear
 
 _LONGEST_PROBE = 3_600.0
 """Seconds until a probe without a deadline, of a process that died say, no longer blocks the next one."""
@@ -66,6 +66,8 @@ class Ended:
     stop: Stop | None = None
     fault: bool = False
     """Whether a provider that could not be used ended it."""
+    name: str = ""
+    """The workflow's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,8 +206,8 @@ class Relying:
         told: dict[str, Any] = {}
         if self.decides:
             told = {"routed": self.routing.to, "why": self.routing.why}
-        if report is not None and report.via == "crew":
-            told["outcome"] = report.outcome
+        if report is not None:
+            told["outcome"] = crew_grade(report)
         record, found = None, self.routing.estimate
         if self.relied.track is not None:
             try:
@@ -229,25 +231,35 @@ class Relying:
         return record, estimated(reliance, known, self._draw())
 
     def _report(self, workflow: Ended | None, seconds: float) -> RunReport | None:
-        """What the run adds to its crew's record; None where it says nothing of it."""
+        """What the run adds to its crew's record; None where it says nothing of it.
+
+        A shadow's figures are the crew's: what its workflow did beside it is nobody's trial.
+        """
         crew, reliance, verdicts = self._crew, self.relied.reliance, self.gate.state.verdicts
-        if crew is not None:
-            if not counts_at_all(crew.stop):
-                return None
-            own = verdicts[: self._heard]
-            unknown = crew.fault or (crew.stop is not None and crew.stop.reason == "unreliable")
-            outcome = None if unknown else outcome_of(reliance, own, done=crew.done)
-            trials = trials_of(reliance, own, crew.stop)
-            return self._figures("crew", self._seconds, crew.fault, outcome=outcome, trials=trials)
+        if not counts_at_all(crew.stop if crew else workflow.stop if workflow else None):
+            return None
+        trials = trials_of(reliance, verdicts[: self._heard], crew.stop) if crew else ()
+        grade = self._grade(crew) if crew else None
+        if crew is not None and (workflow is None or self.gate.shadow):
+            via: Via = "workflow" if workflow else "crew"
+            return self._figures(via, self._seconds, crew.fault, trials=trials, outcome=grade)
         if workflow is None or not counts_at_all(workflow.stop):
             return None
         own = verdicts[self._heard :]
         outcome = None if workflow.fault else workflow_outcome(reliance, own, done=workflow.done)
-        return self._figures("workflow", seconds, workflow.fault, outcome=outcome)
+        nodes = node_trials(workflow.name, own)
+        found = {"trials": (*trials, *nodes), "outcome": outcome, "crew_grade": grade}
+        return self._figures("workflow", seconds, workflow.fault, **found)
 
-    def _figures(self, via: Any, seconds: float, fault: bool, **found: Any) -> RunReport:
+    def _grade(self, crew: Ended) -> float | None:
+        """The crew's own end-to-end grade; None where an outage or a forecast ended it: nobody knows what it would be."""
+        if crew.fault or (crew.stop is not None and crew.stop.reason == "unreliable"):
+            return None
+        return outcome_of(self.relied.reliance, self.gate.state.verdicts[: self._heard], done=crew.done)
+
+    def _figures(self, via: Via, seconds: float, fault: bool, **found: Any) -> RunReport:
         reliance = self.relied.reliance
-        usd = self.gate.state.used("crew" if via == "crew" else "fallback").nano_usd / NANO
+        usd = self.gate.state.used("crew" if self.gate.shadow else "run").nano_usd / NANO
         return RunReport(
             run_id=self.gate.run_id,
             crew=reliance.crew,
@@ -258,7 +270,7 @@ class Relying:
             cost_adherence=adherence(reliance.target_usd, usd),
             latency_adherence=adherence(reliance.target_seconds, seconds),
             via=via,
-            shadow=self.routing.to == "shadow",
+            shadow=self.gate.shadow,
             faults=self.gate.faults,
             ended_by_fault=fault,
             **found,

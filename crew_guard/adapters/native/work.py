@@ -13,7 +13,7 @@ from crew_guard.core.decisions import Stop
 from crew_guard.core.roles import Agent, Crew, Task, TaskContext, Verdict
 from crew_guard.errors import RefusedError
 from crew_guard.ports import Gate, Model, RuntimeResult
-from crew_guard.workflows.verifying import hear
+from crew_guard.workflows.hearing import hear
 
 
 class TaskEndedError(Exception):
