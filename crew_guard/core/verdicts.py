@@ -105,6 +105,8 @@ def verdict_of(answer: Any) -> Verdict:
     if isinstance(answer, bool):
         return Verdict(answer)
     if isinstance(answer, Verdict):
+        if not isinstance(answer.passed, bool):  # pyright: ignore[reportUnnecessaryIsInstance]  users don't all run pyright
+            return _no(f"a Verdict whose passed is {answer.passed!r}")
         return answer if _is_grade(answer.grade) else _no(f"a Verdict with the grade {answer.grade!r}")
     if isinstance(answer, int | float):
         if not _is_grade(answer):

@@ -252,7 +252,7 @@ class Relying:
         return self._figures("workflow", seconds, workflow.fault, **found)
 
     def _grade(self, crew: Ended) -> float | None:
-        """The crew's own end-to-end grade; None where an outage or a forecast ended it: nobody knows what it would be."""
+        """The crew's own end-to-end grade; None where an outage or a forecast ended it: nobody saw how it would end."""
         if crew.fault or (crew.stop is not None and crew.stop.reason == "unreliable"):
             return None
         return outcome_of(self.relied.reliance, self.gate.state.verdicts[: self._heard], done=crew.done)

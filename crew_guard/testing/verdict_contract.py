@@ -167,8 +167,8 @@ class VerdictContract(ABC):
         record = cast(Store, supervisor.store).track_record().crew("crew")
         assert record is not None
         assert {name: (one.counts.trials, one.counts.good) for name, one in record.streams.items()} == {
-            "ann": (2, 1),
-            "bob": (2, 1),
+            "ann/find": (2, 1),
+            "bob/write": (2, 1),
             END_TO_END: (2, 1),
         }
         known = results[1].reliability

@@ -52,9 +52,9 @@ def judged(task, passed=True, grade=None, *, blames="", source="check", agent=""
 
 
 def test_a_sequential_crew_is_a_chain_of_its_tasks():
-    """Each a leaf named after its agent, with a record by role, model and kind."""
+    """Each a leaf named like the stream of its record, which is kept by role, model and kind."""
     known = reckoned(pair({"verify": fine, "kind": "research"}))
-    assert known.structure == Chain((Leaf("ann"), Leaf("bob")))
+    assert known.structure == Chain((Leaf("ann/research"), Leaf("bob/write")))
     assert [(p.subject.role, p.subject.model, p.subject.kind) for p in known.parts] == [
         ("ann", "p:m", "research"),
         ("bob", "p:m", "write"),
@@ -63,7 +63,7 @@ def test_a_sequential_crew_is_a_chain_of_its_tasks():
 
 def test_a_parallel_crew_needs_all_that_its_results_need():
     """Nothing of it can be missing."""
-    assert reckoned(pair(process="parallel")).structure == AllOf((Leaf("ann"), Leaf("bob")))
+    assert reckoned(pair(process="parallel")).structure == AllOf((Leaf("ann/find"), Leaf("bob/write")))
 
 
 def test_an_agent_with_several_tasks_has_a_leaf_for_each():
@@ -138,6 +138,13 @@ def test_the_whole_is_judged_by_its_own_verifier_or_by_those_of_its_results(crew
     assert declares_verdicts(crew) is declares
     assert known.judged is whole
     assert outcome_of(known, [], done=False) == (0.0 if whole else None)
+
+
+def test_the_leaves_are_named_like_the_streams_of_the_record():
+    """What a trial is counted in is what the structure speaks of."""
+    known = reckoned(pair())
+    trials = trials_of(known, [judged("find"), judged("write")])
+    assert [trial.stream for trial in trials] == [part.key for part in known.parts]
 
 
 def test_each_judged_part_is_one_trial_the_last_verdict_counting():

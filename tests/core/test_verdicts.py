@@ -32,6 +32,7 @@ def test_a_grade_passes_from_a_half_on(grade):
         (2, "gave 2"),
         ("yes", "gave a str"),
         ([], "gave a list"),
+        (Verdict(passed="yes"), "a Verdict whose passed is 'yes'"),
         (Verdict(passed=True, grade=1.7), "a Verdict with the grade 1.7"),
         (Verdict(passed=True, grade=math.inf), "a Verdict with the grade inf"),
     ],
