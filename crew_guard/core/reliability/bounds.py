@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
-from crew_guard.core.reliability.counts import Counts
-from crew_guard.core.reliability.structure import Structure
+from crew_guard.core.reliability.counts import NO_TRIALS, Counts
+from crew_guard.core.reliability.intervals import Interval, clopper_pearson, weighted_chain_bound
+from crew_guard.core.reliability.structure import Structure, names, point, series
 
 Betavariate: TypeAlias = Callable[[float, float], float]
 """One draw from Beta(a, b): random.Random(seed).betavariate."""
@@ -23,9 +24,44 @@ def lower(structure: Structure, counts: Mapping[str, Counts], confidence: float,
         confidence: in (0, 1), one-sided
         beta: drawn from for other graphs than chains
     """
-    raise NotImplementedError
+    exact = _of_a_chain(structure, counts, confidence)
+    if exact is not None:
+        return exact.lower
+    return _drawn(structure, counts, (1.0, 1.0), 1.0 - confidence, beta)
 
 
 def upper(structure: Structure, counts: Mapping[str, Counts], confidence: float, beta: Betavariate) -> float:
     """The one-sided upper bound; see lower."""
-    raise NotImplementedError
+    exact = _of_a_chain(structure, counts, confidence)
+    if exact is not None:
+        return exact.upper
+    # No pseudo-failures: with one on each of many parts the bound would lie below what is true.
+    return _drawn(structure, counts, (1.0, 0.0), confidence, beta)
+
+
+def _of_a_chain(structure: Structure, counts: Mapping[str, Counts], confidence: float) -> Interval | None:
+    times = series(structure)
+    if times is None:
+        return None
+    if len(times) == 1:
+        (name, often), *_ = times.items()
+        one = clopper_pearson(counts.get(name, NO_TRIALS), confidence)
+        return Interval(one.lower**often, one.upper**often)
+    return weighted_chain_bound(counts, times, confidence)
+
+
+def _drawn(
+    structure: Structure,
+    counts: Mapping[str, Counts],
+    pseudo: tuple[float, float],
+    quantile: float,
+    beta: Betavariate,
+) -> float:
+    shapes: list[tuple[str, float, float]] = []
+    for name in names(structure):
+        known = counts.get(name, NO_TRIALS)
+        shapes.append((name, known.good + pseudo[0], known.bad + pseudo[1]))
+    drawn = sorted(
+        point(structure, {name: beta(a, b) if b > 0 else 1.0 for name, a, b in shapes}) for _ in range(DRAWS)
+    )
+    return drawn[min(DRAWS - 1, int(quantile * DRAWS))]

@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Literal, TypeAlias
 
-from msgspec import Struct
+from msgspec import Struct, field
+from msgspec.structs import replace
 
-from crew_guard.core.reliability.detector import Alarm, Sprt
+from crew_guard.core.reliability.detector import Alarm, Sprt, sprt_for
+from crew_guard.core.reliability.trials import END_TO_END
 
 BreakerState: TypeAlias = Literal["closed", "open", "half_open"]
 
@@ -28,30 +30,70 @@ class Breaker(Struct, frozen=True, omit_defaults=True):
     fallbacks: int = 0
     """Runs of the workflow since the last probe."""
     probes: int = 0
-    """Probes since it opened."""
-    tests: dict[str, Sprt] = {}
+    """Probes since its state changed."""
+    tests: dict[str, Sprt] = field(default_factory=dict[str, Sprt])
     """By stream: all must say good to close it, one that says bad opens it again."""
 
-    def opened(self, alarm: Alarm, at: float) -> Breaker:
-        """After an alarm of the detectors."""
-        raise NotImplementedError
+    def opened(self, alarm: Alarm, levels: Mapping[str, float], at: float) -> Breaker:
+        """After an alarm of the detectors.
+
+        Args:
+            levels: what each stream with trials is held to; the culprit and the outcomes will be tested
+            at: Unix seconds
+        """
+        tested = [name for name in (alarm.culprit, END_TO_END) if name in levels]
+        why = f"{alarm.culprit} has dropped below {levels.get(alarm.culprit, 0.0):.3g}"
+        tests = {name: sprt_for(levels[name]) for name in tested}
+        return Breaker("open", at, why, alarm.culprit, tests=tests)
 
     def renewed(self, streams: Mapping[str, float], why: str, at: float) -> Breaker:
-        """half_open, because a new version came: it is probed before it works.
+        """half_open, because a new version came: it is probed before it works, and at once.
 
         Args:
             streams: the streams to test, each with the level it is held to
+            why: what is new, in words
+            at: Unix seconds
         """
-        raise NotImplementedError
+        return Breaker("half_open", at, why, tests={name: sprt_for(level) for name, level in streams.items()})
 
-    def fell_back(self) -> Breaker:
-        """After a run of the workflow in the crew's place."""
-        raise NotImplementedError
+    def fell_back(self, share: float, at: float) -> Breaker:
+        """After a run of the workflow in the crew's place: open becomes half_open when a probe is due."""
+        if self.state == "closed":
+            return self
+        after = replace(self, fallbacks=self.fallbacks + 1)
+        if self.state == "open" and _waited(after.fallbacks, share):
+            return replace(after, state="half_open", since=at)
+        return after
 
     def due(self, share: float = 0.2) -> bool:
-        """Whether the next run of the workflow should have a shadow probe of the crew beside it."""
-        raise NotImplementedError
+        """Whether the next run of the workflow should have a shadow probe of the crew beside it.
 
-    def probed(self, outcomes: Iterable[tuple[str, float]], levels: Mapping[str, float], at: float) -> Breaker:
-        """After a probe with these (stream, grade): closed, open again, or still half_open."""
-        raise NotImplementedError
+        Args:
+            share: of the workflow's runs that are probed, in (0, 1]; 0 never probes
+        """
+        if self.state != "half_open" or share <= 0:
+            return False
+        return self.probes == 0 or _waited(self.fallbacks, share)
+
+    def probed(self, outcomes: Iterable[tuple[str, float]], at: float) -> Breaker:
+        """After a run of the crew, in the shadow or not, with these (stream, grade): closed, open again, or as it was.
+
+        A stream that isn't tested says nothing here.
+        """
+        if self.state == "closed":
+            return self
+        tests = dict(self.tests)
+        for stream, grade in outcomes:
+            if stream in tests:
+                tests[stream] = tests[stream].observed(grade)
+        answers = [test.answer for test in tests.values()]
+        if "bad" in answers:
+            fresh = {name: Sprt(test.ok, test.bad, test.alpha, test.beta) for name, test in tests.items()}
+            return Breaker("open", at, self.why, self.culprit, tests=fresh)
+        if answers and all(answer == "good" for answer in answers):
+            return Breaker("closed", at)
+        return replace(self, fallbacks=0, probes=self.probes + 1, tests=tests)
+
+
+def _waited(fallbacks: int, share: float) -> bool:
+    return share > 0 and fallbacks + 1 >= round(1 / share)

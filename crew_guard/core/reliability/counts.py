@@ -102,4 +102,13 @@ class Score(Struct, frozen=True):
 
 def score(sums: Sums, confidence: float = 0.95) -> Score | None:
     """The score of these runs with one-sided bounds of this confidence; None where no run was judged."""
-    raise NotImplementedError
+    from crew_guard.core.reliability.intervals import chain_bound  # which counts with Counts, too
+
+    rate = sums.outcomes.rate
+    if rate is None or not sums.runs:
+        return None
+    cost, latency = Counts(sums.runs, sums.cost_adherence), Counts(sums.runs, sums.latency_adherence)
+    value = rate * (cost.good / sums.runs) * (latency.good / sums.runs)
+    # Three means that must all be high: an adherence varies less than a bit does, so the bounds are safe.
+    bounds = chain_bound((sums.outcomes, cost, latency), confidence)
+    return Score(value, min(value, bounds.lower), max(value, bounds.upper), sums.runs, sums.outcomes.trials)

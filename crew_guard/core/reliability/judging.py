@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 from msgspec import Struct
 
 from crew_guard.core.reliability.counts import NO_TRIALS, Counts
 from crew_guard.core.reliability.intervals import Interval
+from crew_guard.core.reliability.special import normal_quantile
+
+_NO_BETTER = 0.02
+"""How much better than chance a judge must be: sensitivity + specificity - 1."""
 
 
 class Judge(Struct, frozen=True, omit_defaults=True):
@@ -46,12 +51,38 @@ class Corrected(Struct, frozen=True):
     point: float
     interval: Interval
     counts: Counts
-    """As many trials as would say the same without a judge: to be used like any other counts."""
+    """As many whole trials as would say the same without a judge, at the most: to be used like any other counts."""
 
 
 def corrected(accepted: Counts, judge: Judge, confidence: float = 0.95) -> Corrected | None:
-    """The true rate behind what a judge accepted (Rogan and Gladen), with an interval that knows how well it is known.
+    """The true rate behind what a judge accepted, with an interval that knows how well the judge is known.
 
-    None where the judge is no better than chance, or was never tried on good and on bad cases.
+    Rogan and Gladen's estimate; the interval is Lang and Reiczigel's. None where the judge is no better than
+    chance, or was never tried on good and on bad cases, or there are no verdicts.
+
+    Args:
+        accepted: verdicts, and how many of them accepted
+        judge: the judge's own record
+        confidence: of each bound, one-sided
     """
-    raise NotImplementedError
+    rate, sensitivity, specificity = accepted.rate, judge.sensitivity, judge.specificity
+    if rate is None or sensitivity is None or specificity is None or sensitivity + specificity - 1 < _NO_BETTER:
+        return None
+    point = min(1.0, max(0.0, (rate - (1 - sensitivity)) / (sensitivity + specificity - 1)))
+    z = normal_quantile(confidence)
+    n, n_bad, n_good = accepted.trials + z * z, judge.on_bad.trials + 2, judge.on_good.trials + 2
+    a = (accepted.good + z * z / 2) / n
+    se, sp = (judge.on_bad.good + 1) / n_bad, (judge.on_good.good + 1) / n_good
+    better = se + sp - 1
+    if better < _NO_BETTER:
+        return None
+    centre = (a - (1 - se)) / better
+    of_good, of_bad = sp * (1 - sp) / n_good, se * (1 - se) / n_bad
+    shift = 2 * z * z * (centre * of_good - (1 - centre) * of_bad)
+    deviation = math.sqrt(a * (1 - a) / n + centre * centre * of_good + (1 - centre) ** 2 * of_bad) / better
+    interval = Interval(
+        min(1.0, max(0.0, centre + shift - z * deviation)), max(0.0, min(1.0, centre + shift + z * deviation))
+    )
+    middle = min(1.0, max(0.0, centre))
+    worth = max(0, min(accepted.trials, int(middle * (1 - middle) / deviation**2)))
+    return Corrected(point, interval, Counts(worth, point * worth))

@@ -1,16 +1,27 @@
-"""A crew's record: the fold of its RunReports. `add` is a pure step; a store keeps what comes of it."""
+"""A crew's record: the fold of its RunReports. `add` is a pure step; a store keeps what comes of it.
+
+Each agent has a stream, and so have the outcomes. A stream counts, and has a detector where a policy sets a
+threshold. Another version of an agent, or of the crew, begins its stream afresh and sends the crew through half_open.
+"""
 
 from __future__ import annotations
 
-from msgspec import Struct
+from collections.abc import Mapping
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from crew_guard.core.reliability.breaker import Breaker
 from crew_guard.core.reliability.counts import NO_TRIALS, Counts, Sums
-from crew_guard.core.reliability.detector import ALARM_AFTER, EDetector
-from crew_guard.core.reliability.trials import RunReport, Subject, Trial
+from crew_guard.core.reliability.detector import ALARM_AFTER, BASELINE_RUNS, Alarm, EDetector, alarm, level_of
+from crew_guard.core.reliability.intervals import jeffreys
+from crew_guard.core.reliability.trials import END_TO_END, RunReport, Subject, Trial
 
 FORMAT = 1
 """Version of the record's format."""
+_WITHOUT_FAULTS = 0.95
+"""The share of runs without an infrastructure failure below which there is something to tell."""
+_BASELINE_CONFIDENCE = 0.90
 
 
 class Settings(Struct, frozen=True, omit_defaults=True):
@@ -22,18 +33,19 @@ class Settings(Struct, frozen=True, omit_defaults=True):
     alarm_after: float = ALARM_AFTER
     """Mean number of trials to a false alarm, at the least."""
     agent_target: float | None = None
-    """What each agent is held to; None: threshold ** (1 / parts) once it has a baseline."""
+    """What each agent is held to from its first trial on. None: the threshold, and from its 100th trial on
+    threshold ** (1 / parts): before, an agent that is weaker than the others would open the breaker of a crew
+    that is good enough."""
     parts: int = 1
     """How many agents must succeed."""
     probes: float = 0.2
     """The share of the workflow's runs that have a shadow probe of the crew beside them."""
 
-    @property
-    def target(self) -> float | None:
-        """What each agent is held to."""
-        if self.agent_target is not None or self.threshold is None:
-            return self.agent_target
-        return self.threshold ** (1 / max(1, self.parts))
+    def target(self, *, has_baseline: bool) -> float | None:
+        """What each agent is held to; None where nothing is decided."""
+        if self.threshold is None or self.agent_target is not None:
+            return None if self.threshold is None else self.agent_target
+        return self.threshold ** (1 / max(1, self.parts)) if has_baseline else self.threshold
 
 
 class Stream(Struct, frozen=True, omit_defaults=True):
@@ -44,8 +56,29 @@ class Stream(Struct, frozen=True, omit_defaults=True):
     counts: Counts = NO_TRIALS
     detector: EDetector | None = None
     """None where nothing is decided by reliability."""
-    baseline: Counts | None = None
-    """The first runs, fixed when there were enough of them."""
+    baseline: float | None = None
+    """Jeffreys' lower 90 % of the first 100 trials, from then on."""
+
+    def observed(self, grade: float, target: float | None) -> Stream:
+        """With one trial more."""
+        counts = self.counts.plus(grade)
+        detector = None if target is None else self._detector(target).observed(grade)
+        if counts.trials != BASELINE_RUNS:
+            return Stream(self.subject, counts, detector, self.baseline)
+        return Stream(self.subject, counts, detector, jeffreys(counts, _BASELINE_CONFIDENCE).lower)
+
+    def _detector(self, target: float) -> EDetector:
+        level = level_of(target, self.baseline)
+        if self.detector is None:
+            return EDetector(level)
+        return self.detector if self.detector.level == level else self.detector.restarted(level)
+
+    def revised(self, before: float | None, after: float, target: float | None) -> Stream:
+        """With a later verdict on a trial; before is None where it had none."""
+        if before is None:
+            return self.observed(after, target)
+        detector = None if target is None else self._detector(target).corrected(before, after)
+        return Stream(self.subject, self.counts.revised(before, after), detector, self.baseline)
 
 
 class CrewRecord(Struct, frozen=True, omit_defaults=True):
@@ -53,11 +86,12 @@ class CrewRecord(Struct, frozen=True, omit_defaults=True):
 
     crew: str
     version: str = ""
-    streams: dict[str, Stream] = {}
-    """By agent, and END_TO_END for the outcomes of the crew's own runs, probes included."""
-    faults: Counts = NO_TRIALS
-    """Runs, and how many of them met no infrastructure failure."""
+    streams: dict[str, Stream] = field(default_factory=dict[str, Stream])
+    """By agent (agent/kind), and END_TO_END for the outcomes of the crew's own runs, probes included."""
+    faults: Stream = Stream()
+    """Runs, those without an infrastructure failure being the good ones. It opens no breaker."""
     crew_runs: Sums = Sums()
+    """Runs that the crew finished itself, without probes."""
     workflow_runs: Sums = Sums()
     breaker: Breaker = Breaker()
     versions: int = 0
@@ -69,12 +103,76 @@ class CrewRecord(Struct, frozen=True, omit_defaults=True):
     @property
     def end_to_end(self) -> Counts:
         """The crew's own outcomes since its version began."""
-        raise NotImplementedError
+        return self.streams.get(END_TO_END, _NO_STREAM).counts
+
+    @property
+    def detectors(self) -> dict[str, EDetector]:
+        """Of the streams that have one."""
+        return {name: one.detector for name, one in self.streams.items() if one.detector is not None}
+
+    @property
+    def levels(self) -> dict[str, float]:
+        """What each of those streams is held to."""
+        return {name: detector.level for name, detector in self.detectors.items()}
+
+    def alarm(self, after: float = ALARM_AFTER) -> Alarm | None:
+        """The alarm of its streams, where they have reached it."""
+        return alarm(self.detectors, after)
+
+
+_NO_STREAM = Stream()
 
 
 def add(record: CrewRecord | None, report: RunReport, settings: Settings) -> CrewRecord:
     """The record with one run more; None begins one."""
-    raise NotImplementedError
+    record = CrewRecord(report.crew, report.version) if record is None else record
+    record = of_version(record, report.version, report.at, settings)
+    streams = dict(record.streams)
+    breaker, seen = record.breaker, list[tuple[str, float]]()
+    for trial in report.trials:
+        if trial.side != "crew":
+            continue
+        stream = streams.get(trial.stream, _NO_STREAM)
+        if stream.subject != trial.subject:
+            breaker = _renewed(breaker, stream, trial, report.at, settings)
+            stream = Stream(trial.subject)
+        streams[trial.stream] = _seen(stream, trial.stream, trial.grade, settings)
+        seen.append((trial.stream, trial.grade))
+    grade = crew_grade(report)
+    if grade is not None:
+        streams[END_TO_END] = _seen(streams.get(END_TO_END, _NO_STREAM), END_TO_END, grade, settings)
+        seen.append((END_TO_END, grade))
+    record = CrewRecord(
+        record.crew,
+        record.version,
+        streams,
+        record.faults.observed(float(not report.faults), _WITHOUT_FAULTS),
+        *_summed(record, report),
+        breaker,
+        record.versions,
+        report.at,
+    )
+    return _decided(record, report, seen, settings)
+
+
+def of_version(record: CrewRecord, version: str, at: float, settings: Settings) -> CrewRecord:
+    """The record as a run of this version finds it: outcomes of another one say nothing, and it is probed first."""
+    if record.version == version:
+        return record
+    streams = {name: stream for name, stream in record.streams.items() if name != END_TO_END}
+    breaker = record.breaker
+    if settings.threshold is not None and record.streams:
+        judged = END_TO_END in record.streams
+        levels: Mapping[str, float] = {END_TO_END: settings.threshold} if judged else record.levels
+        breaker = breaker.renewed(levels, "a new version of the crew is tried", at)
+    return replace(record, version=version, streams=streams, breaker=breaker, versions=record.versions + 1)
+
+
+def crew_grade(report: RunReport) -> float | None:
+    """The crew's own end-to-end grade in a run; None where it has none."""
+    if report.ended_by_fault:
+        return None
+    return report.outcome if report.via == "crew" or report.shadow else report.crew_grade
 
 
 def revise(record: CrewRecord, before: Trial | None, after: Trial, settings: Settings) -> CrewRecord:
@@ -84,7 +182,12 @@ def revise(record: CrewRecord, before: Trial | None, after: Trial, settings: Set
         before: the verdict that it corrects; None where there was none
         after: of the same agent and subject; where the subject has a newer version since, nothing changes here
     """
-    raise NotImplementedError
+    stream = record.streams.get(after.stream)
+    if after.side != "crew" or (stream is not None and stream.subject != after.subject):
+        return record
+    stream = Stream(after.subject) if stream is None else stream
+    given = None if before is None else before.grade
+    return _revised(record, after.stream, stream, (given, after.grade), settings)
 
 
 def revise_outcome(record: CrewRecord, report: RunReport, grade: float, settings: Settings) -> CrewRecord:
@@ -94,4 +197,92 @@ def revise_outcome(record: CrewRecord, report: RunReport, grade: float, settings
         report: of that run, as it was counted: its outcome is what is corrected
         grade: in [0, 1]
     """
-    raise NotImplementedError
+    if not report.shadow:
+        name = "crew_runs" if report.via == "crew" else "workflow_runs"
+        sums: Sums = getattr(record, name)
+        known = sums.outcomes
+        outcomes = known.plus(grade) if report.outcome is None else known.revised(report.outcome, grade)
+        record = replace(record, **{name: replace(sums, outcomes=outcomes)})
+    if (report.via == "workflow" and not report.shadow) or report.version != record.version:
+        return record
+    stream = record.streams.get(END_TO_END, _NO_STREAM)
+    return _revised(record, END_TO_END, stream, (report.outcome, grade), settings)
+
+
+def _revised(
+    record: CrewRecord, name: str, stream: Stream, grades: tuple[float | None, float], settings: Settings
+) -> CrewRecord:
+    target = _target(stream, name, settings)
+    streams = {**record.streams, name: stream.revised(*grades, target)}
+    return _watched(replace(record, streams=streams), settings)
+
+
+def _seen(stream: Stream, name: str, grade: float, settings: Settings) -> Stream:
+    return stream.observed(grade, _target(stream, name, settings))
+
+
+def _target(stream: Stream, name: str, settings: Settings) -> float | None:
+    if name == END_TO_END:
+        return settings.threshold
+    return settings.target(has_baseline=stream.baseline is not None)
+
+
+def _renewed(breaker: Breaker, stream: Stream, trial: Trial, at: float, settings: Settings) -> Breaker:
+    """The breaker after an agent that had a record came in another version."""
+    target = settings.target(has_baseline=False)
+    if target is None or not stream.counts.trials:
+        return breaker
+    tested = {name: test.ok for name, test in breaker.tests.items() if name != trial.stream}
+    return breaker.renewed({**tested, trial.stream: level_of(target, None)}, f"{trial.agent} is new", at)
+
+
+def _summed(record: CrewRecord, report: RunReport) -> tuple[Sums, Sums]:
+    """Of the crew's runs, and of the workflow's."""
+    if report.shadow:
+        return record.crew_runs, record.workflow_runs
+    one = Sums(
+        1,
+        NO_TRIALS if report.outcome is None else Counts(1, report.outcome),
+        report.cost_adherence,
+        report.latency_adherence,
+        report.usd,
+        report.seconds,
+        int(report.faults > 0),
+    )
+    if report.via == "crew":
+        return record.crew_runs + one, record.workflow_runs
+    return record.crew_runs, record.workflow_runs + one
+
+
+def _decided(record: CrewRecord, report: RunReport, seen: list[tuple[str, float]], settings: Settings) -> CrewRecord:
+    """The breaker's step."""
+    breaker = record.breaker
+    if breaker.state == "closed":
+        return _watched(record, settings)
+    worked = report.shadow or report.via == "crew"
+    if worked:
+        # A crew that works although its breaker is open, having no workflow, is probed by that.
+        breaker = breaker.probed(seen, report.at)
+    if report.via == "workflow" and not report.shadow:
+        breaker = breaker.fell_back(settings.probes, report.at)
+    record = replace(record, breaker=breaker)
+    return _restarted(record) if breaker.state == "closed" else record
+
+
+def _watched(record: CrewRecord, settings: Settings) -> CrewRecord:
+    """The record, its breaker opened where its streams have reached the alarm."""
+    if settings.threshold is None or record.breaker.state != "closed":
+        return record
+    found = record.alarm(settings.alarm_after)
+    if found is None:
+        return record
+    return replace(record, breaker=record.breaker.opened(found, record.levels, record.updated))
+
+
+def _restarted(record: CrewRecord) -> CrewRecord:
+    """All evidence forgotten: the crew was found to be fine."""
+    streams = {
+        name: stream if stream.detector is None else replace(stream, detector=stream.detector.restarted())
+        for name, stream in record.streams.items()
+    }
+    return replace(record, streams=streams)

@@ -7,15 +7,18 @@ success rates: `point` walks the tree once. Bounds are in bounds.py.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 from msgspec import Struct
+
+from crew_guard.core.reliability import formulas
 
 ICC = 0.45
 """How alike two trials of one task end, until it is measured: 0 is independent, 1 is always the same."""
 BETA = 0.1
 """The share of failures with a common cause, until it is measured."""
+_SMALL = 1e-5
 
 
 class _Node(Struct, frozen=True, tag=True):
@@ -165,9 +168,44 @@ def point(structure: Structure, p: Mapping[str, float]) -> float:
     """
     if isinstance(structure, Leaf):
         return p[structure.name]
-    if isinstance(structure, Chain | AllOf):
-        return math.prod(point(part, p) for part in structure.parts)
-    raise NotImplementedError
+    if isinstance(structure, CommonCause):
+        return _common(structure, p)
+    return _combined(structure, [point(part, p) for part in parts_of(structure)])
+
+
+def _combined(node: Structure, values: Sequence[float]) -> float:
+    """A node's success rate from its children's, in the order of parts_of."""
+    match node:
+        case Chain() | AllOf():
+            return math.prod(values)
+        case AnyOf():
+            return formulas.any_of(values, node.judge)
+        case KOfN():
+            return formulas.k_of_n(values, node.k)
+        case Retry():
+            return formulas.retry(values[0], node.times, node.sensitivity, node.specificity, node.icc).good
+        case Loop():
+            revise, verifier = (node.fix, node.breaks), (node.sensitivity, node.specificity)
+            return formulas.loop(values[0], revise, verifier, node.rounds, keep_last=node.keep_last)
+        case Vote():
+            return formulas.majority(values[0], node.voters, node.icc)
+        case AheadByK():
+            return formulas.ahead_by(values[0], node.k, node.icc, node.votes)
+        case Repeat():
+            return formulas.moment(values[0], node.icc, node.times, 0)
+        case Leaf() | CommonCause():
+            return values[0]
+
+
+def _common(node: CommonCause, p: Mapping[str, float]) -> float:
+    part = node.part
+    own = [point(one, p) for one in parts_of(part)] or [point(part, p)]
+    # The shock can't be likelier than the failure of the best part: its own rate must stay what it is.
+    shock = node.beta * min(1.0 - value for value in own)
+    if shock >= 1:
+        return 0.0
+    alone = [value / (1.0 - shock) for value in own]
+    return (1.0 - shock) * (alone[0] if isinstance(part, Leaf) else _combined(part, alone))
 
 
 def leverage(structure: Structure, p: Mapping[str, float]) -> dict[str, float]:
@@ -175,4 +213,9 @@ def leverage(structure: Structure, p: Mapping[str, float]) -> dict[str, float]:
 
     In a chain it is R / p: the weakest first.
     """
-    raise NotImplementedError
+    found: dict[str, float] = {}
+    for name in names(structure):
+        low, high = max(0.0, p[name] - _SMALL), min(1.0, p[name] + _SMALL)
+        rise = point(structure, {**p, name: high}) - point(structure, {**p, name: low})
+        found[name] = rise / (high - low)
+    return dict(sorted(found.items(), key=lambda item: -item[1]))

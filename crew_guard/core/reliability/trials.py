@@ -35,6 +35,13 @@ class Trial(Struct, frozen=True, omit_defaults=True):
     """In [0, 1]; 1 is good, 0 is bad."""
     source: Source
     reason: str = ""
+    side: Literal["crew", "fallback"] = "crew"
+    """Whether an agent of the crew is judged, or a node of the workflow: those don't open the crew's breaker."""
+
+    @property
+    def stream(self) -> str:
+        """The stream of its crew's record that it belongs to: agent, or agent/kind."""
+        return f"{self.agent}/{self.subject.kind}" if self.subject.kind else self.agent
 
 
 class RunReport(Struct, frozen=True, omit_defaults=True):
@@ -61,6 +68,11 @@ class RunReport(Struct, frozen=True, omit_defaults=True):
     """Infrastructure failures: outages, refusals of a busy provider. Never a failed trial."""
     ended_by_fault: bool = False
     """Whether such a failure ended the run: then it has no outcome."""
+    crew_grade: float | None = None
+    """Where the workflow finished what the crew began: the crew's own end-to-end grade, 0 where it failed.
+
+    None where the crew didn't work at all, or was not to blame.
+    """
 
 
 def adherence(target: float | None, actual: float) -> float:
