@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 app = typer.Typer(
     name="crew-guard",
@@ -21,6 +22,23 @@ runs_app = typer.Typer(help="Look at runs, past and under way.", no_args_is_help
 app.add_typer(runs_app, name="runs")
 policy_app = typer.Typer(help="Check, explain and compare policies.", no_args_is_help=True)
 app.add_typer(policy_app, name="policy")
+
+
+class _Reliability(TyperGroup):
+    """`reliability NAME` is `reliability show NAME`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Say `show` where nothing else is said."""
+        if not args or (args[0] not in self.commands and args[0] != "--help"):
+            args = ["show", *args]
+        return super().parse_args(ctx, args)
+
+
+reliability_app = typer.Typer(
+    cls=_Reliability,
+    help="Say how reliable crews and agents are, and how sure that is: reliability [CREW|AGENT].",
+)
+app.add_typer(reliability_app, name="reliability")
 
 Model = Annotated[
     str | None, typer.Option(help="For agents that name none, e.g. embedded:smollm2 or openai:gpt-4.1-mini.")
@@ -131,6 +149,49 @@ def show_run(
     from crew_guard.cli.journal import show_journal
 
     show_journal(run_id, store, events=events, as_json=as_json, debug=debug)
+
+
+@reliability_app.command("show")
+def show_reliability(
+    name: Annotated[str | None, typer.Argument(metavar="[CREW|AGENT]", help="One of them; all by default.")] = None,
+    store: StoreFile = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Tiers, bounds, scores, what was measured, and the state of the breaker. The word `show` may be left out."""
+    from crew_guard.cli.reliability import show_reliability
+
+    show_reliability(name, store, as_json=as_json, debug=debug)
+
+
+@reliability_app.command("explain")
+def explain_reliability(
+    run_id: Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or how it begins.")],
+    store: StoreFile = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """The verdicts of a run, the detectors, who is to blame, and what would raise the crew's reliability most."""
+    from crew_guard.cli.reliability import explain_reliability
+
+    explain_reliability(run_id, store, as_json=as_json, debug=debug)
+
+
+@app.command()
+def outcome(  # noqa: PLR0917 - typer fills them in by name
+    run_id: Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or how it begins.")],
+    grade: Annotated[str, typer.Argument(metavar="good|bad|0.8", help="What it was worth, from 0 to 1.")],
+    agent: Annotated[str | None, typer.Option(help="Whose work you judge; the run's outcome by default.")] = None,
+    task: Annotated[str | None, typer.Option(help="Which task of that agent, where there are several.")] = None,
+    because: Annotated[str, typer.Option(help="The reason, for whoever reads it later.")] = "",
+    store: StoreFile = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Say how a run turned out: a person's verdict counts in place of what a check or a model said."""
+    from crew_guard.cli.reliability import Given, judge_run
+
+    judge_run(run_id, Given(grade, agent, task, because), store, as_json=as_json, debug=debug)
 
 
 @policy_app.command("check")

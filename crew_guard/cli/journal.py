@@ -33,10 +33,10 @@ if TYPE_CHECKING:
 def list_journal(store: Path | None, limit: int, *, as_json: bool, debug: bool) -> None:
     """Print the latest runs."""
     with command(as_json=as_json, debug=debug) as stdout:
-        file = _file(store)
+        file = store_file(store)
         runs = ()
         if store is not None or file.exists():
-            with closing(_open(file)) as journals:
+            with closing(open_store(file)) as journals:
                 runs = journals.runs(limit)
         if as_json:
             rows = [{name: getattr(run, name) for name in run.__slots__} for run in runs]
@@ -60,7 +60,7 @@ def list_journal(store: Path | None, limit: int, *, as_json: bool, debug: bool) 
 def show_journal(prefix: str, store: Path | None, *, events: bool, as_json: bool, debug: bool) -> None:
     """Print the account of one run, as far as its journal can be read."""
     with command(as_json=as_json, debug=debug) as stdout:
-        with closing(_open(_file(store))) as journals:
+        with closing(open_store(store_file(store))) as journals:
             run_id = journals.find(prefix)
             story = _fold(run_id, journals.read(run_id))
         if as_json:
@@ -130,11 +130,11 @@ def _fold(run_id: str, events: Iterable[Event]) -> _Story:
     return story
 
 
-def _file(store: Path | None) -> Path:
+def store_file(store: Path | None) -> Path:
     return data_dir() / "crew_guard.db" if store is None else store
 
 
-def _open(file: Path) -> SqliteStore:
+def open_store(file: Path) -> SqliteStore:
     from crew_guard.store.sqlite import SqliteStore
 
     # Opening a store makes its file: looking must not.

@@ -127,14 +127,14 @@ class TrackRecord(Protocol):
         Args:
             run_id: the run's whole id
             grade: 1 is good, 0 is bad
-            agent: whose work is judged; None: the run's outcome as a whole
+            agent: whose work is judged, as the crew or the record's streams call it; None: the run's outcome as a whole
             task: which of the agent's tasks, where there are several
             because: the reason, for whoever reads it later
             at: Unix seconds; now by default
         Raises:
             ConfigError: the grade is not from 0 to 1, or a task is named and no agent
             StoreError: the run is unknown or has no trial of this agent, a person has judged the same before, or
-                the infrastructure ended the run
+                its outcome is not the crew's: the infrastructure ended the run, or its workflow gave the answer
         """
         ...
 

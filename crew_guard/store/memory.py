@@ -26,7 +26,7 @@ class MemoryStore:
         """The journals that may grow: those without a failed append."""
         self._failed: dict[str, StoreError] = {}
         self._closed = False
-        self._track = MemoryTrack()
+        self._track = MemoryTrack(self._answered_by)
 
     def begin(self, run_id: str, first: Event) -> Flush:
         """Create a run's journal with its first event.
@@ -116,6 +116,10 @@ class MemoryStore:
         with self._lock:
             self._closed = True
             self._open.clear()
+
+    def _answered_by(self, run_id: str) -> str | None:
+        ends = (event for event in reversed(self._journals.get(run_id, ())) if isinstance(event, RunEnded))
+        return next((end.via for end in ends), None)
 
     def _refusal(self, run_id: str) -> StoreError:
         if self._closed:

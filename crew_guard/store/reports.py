@@ -92,7 +92,7 @@ def judged_before(
 
 
 def _of_task(run_id: str, verdicts: Sequence[VerdictRow], agent: str, task: str | None, place: str) -> list[VerdictRow]:
-    theirs = [row for row in verdicts if row.agent == agent and row.replaced_by is None]
+    theirs = [row for row in verdicts if _is_of(row, agent) and row.replaced_by is None]
     if not theirs:
         agents = list(dict.fromkeys(row.agent for row in verdicts if row.agent is not None))
         there = f"there are trials of {_listed(agents)}" if agents else "nothing was judged in it"
@@ -109,6 +109,11 @@ def _of_task(run_id: str, verdicts: Sequence[VerdictRow], agent: str, task: str 
     return found
 
 
+def _is_of(row: VerdictRow, agent: str) -> bool:
+    """Whether it is this agent's work, who may have a record for each of several tasks, named agent/task."""
+    return row.agent is not None and row.agent in (agent, f"{agent}/{row.task}")
+
+
 def not_reported(run_id: str, place: str) -> StoreError:
     """The error for a verdict on a run that the track record doesn't know."""
     return StoreError(
@@ -122,6 +127,14 @@ def ended_by_fault(run_id: str, place: str) -> StoreError:
     return StoreError(
         f"run {run_id!r} in {place} was ended by a failure of the infrastructure, which is no trial of its crew: "
         "it takes no outcome; judge what an agent did with --agent"
+    )
+
+
+def of_the_workflow(run_id: str, place: str) -> StoreError:
+    """The error for an outcome that would count as the crew's, and is about its workflow's answer."""
+    return StoreError(
+        f"the answer of run {run_id!r} in {place} came from its workflow, and the record has what its crew did: "
+        "an outcome would count as the crew's; judge what an agent did with --agent"
     )
 
 

@@ -65,6 +65,10 @@ class Rows(Protocol):
 
     def run(self, run_id: str) -> RunRow | None: ...
 
+    def answered_by(self, run_id: str) -> str | None:
+        """Who gave the run's answer as its journal has it: crew, workflow, or None where it doesn't say."""
+        ...
+
     def history(self, crew: str) -> Sequence[RunRow]:
         """All runs of a crew in the order in which they reported."""
         ...

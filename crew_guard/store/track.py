@@ -27,6 +27,7 @@ from crew_guard.store.reports import (
     ended_by_fault,
     judged_before,
     not_reported,
+    of_the_workflow,
     storable_subject,
 )
 from crew_guard.store.rows import NOBODY, CrewRow, Rows, RunRow, VerdictRow
@@ -115,7 +116,7 @@ class Track(ABC):
         Raises:
             ConfigError: the grade is not from 0 to 1, or a task is named and no agent
             StoreError: the run is unknown or has no trial of this agent, a person has judged the same before, or
-                the infrastructure ended the run
+                its outcome is not the crew's: the infrastructure ended the run, or its workflow gave the answer
         """
         grade = checked_grade(grade)
         if task is not None and agent is None:
@@ -126,8 +127,10 @@ class Track(ABC):
                 raise not_reported(run_id, self.place)
             if agent is None and run.report.ended_by_fault:
                 raise ended_by_fault(run_id, self.place)
+            if agent is None and run.report.via == "crew" and rows.answered_by(run.report.run_id) == "workflow":
+                raise of_the_workflow(run_id, self.place)
             before = judged_before(run_id, run.verdicts, agent, task, self.place)
-            about = (agent, before.task, before.subject) if agent is not None and before else (None, "", NOBODY)
+            about = (before.agent, before.task, before.subject) if before else (None, "", NOBODY)
             when = time.time() if at is None else at
             after = VerdictRow(*about, grade, "person", when, storable(because), after=rows.newest_run())
             row = _crew(rows, run.report.crew, run.report.version)
@@ -169,7 +172,7 @@ def _rewrite(rows: Rows, run: RunRow, before: VerdictRow | None, after: VerdictR
     number = rows.insert_verdict(run.number, after)
     if before is not None:
         rows.replace_verdict(before.number, number)
-    if after.agent is not None and before is not None:
+    if before is not None and after.agent is not None:
         counts = rows.subject(after.subject).revised(before.grade, after.grade)
         rows.save_subject(after.subject, counts, row.settings.confidence, after.at)
     rows.save_crew(row, after.at)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from threading import RLock
 
@@ -15,10 +15,15 @@ from crew_guard.store.track import Track
 class MemoryTrack(Track):
     """Keeps it as long as the process lives. Whoever writes has computed everything before the first row."""
 
-    def __init__(self) -> None:
+    def __init__(self, answered_by: Callable[[str], str | None]) -> None:
+        """Begin an empty one.
+
+        Args:
+            answered_by: who gave a run's answer, as its journal has it
+        """
         super().__init__("memory")
         self._lock = RLock()
-        self._rows = _MemoryRows()
+        self._rows = _MemoryRows(answered_by)
 
     @contextmanager
     def reading(self) -> Generator[_MemoryRows]:
@@ -30,7 +35,8 @@ class MemoryTrack(Track):
 
 
 class _MemoryRows:
-    def __init__(self) -> None:
+    def __init__(self, answered_by: Callable[[str], str | None]) -> None:
+        self._answered_by = answered_by
         self._runs: list[RunReport] = []
         self._numbers: dict[str, int] = {}
         self._verdicts: dict[int, list[VerdictRow]] = {}
@@ -43,6 +49,9 @@ class _MemoryRows:
     def run(self, run_id: str) -> RunRow | None:
         number = self._numbers.get(run_id)
         return None if number is None else self._row(number)
+
+    def answered_by(self, run_id: str) -> str | None:
+        return self._answered_by(run_id)
 
     def _row(self, number: int) -> RunRow:
         return RunRow(number, self._runs[number - 1], tuple(self._verdicts.get(number, ())))

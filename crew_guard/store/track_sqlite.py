@@ -88,6 +88,11 @@ class SqliteRows:
         ).fetchone()
         return None if found is None else _run_row(found, self._execute(_VERDICTS, (found[0],)))
 
+    def answered_by(self, run_id: str) -> str | None:
+        """Who gave the run's answer, as its journal has it."""
+        found = self._execute("SELECT via FROM runs WHERE run_id = ?", (run_id,)).fetchone()
+        return None if found is None else found[0]
+
     def history(self, crew: str) -> Sequence[RunRow]:
         """All runs of a crew in the order in which they reported."""
         verdicts = {

@@ -7,10 +7,18 @@ from pathlib import Path
 from crew_guard.store.memory import MemoryStore
 from crew_guard.testing.events import moved, started
 from crew_guard.testing.store_contract import StoreContract
+from crew_guard.testing.track_record_contract import TrackRecordContract
 
 
 class TestMemoryStore(StoreContract):
     """The contract."""
+
+    def make_store(self, folder: Path) -> MemoryStore:
+        return MemoryStore()
+
+
+class TestMemoryTrackRecord(TrackRecordContract):
+    """What runs have shown."""
 
     def make_store(self, folder: Path) -> MemoryStore:
         return MemoryStore()

@@ -17,6 +17,7 @@ from crew_guard.store import commits
 from crew_guard.store.sqlite import SqliteStore
 from crew_guard.testing.events import ended, moved, one_of_each, started
 from crew_guard.testing.store_contract import StoreContract
+from crew_guard.testing.track_record_contract import TrackRecordContract
 
 
 class TestSqliteStore(StoreContract):
@@ -31,6 +32,13 @@ class TestSqliteStoreNormal(StoreContract):
 
     def make_store(self, folder: Path) -> SqliteStore:
         return SqliteStore(folder / "journal.db", synchronous="NORMAL")
+
+
+class TestSqliteTrackRecord(TrackRecordContract):
+    """What runs have shown."""
+
+    def make_store(self, folder: Path) -> SqliteStore:
+        return SqliteStore(folder / "journal.db")
 
 
 @pytest.fixture
