@@ -5,7 +5,8 @@ from __future__ import annotations
 from crew_guard.errors import ModelError
 
 _KINDS = ("throttled", "unavailable", "unreachable")
-_OUTAGES = frozenset({"ConnectError", "ConnectTimeout", "ReadTimeout", "APIConnectionError", "APITimeoutError"})
+_OUTAGES = frozenset({"TransportError", "APIConnectionError", "ConnectionError"})
+"""Bases of what HTTP clients and SDKs raise where no connection stands; their packages need not be imported."""
 _TOO_MANY, _SERVER_ERRORS = 429, 500
 
 
@@ -20,7 +21,7 @@ def is_fault(error: BaseException) -> bool:
         status = getattr(link, "status_code", None)
         if isinstance(status, int):
             return status == _TOO_MANY or status >= _SERVER_ERRORS
-        if type(link).__name__ in _OUTAGES:
+        if any(base.__name__ in _OUTAGES for base in type(link).__mro__):
             return True
         link = link.__cause__
     return False

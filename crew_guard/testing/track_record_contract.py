@@ -284,7 +284,7 @@ class TrackRecordContract(ABC):
         record = track.crew("brief")
         assert record is not None
         assert record.end_to_end == NO_TRIALS
-        assert record.faults.trials == 1
+        assert record.faults.counts.trials == 1
 
     def test_the_workflows_answer_is_no_outcome_of_the_crew(self, store: Store, track: TrackRecord) -> None:
         """The journal says who answered: a person who likes the fallback's answer has not judged the crew's work."""
