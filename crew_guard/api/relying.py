@@ -10,7 +10,7 @@ from crew_guard.core.policy import Policy
 from crew_guard.core.reliability.judging import judge_of
 from crew_guard.core.reliance import declares_verdicts, reliance_of, reliance_of_host
 from crew_guard.core.roles import Agent, Crew
-from crew_guard.core.verdicts import Judge, TaskContext, Verdict
+from crew_guard.core.verdicts import Judge, TaskContext, Verdict, Verify
 from crew_guard.errors import ConfigError, RunFailedError
 from crew_guard.ports import Gate, Model, RuntimeResult, Store, TrackRecord
 from crew_guard.supervisor.life import Job
@@ -37,12 +37,23 @@ def relied_on(job: Job, crew: Crew, models: Mapping[str, Model]) -> Job:
     return replace(job, relied=Relied(reliance, _track_of(job.store), crew.verify, model_for))
 
 
-def relied_on_host(job: Job) -> Job:
-    """The job of a host's own crew: it is judged as a whole, by a person, and counts where the policy asks for it."""
-    if not job.policy.reliability.declared:
+def relied_on_host(job: Job, verify: Verify | None, model_named: Callable[[str | None], Model]) -> Job:
+    """The job of a host's own crew: it is judged as a whole, by its verifier or later by a person.
+
+    Args:
+        model_named: gives a judge its model
+    """
+    if verify is None and not job.policy.reliability.declared:
         return job
-    reliance = reliance_of_host(job.crew, job.runtime.name, job.runtime.members(), job.policy, verified=False)
-    return replace(job, relied=Relied(reliance, _track_of(job.store), None, _no_model))
+    reliance = reliance_of_host(
+        job.crew, job.runtime.name, job.runtime.members(), job.policy, verified=verify is not None
+    )
+    judge = model_named(verify.model) if isinstance(verify, Judge) else None
+
+    def model_for(agent: Agent) -> Model:
+        return judge or model_named(agent.role.model)
+
+    return replace(job, relied=Relied(reliance, _track_of(job.store), verify, model_for))
 
 
 def calibrated(judge: Judge, supervisor: Supervisor, *, run_id: str | None = None) -> Judge:
@@ -105,7 +116,3 @@ def _track_of(store: Store) -> TrackRecord | None:
     # A store of a user's own may keep journals only.
     track: Callable[[], Any] | None = getattr(store, "track_record", None)
     return None if track is None else track()
-
-
-def _no_model(agent: Agent) -> Model:
-    raise ConfigError(f"nobody gives {agent.name} a model")

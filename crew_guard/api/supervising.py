@@ -23,6 +23,7 @@ from crew_guard.core.roles import Agent, Crew
 from crew_guard.core.tightening import strangers
 from crew_guard.core.tools import Tool
 from crew_guard.core.usage import Rates
+from crew_guard.core.verdicts import Verify
 from crew_guard.errors import ConfigError, JournalConflictError
 from crew_guard.ports import Guards, Model, Observer, Runtime, Store, Workflow
 from crew_guard.supervisor.estimating import Estimator
@@ -130,10 +131,12 @@ class Supervisor:
         fallback: Workflow | None = None,
         run_id: str | None = None,
         policy: Policy | None = None,
+        verify: Verify | None = None,
     ) -> Running:
         """Start any runtime under this supervisor's policy, or what is left of it."""
         self._warn_of_members(name, runtime)
-        return self._start(relied_on_host(self._wire(runtime, inputs, name, fallback, run_id, policy=policy)))
+        job = self._wire(runtime, inputs, name, fallback, run_id, policy=policy)
+        return self._start(relied_on_host(job, verify, self.model_named))
 
     def stream_runtime(
         self,
@@ -144,12 +147,12 @@ class Supervisor:
         fallback: Workflow | None = None,
         run_id: str | None = None,
         policy: Policy | None = None,
+        verify: Verify | None = None,
     ) -> RunStream:
         """The same as a stream."""
         self._warn_of_members(name, runtime)
-        return open_stream(
-            relied_on_host(self._wire(runtime, inputs, name, fallback, run_id, policy=policy)), self._start
-        )
+        job = self._wire(runtime, inputs, name, fallback, run_id, policy=policy)
+        return open_stream(relied_on_host(job, verify, self.model_named), self._start)
 
     def model_named(self, name: str | None) -> Model:
         """The model of this name, resolved once.

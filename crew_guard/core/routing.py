@@ -19,7 +19,7 @@ from crew_guard.core.reliability.judging import Judge as JudgeRecord
 from crew_guard.core.reliability.judging import corrected
 from crew_guard.core.reliability.records import CrewRecord, of_version
 from crew_guard.core.reliability.structure import AllOf, Chain, Leaf, Structure
-from crew_guard.core.reliability.trials import Subject
+from crew_guard.core.reliability.trials import END_TO_END, Subject
 from crew_guard.core.reliability.verdict import Estimate, Way, estimate, route
 from crew_guard.core.reliance import Reliance
 from crew_guard.core.tried import grade_of
@@ -48,13 +48,13 @@ class Routing(NamedTuple):
     """Whether the numbers of the parts decide, and not what was measured end to end."""
 
 
-def estimated(reliance: Reliance, known: Known, beta: Betavariate) -> Estimate | None:
-    """How reliable this version of the crew is; None where its parts aren't known."""
-    if reliance.structure is None:
-        return None
+def estimated(reliance: Reliance, known: Known, beta: Betavariate) -> Estimate:
+    """How reliable this version of the crew is; a host's own crew, whose parts aren't known, is one part."""
     record = known.record if is_of_this_version(reliance, known.record) else None
     confidence = reliance.settings.confidence
     measured = None if record is None else _true(record.end_to_end, reliance.judge, confidence)
+    if reliance.structure is None:
+        return estimate(Leaf(END_TO_END), {END_TO_END: measured or NO_TRIALS}, measured, confidence, beta)
     return estimate(reliance.structure, _counts(reliance, known), measured, confidence, beta)
 
 
@@ -93,8 +93,8 @@ def routed(reliance: Reliance, known: Known, beta: Betavariate, *, fallback: boo
         record = of_version(record, reliance.version, record.updated, reliance.settings)
         if record.breaker.state != "closed":
             return _by_breaker(reliance, record.breaker, found)
-    if found is None or reliance.least is None:
-        return Routing("crew", "nothing is known of its parts", estimate=found)
+    if reliance.least is None:
+        return Routing("crew", "the policy asks for no threshold", estimate=found)
     way = route(found, reliance.least, reliance.unknown)
     if way.way == "workflow" and way.by != "unknown" and record is not None:
         return _by_figures(reliance, record, Routing("workflow", way.why, estimate=found))

@@ -471,23 +471,57 @@ class HostRuntime:
 
     name = "host"
 
+    def __init__(self) -> None:
+        self.answer = "good"
+        self.runs = 0
+
     def members(self) -> list[str]:
         return []
 
     async def run(self, inputs: Any, gate: Any) -> RuntimeResult:
-        return RuntimeResult("by the host")
+        self.runs += 1
+        return RuntimeResult(self.answer)
 
 
 def test_a_hosts_own_crew_is_counted_by_what_a_person_says():
-    """Its parts are unknown; measured outcomes send it to the workflow, and its probes are runs that count."""
+    """Without a verifier its outcome is unknown until somebody tells."""
     store = MemoryStore()
-    watched = supervisor(ScriptedModel([]), store, policy(alarm_after=100))
+    watched = supervisor(ScriptedModel([]), store)
+    runtime = HostRuntime()
 
     def run() -> Any:
-        return watched.run_runtime(HostRuntime(), {}, name="host crew", fallback=chain(node(by_hand))).wait()
+        return watched.run_runtime(runtime, {}, name="host crew", fallback=chain(node(by_hand))).wait()
 
-    results = [run() for _ in range(3)]
-    assert [result.via for result in results] == ["crew"] * 3
-    assert results[-1].reliability.estimate is None
-    kept = store.track_record().run(results[0].run_id)
-    assert (kept.report.outcome, kept.report.crew) == (None, "host crew")
+    first = run()
+    assert first.via == "crew"
+    assert (first.reliability.lower, first.reliability.upper, first.reliability.measured) == (0, 1, None)
+    store.track_record().outcome(first.run_id, 0.0)
+    assert store.track_record().crew("host crew").end_to_end == Counts(1, 0.0)
+    for _ in range(20):
+        store.track_record().outcome(run().run_id, 0.0)
+    assert run().reliability.routed == "workflow"
+
+
+def test_a_hosts_own_crew_that_drops_is_taken_out_and_probed_by_runs_that_count():
+    """What of its tools can't be undone is unknown, so it can't work in a shadow."""
+    store, runtime = MemoryStore(), HostRuntime()
+    watched = supervisor(ScriptedModel([]), store, policy(alarm_after=100, probes=0.5))
+
+    def run() -> Any:
+        workflow = chain(node(by_hand))
+        return watched.run_runtime(runtime, {}, name="host crew", fallback=workflow, verify=good_or_by_hand).wait()
+
+    for _ in range(20):
+        assert run().via == "crew"
+    runtime.answer = "bad"
+    until(run, lambda result: result.reliability.routed == "workflow")
+    out = [run() for _ in range(8)]
+    assert {result.reliability.routed for result in out} == {"workflow", "crew"}
+    assert all("this run is its probe" in one.reliability.why for one in out if one.reliability.routed == "crew")
+    runtime.answer = "good"
+    back = until(run, lambda one: one.via == "crew" and "probe" not in one.reliability.why)
+    assert len(back) > 2
+
+
+def good_or_by_hand(output: Any, _context: Any) -> bool:
+    return output in ("good", "by hand")
