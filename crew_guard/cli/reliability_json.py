@@ -8,6 +8,7 @@ from typing import Any
 from msgspec import to_builtins
 
 from crew_guard.core.reliability.accounts import Account, Part, Raise, Rating, rating
+from crew_guard.core.reliability.breaker import Breaker
 from crew_guard.core.reliability.counts import Counts, Score
 from crew_guard.core.reliability.trials import Subject
 from crew_guard.ports import KeptRun, KeptVerdict
@@ -38,7 +39,7 @@ def account_json(found: Account) -> dict[str, Any]:
         "measured": rating_json(found.measured),
         "score": _score(found.score),
         "crew_score": _score(found.crew_score),
-        "breaker": to_builtins(record.breaker),
+        "breaker": _breaker(record.breaker),
         "detectors": {
             "evidence": found.evidence,
             "alarm_after": found.settings.alarm_after,
@@ -76,10 +77,9 @@ def rating_json(one: Rating) -> dict[str, Any]:
 
 def run_json(run: KeptRun, found: Account, best: Raise | None) -> dict[str, Any]:
     """One run's verdicts, and what they mean for its crew."""
-    report = to_builtins(run.report)
     named = ("run_id", "crew", "version", "at", "via", "shadow", "usd", "seconds", "faults", "ended_by_fault")
     return {
-        **{name: report.get(name, getattr(run.report, name)) for name in named},
+        **{name: getattr(run.report, name) for name in named},
         "outcome": None if run.outcome is None else run.outcome.grade,
         "verdicts": [_verdict(one) for one in run.verdicts],
         "raise": to_builtins(best),
@@ -98,6 +98,17 @@ def _part(part: Part) -> dict[str, Any]:
 
 def _subject(subject: Subject) -> dict[str, str]:
     return {"role": subject.role, "model": subject.model, "kind": subject.kind, "version": subject.version}
+
+
+def _breaker(breaker: Breaker) -> dict[str, Any]:
+    return {
+        "state": breaker.state,
+        "since": breaker.since or None,
+        "why": breaker.why or None,
+        "culprit": breaker.culprit or None,
+        "probes": breaker.probes,
+        "tests": {name: {"answer": one.answer, "trials": one.trials} for name, one in breaker.tests.items()},
+    }
 
 
 def _score(one: Score | None) -> dict[str, Any] | None:

@@ -27,6 +27,8 @@ _SOURCES = {
     "later": "a later step",
     "outcome": "the end of the run",
 }
+_WORTH_TELLING = 100
+"""The part of an alarm's evidence from which on it is told against whom it is: healthy streams have some, too."""
 _HALF = 0.5
 """From here on down a grade counts as failed when somebody is to blame."""
 
@@ -128,7 +130,7 @@ def blame(run: KeptRun, found: Account) -> list[str]:
     breaker, estimate = found.record.breaker, found.estimate
     if breaker.culprit:
         lines.append(f"The breaker was opened by {_stream(breaker.culprit)}: {clean(breaker.why, 300)}")
-    elif found.watches and found.watches[0].evidence > 1:
+    elif found.watches and found.evidence * _WORTH_TELLING >= found.settings.alarm_after:
         watch = found.watches[0]
         lines.append(f"Over all runs most evidence is against {_stream(watch.name)}: {watch.share:.0%} of it")
     if estimate is not None and estimate.culprit:

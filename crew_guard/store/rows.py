@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 from crew_guard.core.reliability.counts import Counts
 from crew_guard.core.reliability.records import CrewRecord, Settings
 from crew_guard.core.reliability.structure import Structure
 from crew_guard.core.reliability.trials import RunReport, Source, Subject, Trial
 
+Side: TypeAlias = Literal["crew", "fallback"]
 NOBODY = Subject("")
 """Stands for a run as a whole, whose outcome is in no subject's record."""
 
@@ -25,6 +26,7 @@ class VerdictRow(NamedTuple):
     source: Source
     at: float
     because: str
+    side: Side = "crew"
     after: int | None = None
     """The newest run when a later verdict came; None for what came with the run's report."""
     number: int = 0
@@ -35,7 +37,7 @@ class VerdictRow(NamedTuple):
     @property
     def trial(self) -> Trial:
         """A verdict on an agent's task, as it is folded."""
-        return Trial(self.subject, self.agent or "", self.task, self.grade, self.source, self.because)
+        return Trial(self.subject, self.agent or "", self.task, self.grade, self.source, self.because, self.side)
 
 
 class RunRow(NamedTuple):
@@ -60,6 +62,16 @@ class CrewRow(NamedTuple):
     """The number of its latest report."""
 
 
+class Began(NamedTuple):
+    """How a version's record came about."""
+
+    version: str
+    run: int
+    """The number of its first report."""
+    base: str | None
+    """The version whose record it went on from; None for a crew's first."""
+
+
 class Rows(Protocol):
     """The rows, as one transaction sees them."""
 
@@ -75,6 +87,10 @@ class Rows(Protocol):
 
     def crew(self, name: str, version: str | None) -> CrewRow | None:
         """One version of a crew, by default that of the latest report."""
+        ...
+
+    def lineage(self, crew: str) -> Sequence[Began]:
+        """Every version of a crew, the first one first."""
         ...
 
     def crew_names(self) -> Sequence[str]: ...

@@ -30,7 +30,7 @@ from crew_guard.store.reports import (
     of_the_workflow,
     storable_subject,
 )
-from crew_guard.store.rows import NOBODY, CrewRow, Rows, RunRow, VerdictRow
+from crew_guard.store.rows import NOBODY, Began, CrewRow, Rows, RunRow, VerdictRow
 
 
 class Track(ABC):
@@ -127,18 +127,18 @@ class Track(ABC):
                 raise not_reported(run_id, self.place)
             if agent is None and run.report.ended_by_fault:
                 raise ended_by_fault(run_id, self.place)
-            if agent is None and run.report.via == "crew" and rows.answered_by(run.report.run_id) == "workflow":
+            if agent is None and _is_of_the_crew(run) and rows.answered_by(run.report.run_id) == "workflow":
                 raise of_the_workflow(run_id, self.place)
             before = judged_before(run_id, run.verdicts, agent, task, self.place)
-            about = (before.agent, before.task, before.subject) if before else (None, "", NOBODY)
-            when = time.time() if at is None else at
-            after = VerdictRow(*about, grade, "person", when, storable(because), after=rows.newest_run())
-            row = _crew(rows, run.report.crew, run.report.version)
-            if row is None or row.record is None:
-                raise not_reported(run_id, self.place)
-            record = _revised(row.record, run, before, after, row.settings)
-            _rewrite(rows, run, before, after, row._replace(record=record))
-        return record
+            about = before or VerdictRow(None, "", NOBODY, grade, "person", 0.0, "")
+            after = about._replace(
+                grade=grade,
+                source="person",
+                at=time.time() if at is None else at,
+                because=storable(because),
+                after=rows.newest_run(),
+            )
+            return _rewrite(rows, run, before, after)
 
     def begin_probe(self, crew: str, run_id: str, until: float, *, now: float | None = None) -> bool:
         """Whether this run may be the one that probes a half-open crew now, across all processes."""
@@ -157,7 +157,8 @@ def _write(rows: Rows, report: RunReport, row: CrewRow) -> None:
     counts: dict[Subject, Counts] = {}
     for trial in report.trials:
         subject = trial.subject
-        verdict = VerdictRow(trial.agent, trial.task, subject, trial.grade, trial.source, report.at, trial.reason)
+        named = (trial.agent, trial.task, subject)
+        verdict = VerdictRow(*named, trial.grade, trial.source, report.at, trial.reason, trial.side)
         rows.insert_verdict(number, verdict)
         counts[subject] = (counts.get(subject) or rows.subject(subject)).plus(trial.grade)
     if report.outcome is not None:
@@ -167,15 +168,37 @@ def _write(rows: Rows, report: RunReport, row: CrewRow) -> None:
     rows.save_crew(row._replace(last_run=number), report.at)
 
 
-def _rewrite(rows: Rows, run: RunRow, before: VerdictRow | None, after: VerdictRow, row: CrewRow) -> None:
-    """Keep a later verdict, and what it changes."""
+def _rewrite(rows: Rows, run: RunRow, before: VerdictRow | None, after: VerdictRow) -> CrewRecord:
+    """Keep a later verdict, and what it changes; the record of the run's version with it."""
+    found = (_crew(rows, run.report.crew, version) for version in _holders(rows.lineage(run.report.crew), run))
+    revised = {
+        row.version: (row, _revised(row.record, run, before, after, row.settings))
+        for row in found
+        if row is not None and row.record is not None
+    }
+    own, record = revised[run.report.version]
     number = rows.insert_verdict(run.number, after)
     if before is not None:
         rows.replace_verdict(before.number, number)
-    if before is not None and after.agent is not None:
-        counts = rows.subject(after.subject).revised(before.grade, after.grade)
-        rows.save_subject(after.subject, counts, row.settings.confidence, after.at)
-    rows.save_crew(row, after.at)
+        if after.agent is not None:
+            counts = rows.subject(after.subject).revised(before.grade, after.grade)
+            rows.save_subject(after.subject, counts, own.settings.confidence, after.at)
+    for row, made in revised.values():
+        rows.save_crew(row._replace(record=made), after.at)
+    return record
+
+
+def _holders(lineage: Sequence[Began], run: RunRow) -> list[str]:
+    """The versions in whose records a run is counted: its own, and those that went on from it afterwards."""
+    found: list[str] = []
+    for one in lineage:
+        if one.version == run.report.version or (one.base in found and run.number < one.run):
+            found.append(one.version)
+    return found
+
+
+def _is_of_the_crew(run: RunRow) -> bool:
+    return run.report.via == "crew" or run.report.shadow
 
 
 def _crew(rows: Rows, name: str, version: str | None) -> CrewRow | None:
@@ -192,14 +215,20 @@ def _refolded(rows: Rows, row: CrewRow) -> Mapping[str, CrewRecord]:
     later = ((run, verdict) for run in runs for verdict in run.verdicts)
     steps += [((verdict.after, verdict.number), run, verdict) for run, verdict in later if verdict.after is not None]
     found: dict[str, CrewRecord] = {}
-    latest: CrewRecord | None = None
+    lineage: list[Began] = []
+    latest: str | None = None
     for _, run, verdict in sorted(steps, key=lambda step: step[0]):
         version = run.report.version
-        if verdict is None:
-            latest = found[version] = records.add(found.get(version, latest), run.report, row.settings)
-        else:
+        if verdict is not None:
             before = next((one for one in run.verdicts if one.replaced_by == verdict.number), None)
-            found[version] = _revised(found[version], run, before, verdict, row.settings)
+            for holder in _holders(lineage, run):
+                found[holder] = _revised(found[holder], run, before, verdict, row.settings)
+            continue
+        if version not in found:
+            lineage.append(Began(version, run.number, latest))
+        base = found.get(version) or (found[latest] if latest is not None else None)
+        found[version] = records.add(base, run.report, row.settings)
+        latest = version
     return found
 
 

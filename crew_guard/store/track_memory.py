@@ -8,7 +8,7 @@ from threading import RLock
 
 from crew_guard.core.reliability.counts import NO_TRIALS, Counts
 from crew_guard.core.reliability.trials import RunReport, Subject
-from crew_guard.store.rows import CrewRow, RunRow, VerdictRow
+from crew_guard.store.rows import Began, CrewRow, RunRow, VerdictRow
 from crew_guard.store.track import Track
 
 
@@ -65,6 +65,15 @@ class _MemoryRows:
         return max(
             (row for row in self._crews.values() if row.crew == name), key=lambda row: row.last_run, default=None
         )
+
+    def lineage(self, crew: str) -> Sequence[Began]:
+        found: dict[str, Began] = {}
+        last: str | None = None
+        for number, report in enumerate(self._runs, 1):
+            if report.crew == crew:
+                found.setdefault(report.version, Began(report.version, number, last))
+                last = report.version
+        return list(found.values())
 
     def crew_names(self) -> Sequence[str]:
         return sorted({name for name, _ in self._crews})

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import closing, contextmanager
+from functools import lru_cache
 from itertools import groupby
 from typing import Any
 
@@ -21,13 +22,16 @@ from crew_guard.core.reliability.trials import RunReport, Subject
 from crew_guard.store.database import Place, connect, patiently
 from crew_guard.store.faults import explain
 from crew_guard.store.reports import newer_record
-from crew_guard.store.rows import CrewRow, RunRow, VerdictRow
+from crew_guard.store.rows import Began, CrewRow, RunRow, VerdictRow
 from crew_guard.store.track import Track
 
 _RUN_COLUMNS = (
-    "run_id, crew, version, at, via, shadow, usd, seconds, cost_adherence, latency_adherence, faults, ended_by_fault"
+    "run_id, crew, version, at, via, shadow, usd, seconds, cost_adherence, latency_adherence, faults, ended_by_fault, "
+    "crew_grade"
 )
-_VERDICT_COLUMNS = "agent, task, role, model, kind, version, grade, source, at, because, after, number, replaced_by"
+_VERDICT_COLUMNS = (
+    "agent, task, role, model, kind, version, grade, source, at, because, side, after, number, replaced_by"
+)
 _VERDICTS = f"SELECT run, {_VERDICT_COLUMNS} FROM trials WHERE run = ? ORDER BY number"  # noqa: S608 - made of constants
 _HISTORY = (
     f"SELECT trials.run, {', '.join('trials.' + name for name in _VERDICT_COLUMNS.split(', '))} "  # noqa: S608 - see above
@@ -35,6 +39,11 @@ _HISTORY = (
 )
 _CREW = "SELECT crew, version, format, body, settings, structure, last_run FROM crew_records WHERE crew = ?"
 _SUBJECT = "SELECT trials, good FROM subjects WHERE role = ? AND model = ? AND kind = ? AND version = ?"
+_LINEAGE = (
+    "SELECT version, began, (SELECT version FROM judged_runs WHERE crew = ?1 AND number < began "
+    "ORDER BY number DESC LIMIT 1) FROM (SELECT version, min(number) AS began FROM judged_runs WHERE crew = ?1 "
+    "GROUP BY version) ORDER BY began"
+)
 _BEGIN_PROBE = (
     "INSERT INTO probes VALUES (?, ?, ?) ON CONFLICT (crew) DO UPDATE SET run_id = excluded.run_id, "
     "until = excluded.until WHERE probes.until <= ? OR probes.run_id = excluded.run_id"
@@ -123,6 +132,10 @@ class SqliteRows:
         shape = _decoded(structure, Structure) if structure else None
         return CrewRow(crew, found_version, record, _decoded(settings, Settings) or Settings(), shape, last_run)
 
+    def lineage(self, crew: str) -> Sequence[Began]:
+        """Every version of a crew, the first one first."""
+        return [Began(*row) for row in self._execute(_LINEAGE, (crew,))]
+
     def crew_names(self) -> Sequence[str]:
         """By name."""
         return [name for (name,) in self._execute("SELECT DISTINCT crew FROM crew_records ORDER BY crew")]
@@ -152,8 +165,9 @@ class SqliteRows:
     def insert_verdict(self, run: int, row: VerdictRow) -> int:
         """Keep a verdict; its number."""
         subject = msgspec.structs.astuple(row.subject)
-        values = (run, row.agent, row.task, *subject, row.grade, row.source, row.at, row.because, row.after)
-        columns = "run, agent, task, role, model, kind, version, grade, source, at, because, after"
+        values = (run, row.agent, row.task, *subject, row.grade, row.source, row.at, row.because)
+        values += (row.side, row.after)
+        columns = "run, agent, task, role, model, kind, version, grade, source, at, because, side, after"
         marks = ", ".join("?" * len(values))
         statement = f"INSERT INTO trials ({columns}) VALUES ({marks})"  # noqa: S608 - made of constants
         return self._inserted(statement, values)
@@ -199,7 +213,9 @@ class SqliteRows:
         self._execute("DELETE FROM probes WHERE crew = ? AND run_id = ?", (crew, run_id))
 
 
-def _figures(sums: Sums, confidence: float) -> Iterable[Any]:
+@lru_cache(maxsize=64)
+def _figures(sums: Sums, confidence: float) -> tuple[Any, ...]:
+    """What the views show of some runs; kept, because the runs of one path only are all runs, too."""
     judged = sums.outcomes
     lower, upper = clopper_pearson(judged, confidence)
     worth = score(sums, confidence)

@@ -12,7 +12,6 @@ import tempfile
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from msgspec.structs import replace
 from crew_guard.core.events import RunEnded
 from crew_guard.core.reliability import records
 from crew_guard.core.reliability.counts import NO_TRIALS, Counts
-from crew_guard.core.reliability.records import CrewRecord, Settings
+from crew_guard.core.reliability.records import Settings
 from crew_guard.core.reliability.structure import AnyOf, Chain, Leaf, Retry
 from crew_guard.core.reliability.trials import RunReport, Source, Subject, Trial
 from crew_guard.errors import ConfigError, StoreError
@@ -91,7 +90,7 @@ class TrackRecordContract(ABC):
         given = report(
             AWKWARD,
             trial(),
-            Trial(odd, AWKWARD, "", 1 / 3, "judge", AWKWARD),
+            Trial(odd, AWKWARD, "", 1 / 3, "judge", AWKWARD, side="fallback"),
             crew=AWKWARD,
             outcome=0.1 + 0.2,
             usd=1e-9,
@@ -101,6 +100,7 @@ class TrackRecordContract(ABC):
             via="workflow",
             shadow=True,
             faults=3,
+            crew_grade=0.125,
             ended_by_fault=True,
             at=1e9 + 0.123456,
         )
@@ -156,8 +156,10 @@ class TrackRecordContract(ABC):
         track.add(report("a", trial(), outcome=1.0), TERMS)
         new = track.add(report("b", trial(), version="2", outcome=1.0), TERMS)
         track.outcome("a", 0.0)
-        assert track.crew("brief") == new
-        assert list(track.crews()) == [new]
+        latest = track.crew("brief")
+        assert latest is not None
+        assert latest.version == new.version
+        assert list(track.crews()) == [latest]
 
     def test_terms_are_those_of_the_latest_report(self, track: TrackRecord) -> None:
         """A structure stays until another one is given."""
@@ -215,17 +217,33 @@ class TrackRecordContract(ABC):
         assert (kept.outcome.grade, kept.outcome.source, kept.outcome.because) == (0.5, "person", "half of it")
 
     def test_a_later_verdict_counts_in_the_version_of_its_run(self, track: TrackRecord) -> None:
-        """The crew and the subject have newer versions since: their records don't change."""
+        """The crew and the subject have newer versions since: what is known of those doesn't change."""
         newer = replace(WRITER, version="v2")
         old = track.add(report("a", trial(), outcome=1.0), TERMS)
         new = track.add(report("b", replace(trial(), subject=newer), version="2", outcome=1.0), TERMS)
         track.outcome("a", 0.0, agent="writer")
         track.outcome("a", 0.0)
-        assert track.crew("brief", "2") == new
-        revised = track.crew("brief", "1")
+        revised, current = track.crew("brief", "1"), track.crew("brief", "2")
         assert revised is not None
-        assert revised.end_to_end.good == old.end_to_end.good - 1
+        assert current is not None
+        assert revised.end_to_end == Counts(1, 0.0)
+        assert (current.streams, current.breaker) == (new.streams, new.breaker)
+        assert (old.crew_runs.outcomes.good, new.crew_runs.outcomes.good) == (1.0, 2.0)
+        assert (revised.crew_runs.outcomes.good, current.crew_runs.outcomes.good) == (0.0, 1.0)
         assert track.subjects() == {WRITER: Counts(1, 0.0), newer: Counts(1, 1.0)}
+
+    def test_an_agent_that_goes_on_in_a_new_version_takes_its_later_verdicts_along(self, track: TrackRecord) -> None:
+        """Where the new version's record went on from the old one, but not where the run reported afterwards."""
+        track.add(report("a", trial(), outcome=1.0), TERMS)
+        track.add(report("b", trial(), version="2", outcome=1.0), TERMS)
+        track.add(report("late", trial(), outcome=1.0), TERMS)
+        track.outcome("late", 0.0, agent="writer")
+        track.outcome("a", 0.5, agent="writer")
+        old, new = track.crew("brief", "1"), track.crew("brief", "2")
+        assert old is not None
+        assert new is not None
+        assert old.streams[trial().stream].counts == Counts(2, 0.5)
+        assert new.streams[trial().stream].counts == Counts(2, 1.5)
 
     def test_verdicts_that_belong_nowhere_are_errors(self, track: TrackRecord) -> None:
         """An unknown run, an agent without a trial, a second verdict, a grade out of range: each says what to do."""
@@ -351,24 +369,30 @@ class TrackRecordContract(ABC):
         with tempfile.TemporaryDirectory() as folder:
             store = self.make_store(Path(folder))
             track = store.track_record()
-            grades: dict[str, tuple[str, float]] = {}
+            versions: dict[str, str] = {}
+            grades: dict[tuple[str, str], float] = {}
             judged: set[tuple[str, str]] = set()
-            last: dict[str, CrewRecord] = {}
             for what, number, version, grade in steps:
                 run = f"run{number}"
                 if what == "add":
                     record = track.add(report(run, trial(grade=grade), version=version, outcome=grade), TERMS)
-                    last[grades.setdefault(run, (version, grade))[0]] = record
-                    continue
-                with suppress(StoreError):
-                    last_record = track.outcome(run, grade, agent="writer" if what == "agent" else None)
-                    assert run in grades
-                    assert (run, what) not in judged
+                    if run not in versions:
+                        versions[run] = version
+                        grades[run, "agent"] = grades[run, "whole"] = grade
+                elif run in versions and (run, what) not in judged:
+                    record = track.outcome(run, grade, agent="writer" if what == "agent" else None)
                     judged.add((run, what))
-                    last[grades[run][0]] = last_record
-                    if what == "agent":
-                        grades[run] = (grades[run][0], grade)
-            expected = Counts(len(grades), sum(grade for _, grade in grades.values()))
+                    grades[run, what] = grade
+                else:
+                    with pytest.raises(StoreError):
+                        track.outcome(run, grade, agent="writer" if what == "agent" else None)
+                    continue
+                assert record == track.crew("brief", versions[run])
+            for version in set(versions.values()):
+                outcomes = [grades[run, "whole"] for run in versions if versions[run] == version]
+                record = track.crew("brief", version)
+                assert record is not None
+                assert record.end_to_end == Counts(len(outcomes), sum(outcomes))
+            expected = Counts(len(versions), sum(grades[run, "agent"] for run in versions))
             assert track.counts([WRITER]) == {WRITER: expected}
-            assert {version: track.crew("brief", version) for version in last} == last
             store.close()

@@ -14,6 +14,7 @@ from collections import deque
 from crew_guard.errors import StoreError
 from crew_guard.store.sqlite import SqliteStore
 from crew_guard.testing.events import moved, started
+from crew_guard.testing.track_record_contract import TERMS, report, trial
 
 
 def say(*words):
@@ -67,6 +68,29 @@ def leave(path, run):
     store.begin(run, started())
     for seq in range(2, 1001):
         store.append(run, [moved(seq)])
+
+
+def count_runs(path, run):
+    """Adds forty reports as fast as it can, and asks for the probe; says whether it got it."""
+    track = SqliteStore(path).track_record()
+    say(track.begin_probe("brief", run, 2e12))
+    sys.stdin.readline()
+    for number in range(40):
+        track.add(report(f"{run}-{number}", trial(), trial("critic", number % 2), outcome=1.0), TERMS)
+        track.add(report(f"shared-{number}", trial()), TERMS)
+    say("end")
+
+
+def die_in_a_report(path, run):
+    """Takes the probe, and is in the midst of writing a report when it is killed."""
+    store = SqliteStore(path)
+    track = store.track_record()
+    track.begin_probe("brief", run, float(run.removeprefix("until-")))
+    track.add(report("whole", trial()), TERMS)
+    with track.writing() as rows:
+        rows.insert_run(report("half", trial()))
+        say("half")
+        sys.stdin.read()
 
 
 def fill_disk(path, run):

@@ -12,12 +12,14 @@ from crew_guard.core.reliability.detector import evidence
 from crew_guard.core.reliability.intervals import Interval, clopper_pearson
 from crew_guard.core.reliability.planning import Part as Now
 from crew_guard.core.reliability.planning import Plan, cheapest_plan
-from crew_guard.core.reliability.records import CrewRecord, Settings
+from crew_guard.core.reliability.records import CrewRecord, Settings, Stream
 from crew_guard.core.reliability.structure import Chain, Leaf, Structure, leverage, names
 from crew_guard.core.reliability.trials import END_TO_END, Subject
 from crew_guard.core.reliability.verdict import Estimate, estimate
 
 _MOST_PASSES = 1 << 20
+_UNTRIED = 0.5
+"""The success rate of a part without trials, as the estimate has it."""
 
 
 class NextTier(Struct, frozen=True):
@@ -175,21 +177,29 @@ def account(
 
 
 def _counts(record: CrewRecord, name: str, shared: Mapping[Subject, Counts]) -> Counts:
-    stream = record.streams.get(name)
+    stream = _stream_of(record, name)
     if stream is None:
         return NO_TRIALS
     return stream.counts if stream.subject is None else shared.get(stream.subject, stream.counts)
 
 
+def _stream_of(record: CrewRecord, name: str) -> Stream | None:
+    """The stream behind a leaf: of the same name, or of that name with the kind of its tasks."""
+    if name in record.streams:
+        return record.streams[name]
+    kinds = (one for key, one in record.streams.items() if one.subject and key == f"{name}/{one.subject.kind}")
+    return next(kinds, None)
+
+
 def _parts(
     record: CrewRecord, structure: Structure, counts: Mapping[str, Counts], confidence: float
 ) -> tuple[Part, ...]:
-    p = {name: (one.good + 0.5) / (one.trials + 1) for name, one in counts.items()}
+    p = {name: _UNTRIED if one.rate is None else one.rate for name, one in counts.items()}
     raises = leverage(structure, p)
-    subjects = subjects_of(record)
+    streams = {name: _stream_of(record, name) for name in counts}
     return tuple(
-        Part(name, subjects.get(name), rating(counts[name], confidence), p[name], raises.get(name, 0.0))
-        for name in counts
+        Part(name, stream.subject if stream else None, rating(counts[name], confidence), p[name], raises[name])
+        for name, stream in streams.items()
     )
 
 

@@ -12,9 +12,11 @@ CREATE TABLE judged_runs (
     cost_adherence    REAL NOT NULL,
     latency_adherence REAL NOT NULL,
     faults            INTEGER NOT NULL,
-    ended_by_fault    INTEGER NOT NULL
+    ended_by_fault    INTEGER NOT NULL,
+    crew_grade        REAL
 );
 CREATE INDEX judged_runs_by_crew ON judged_runs (crew, number);
+CREATE INDEX judged_runs_by_version ON judged_runs (crew, version, number);
 -- A verdict on one agent's task; without an agent it is on the outcome of the whole run.
 -- `after` is the newest run when a later verdict came, and null for what came with the run itself.
 CREATE TABLE trials (
@@ -30,6 +32,7 @@ CREATE TABLE trials (
     source      TEXT NOT NULL,
     at          REAL NOT NULL,
     because     TEXT NOT NULL,
+    side        TEXT NOT NULL,
     after       INTEGER,
     replaced_by INTEGER
 );
