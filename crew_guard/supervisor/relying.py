@@ -212,8 +212,8 @@ class Relying:
         if self.relied.track is not None:
             try:
                 record, found = await in_thread(self._kept, report=report)
-            except StoreError as error:
-                told["problem"] = str(error)
+            except Exception as error:  # noqa: BLE001  the job is done: what goes wrong with its record costs no result
+                told["problem"] = str(error) if isinstance(error, StoreError) else f"{type(error).__name__}: {error}"
                 logger.warning("the reliability of run {} is not kept: {}", self.gate.run_id, error)
         return standing(self.relied.reliance, record, found, **told)
 
