@@ -15,6 +15,7 @@ from crew_guard.api.supervising import Supervisor
 from crew_guard.core.policy import Policy
 from crew_guard.core.result import Result
 from crew_guard.core.roles import Crew
+from crew_guard.core.verdicts import Verify, check_verify
 from crew_guard.errors import ConfigError
 from crew_guard.ports import Continuing, Observer, Runtime, Store, Workflow
 from crew_guard.supervisor.running import Running
@@ -32,6 +33,8 @@ class Guarded:
     supervisor: Supervisor
     name: str
     fallback: Workflow | None = None
+    verify: Verify | None = None
+    """Whether its output, or its workflow's, is right: a function (output, context) or a Judge."""
     _jobs: Jobs = field(default_factory=Jobs, init=False, repr=False)
 
     def run(self, inputs: Mapping[str, Any] | str | None = None, *, run_id: str | None = None) -> Result:
@@ -51,7 +54,13 @@ class Guarded:
         job, policy = self._job(given, given_id)
         try:
             stream = self.supervisor.stream_runtime(
-                self.runtime, given, name=self.name, fallback=self.fallback, run_id=given_id, policy=policy
+                self.runtime,
+                given,
+                name=self.name,
+                fallback=self.fallback,
+                run_id=given_id,
+                policy=policy,
+                verify=self.verify,
             )
         except BaseException:
             self._ended(job, given_id, None)
@@ -67,7 +76,13 @@ class Guarded:
         job, policy = self._job(given, given_id)
         try:
             running = self.supervisor.run_runtime(
-                self.runtime, given, name=self.name, fallback=self.fallback, run_id=given_id, policy=policy
+                self.runtime,
+                given,
+                name=self.name,
+                fallback=self.fallback,
+                run_id=given_id,
+                policy=policy,
+                verify=self.verify,
             )
         except BaseException:
             self._ended(job, given_id, None)
@@ -106,6 +121,7 @@ def guard(
     policy: Policy | str | Path | None = None,
     *,
     fallback: Workflow | None = None,
+    verify: Verify | None = None,
     store: Store | str | Path | None = None,
     observers: Sequence[Observer] = (),
 ) -> Guarded:
@@ -118,6 +134,7 @@ def guard(
             or an agent of LlamaIndex
         policy: a policy, its file or its name; by default 5 agents, 25 steps, $5 and 10 minutes
         fallback: the workflow to run where it doesn't do its job
+        verify: whether its output, or its workflow's, is right: a function (output, context) or a Judge
     Raises:
         ConfigError: crew_guard has no adapter for it, or it is guarded already
     """
@@ -125,12 +142,13 @@ def guard(
         raise ConfigError(f"this {host.name} is guarded already: run it as it is, or guard the {host.name} itself anew")
     if isinstance(host, Crew):
         raise ConfigError("guard() takes a host's own crew; a crew_guard Crew runs under Supervisor(policy).run(crew)")
+    check_verify(verify, "verify")
     supervisor = Supervisor(policy, store=store, observers=observers)
     for name in _HOSTS:
         adapter = importlib.import_module(f"crew_guard.adapters.{name}")
         if adapter.accepts(host):
             runtime = adapter.runtime_for(host, _facts(supervisor))
-            return Guarded(runtime, supervisor, type(host).__name__, fallback)
+            return Guarded(runtime, supervisor, type(host).__name__, fallback, verify)
     kind = f"{type(host).__module__}.{type(host).__name__}"
     raise ConfigError(f"guard() has no adapter for {kind}; it takes objects of {', '.join(_HOSTS)}")
 

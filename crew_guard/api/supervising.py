@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from crew_guard import config
 from crew_guard.api.ids import new_run_id
+from crew_guard.api.relying import no_fallback, relied_on, relied_on_host
 from crew_guard.core.decisions import Stop
 from crew_guard.core.events import Side
 from crew_guard.core.limits import Limits, Reserve
@@ -23,6 +24,7 @@ from crew_guard.core.roles import Agent, Crew
 from crew_guard.core.tightening import strangers
 from crew_guard.core.tools import Tool
 from crew_guard.core.usage import Rates
+from crew_guard.core.verdicts import Verify
 from crew_guard.errors import ConfigError, JournalConflictError
 from crew_guard.ports import (
     Delegating,
@@ -146,10 +148,12 @@ class Supervisor:
         fallback: Workflow | None = None,
         run_id: str | None = None,
         policy: Policy | None = None,
+        verify: Verify | None = None,
     ) -> Running:
         """Start any runtime under this supervisor's policy, or what is left of it."""
         self._warn_of_members(name, runtime)
-        return self._start(self._wire(runtime, inputs, name, fallback, run_id, policy=policy))
+        job = self._wire(runtime, inputs, name, fallback, run_id, policy=policy)
+        return self._start(relied_on_host(job, verify, self.model_named))
 
     def stream_runtime(
         self,
@@ -160,10 +164,12 @@ class Supervisor:
         fallback: Workflow | None = None,
         run_id: str | None = None,
         policy: Policy | None = None,
+        verify: Verify | None = None,
     ) -> RunStream:
         """The same as a stream."""
         self._warn_of_members(name, runtime)
-        return open_stream(self._wire(runtime, inputs, name, fallback, run_id, policy=policy), self._start)
+        job = self._wire(runtime, inputs, name, fallback, run_id, policy=policy)
+        return open_stream(relied_on_host(job, verify, self.model_named), self._start)
 
     def model_named(self, name: str | None) -> Model:
         """The model of this name, resolved once.
@@ -216,17 +222,21 @@ class Supervisor:
         check_inputs(crew, inputs)
         everyone = crew.everyone()
         chosen = {agent.name: self.model_named(agent.model or agent.role.model) for agent in everyone}
+        judges = crew.judges()
+        chosen |= {judge.name: self.model_named(judge.model) for judge in judges}
 
         def model_of(agent: Agent) -> Model:
             return chosen[agent.name]
 
         own = {task.name: task.guardrails for task in crew.tasks if task.guardrails}
         runtime = _compiled(self.runtime, crew, model_of)
-        self._warn(crew.name, [agent.name for agent in everyone], [tool for agent in everyone for tool in agent.tools])
+        names = [one.name for one in (*everyone, *judges)]
+        self._warn(crew.name, names, [tool for agent in everyone for tool in agent.tools])
         steps = {agent.name: cap for agent in everyone if (cap := agent.role.max_steps) is not None}
         ends = crew.results()
         expects = ends[0].output if len(ends) == 1 else None
-        return self._wire(runtime, inputs, crew.name, crew.fallback, run_id, tasks=own, steps=steps, expects=expects)
+        job = self._wire(runtime, inputs, crew.name, crew.fallback, run_id, tasks=own, steps=steps, expects=expects)
+        return relied_on(job, crew, chosen)
 
     def _alone(self, workflow: Workflow, inputs: Mapping[str, Any], run_id: str | None) -> Job:
         from crew_guard.workflows.alone import Alone
@@ -280,13 +290,16 @@ class Supervisor:
             raise ConfigError(
                 f"the fallback of {name!r} must be a workflow, such as chain(...) makes, not {fallback!r}"
             )
+        rules = self.effective_policy.reliability
+        if rules.require_fallback and fallback is None:
+            raise no_fallback(self.effective_policy, name)
         return Job(
             run_id=run_id or new_run_id(),
             crew=name,
             policy=(policy or self.effective_policy).with_steps(steps or {}),
             runtime=runtime,
             inputs=inputs,
-            fallback=None if fallback is None else self._equipped(fallback),
+            fallback=None if fallback is None or rules.fallback == "never" else self._equipped(fallback),
             store=self._store(),
             observers=tuple(self.observers),
             secrets=self._secrets,

@@ -146,6 +146,28 @@ def path_words(result: Result) -> str:
     return "the crew did not finish"
 
 
+def reliability_words(result: Result) -> str | None:
+    """What is known of the crew's reliability, in a line; None where nothing is reckoned."""
+    known = result.reliability
+    if known is None:
+        return None
+    parts: list[str] = []
+    if known.lower is not None and known.upper is not None:
+        parts.append(f"{known.estimate:.3f}, {known.lower:.3f} to {known.upper:.3f}, from its parts")
+    if known.measured is not None and known.measured_lower is not None and known.measured_upper is not None:
+        rate = f"{known.measured:.3f}, {known.measured_lower:.3f} to {known.measured_upper:.3f}"
+        parts.append(f"measured {rate} in {count(known.runs, 'run')}")
+    if known.tier:
+        parts.append(known.tier)
+    if known.threshold is not None:
+        parts.append(f"threshold {known.threshold:g}")
+    if known.breaker != "closed":
+        parts.append(f"breaker {known.breaker.replace('_', '-')}")
+    if known.problem:
+        parts.append(f"not kept: {clean(known.problem, 200)}")
+    return "; ".join(parts) or "nothing is known yet"
+
+
 def _facts(result: Result) -> Table:
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     table.add_column(style="bold", no_wrap=True)
@@ -154,6 +176,8 @@ def _facts(result: Result) -> Table:
     table.add_row("Path", Text(_sentence(path_words(result))))
     if not result.done and (why := why_ended(result)):
         table.add_row("Reason", Text(_sentence(why)))
+    if (known := reliability_words(result)) is not None:
+        table.add_row("Reliability", Text(known))
     table.add_row("Run", Text(clean(result.run_id, 80)))
     return table
 

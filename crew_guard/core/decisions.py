@@ -27,7 +27,9 @@ class Decision(Struct, frozen=True):
 
 ALLOWED = Decision("allow")
 
-StopReason: TypeAlias = Literal["limit", "denied", "deadline", "idle", "killed", "cancelled", "failed", "loop"]
+StopReason: TypeAlias = Literal[
+    "limit", "denied", "deadline", "idle", "killed", "cancelled", "failed", "loop", "unreliable"
+]
 
 
 class Stop(Struct, frozen=True, omit_defaults=True, gc=False):

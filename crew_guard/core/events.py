@@ -18,6 +18,8 @@ from crew_guard.core.decisions import Stop
 from crew_guard.core.limits import Caps
 from crew_guard.core.messages import JsonObject
 from crew_guard.core.plain import plain
+from crew_guard.core.reliability.trials import Source
+from crew_guard.core.reliability.verdict import Way
 from crew_guard.core.usage import NOTHING, Usage
 
 FORMAT = 1
@@ -196,6 +198,22 @@ class Judged(_Event, frozen=True):
     passed: bool
     grade: float | None = None
     reason: str = ""
+    blames: str = ""
+    """The agent or the task whose fault it is, where it is another's."""
+    source: Source = "check"
+    """Where the verdict comes from; outcome is one on the whole job's output."""
+
+
+class Routed(_Event, frozen=True, gc=True):
+    """Before a run: who does the job, as far as reliability decides."""
+
+    to: Way
+    """crew; workflow; or shadow: the crew works beside the workflow, which counts."""
+    why: str
+    figures: dict[str, float] = {}
+    """What it was decided by: threshold, estimate, lower, upper, measured and others, as far as they are known."""
+    probe: bool = False
+    """Whether the shadow is a probe of a crew that was taken out."""
 
 
 class Guarded(_Event, frozen=True):
@@ -244,6 +262,7 @@ Event: TypeAlias = (
     | ApprovalGiven
     | Compensated
     | Judged
+    | Routed
     | Guarded
     | FellBack
     | RunEnded
@@ -264,6 +283,7 @@ _CLASSES: tuple[type[Any], ...] = (
     ApprovalGiven,
     Compensated,
     Judged,
+    Routed,
     Guarded,
     FellBack,
     RunEnded,

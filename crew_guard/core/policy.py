@@ -33,6 +33,7 @@ from crew_guard.core.merging import (
     Strictest,
     canonical,
 )
+from crew_guard.core.reliability_rules import ReliabilityRules
 from crew_guard.core.usage import NANO, Rate, Rates, nano_price
 
 
@@ -160,6 +161,8 @@ class Policy(_Section):
     """Guardrails on inputs, outputs and tool results."""
     reserve: Reserve = Reserve()
     """Kept back from the crew so that its fallback can always run."""
+    reliability: ReliabilityRules = ReliabilityRules()
+    """How reliable a crew must be, and who does the job where it is not."""
     completion_default: Annotated[int, LEAST] = Field(default=4096, ge=1)
     """Longest completion of a call that doesn't say how long, in tokens."""
     completion_min: Annotated[int, GREATEST] = Field(default=256, ge=1)

@@ -12,6 +12,7 @@ from crew_guard.core.decisions import Stop
 from crew_guard.core.events import Judged, Status, Via
 from crew_guard.core.limits import NO_CAP, POLICY_NAMES, UNCAPPED, Caps
 from crew_guard.core.plain import plain
+from crew_guard.core.standing import Reliability
 from crew_guard.core.usage import NANO, NOTHING, Usage
 
 
@@ -39,6 +40,8 @@ class Result:
     partial: Any = None
     """What there was when the run was stopped: not an answer."""
     verdicts: tuple[Judged, ...] = ()
+    reliability: Reliability | None = None
+    """What is known of the crew after this run; None where it declares no verdicts and its policy asks for none."""
     overshoot: Usage = NOTHING
     """What providers billed beyond what was reserved with them."""
     unreported: int = 0
@@ -72,6 +75,7 @@ class Result:
             "agents": {name: usage.as_dict() for name, usage in self.agents.items()},
             "caps": self.caps_dict(),
             "verdicts": [asdict(verdict) for verdict in self.verdicts],
+            "reliability": None if self.reliability is None else self.reliability.as_dict(),
             "overshoot": self.overshoot.as_dict(),
             "unreported": self.unreported,
             "late": list(self.late),

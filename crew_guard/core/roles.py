@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from crew_guard.core.processes import BUILT_IN, PROCESSES, Process, Turns, check_order, ends
 from crew_guard.core.tools import Tool
+from crew_guard.core.verdicts import Judge, TaskContext, Verdict, Verifier, Verify, check_verify
+
+__all__ = ["Agent", "Crew", "Role", "Task", "TaskContext", "Verdict", "Verifier", "fill"]
 
 T = TypeVar("T")
 
@@ -81,29 +84,6 @@ MANAGER = Role(
 """Who leads a hierarchical crew that names no manager."""
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What a verifier says of one trial."""
-
-    passed: bool
-    reason: str = ""
-    """Why, in words for the agent and for the person who reads the result."""
-    grade: float | None = None
-    """In [0, 1] where the verifier grades; absent for a plain yes or no."""
-
-
-@dataclass(frozen=True, slots=True)
-class TaskContext:
-    """What a verifier may look at besides the output."""
-
-    inputs: Mapping[str, Any]
-    outputs: Mapping[str, Any]
-    """Outputs of the tasks before, by task name."""
-
-
-Verifier: TypeAlias = Callable[[Any, TaskContext], Verdict | bool]
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Task:
     """One thing for one agent to do."""
@@ -114,20 +94,21 @@ class Task:
     """The name of the agent that does it; the crew's only agent by default."""
     output: type[BaseModel] | None = None
     """A pydantic model that the answer must follow; plain text by default."""
-    verify: Verifier | None = None
-    """Whether the output is right: without it no verdict is given, not a good one."""
+    verify: Verify | None = None
+    """Whether the output is right, a function or a Judge; without it only the output's model gives a verdict."""
     name: str = ""
     """Unique in its crew; task_1, task_2 … by default."""
     guardrails: Sequence[Any] = ()
     """Checks of the answer, in order, before it counts: docs/guardrails.md says what may stand here."""
     context: tuple[str, ...] | list[str] | None = None
     """Names of tasks whose outputs it needs; by default all before it, in a parallel crew none."""
+    kind: str = ""
+    """What kind of work it is: an agent's record is kept by kind, whatever crew it works in; by default its name."""
 
     def __post_init__(self) -> None:
         if self.output is not None and not (isinstance(self.output, type) and issubclass(self.output, BaseModel)):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"a task's output must be a class of pydantic's BaseModel, not {self.output!r}")
-        if self.verify is not None and not callable(self.verify):
-            raise TypeError(f"a task's verify must be a function (output, context), not {self.verify!r}")
+        check_verify(self.verify, "a task's verify")
         if isinstance(self.guardrails, str) or not isinstance(self.guardrails, Sequence):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"a task's guardrails must be a list, not {self.guardrails!r}")
         if self.context is not None:
@@ -154,6 +135,8 @@ class Crew:
     """Of a conversation: when it ends."""
     selector: Agent | Role | None = None
     """Of a conversation: who says who speaks next; by default they speak in order."""
+    verify: Verify | None = None
+    """Whether the crew's output, or its workflow's, is right as a whole: a function (output, context) or a Judge."""
     _variables: frozenset[str] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -169,6 +152,7 @@ class Crew:
             raise ValueError(f"crew {self.name!r} has no tasks")
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"crew {self.name!r}: two agents are named {twice[0]!r}; give one of them a name=")
+        check_verify(self.verify, f"crew {self.name!r}: verify")
         object.__setattr__(self, "agents", agents)
         self._leaders(names)
         object.__setattr__(self, "tasks", tuple(self._named(task, i, names) for i, task in enumerate(tasks, 1)))
@@ -180,6 +164,13 @@ class Crew:
         except ValueError as error:
             raise ValueError(f"crew {self.name!r}: {error}") from None
         object.__setattr__(self, "_variables", self._found_variables())
+        self._judges_have_names()
+
+    def _judges_have_names(self) -> None:
+        models = {agent.name: "an agent" for agent in self.everyone()}
+        for judge in self.judges():
+            if models.setdefault(judge.name, f"a judge on {judge.model}") != f"a judge on {judge.model}":
+                raise ValueError(f"crew {self.name!r}: its judge {judge.name!r} has the name of {models[judge.name]}")
 
     def _leaders(self, names: list[str]) -> None:
         for name, process in (("manager", "hierarchical"), ("turns", "conversation"), ("selector", "conversation")):
@@ -222,7 +213,8 @@ class Crew:
             raise ValueError(
                 f"crew {self.name!r}: task {ordinal} names the agent {agent!r}; its agents are {', '.join(agents)}"
             )
-        return replace(task, agent=agent, name=task.name or f"task_{ordinal}")
+        name = task.name or f"task_{ordinal}"
+        return replace(task, agent=agent, name=name, kind=task.kind or name)
 
     def agent(self, name: str) -> Agent:
         """The member of this name."""
@@ -232,6 +224,19 @@ class Crew:
         """Every identity that calls a model: its agents, its manager, its selector."""
         leaders = [leader for leader in (self.manager, self.selector) if isinstance(leader, Agent)]
         return (*self.agents, *leaders)
+
+    def judges(self) -> list[Judge]:
+        """The models that give verdicts, each once."""
+        every = [*(task.verify for task in self.tasks), self.verify]
+        return list({id(one): one for one in every if isinstance(one, Judge)}.values())
+
+    def attributed(self, verdict: Verdict) -> Verdict:
+        """The verdict; where it blames somebody whom the crew hasn't got, it says so and blames nobody."""
+        known = {*(agent.name for agent in self.everyone()), *(task.name for task in self.tasks)}
+        if not verdict.blames or verdict.blames in known:
+            return verdict
+        told = f"it blames {verdict.blames!r}, which is no agent and no task of the crew"
+        return replace(verdict, blames="", reason=f"{verdict.reason} ({told})" if verdict.reason else told)
 
     def needs(self) -> dict[str, tuple[str, ...] | None]:
         """By task, in order: the tasks that it names as its context."""

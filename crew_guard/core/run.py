@@ -22,6 +22,7 @@ from crew_guard.core.events import (
     Latched,
     Queued,
     Refused,
+    Routed,
     RunEnded,
     RunStarted,
     ScopeOpened,
@@ -91,6 +92,7 @@ class RunState:
     """What each agent does at the moment, by name: its model calls are thinking, its tool calls acting."""
     verdicts: list[Judged] = field(default_factory=list[Judged])
     started: RunStarted | None = None
+    routed: Routed | None = None
     fell_back: FellBack | None = None
     ended: RunEnded | None = None
     overshoot: Usage = NOTHING
@@ -333,6 +335,10 @@ def _judged(state: RunState, event: Judged) -> None:
     state.verdicts.append(event)
 
 
+def _routed(state: RunState, event: Routed) -> None:
+    state.routed = event
+
+
 def _fell_back(state: RunState, event: FellBack) -> None:
     state.fell_back = event
     state.side = "fallback"
@@ -353,6 +359,7 @@ _FOLDS: dict[type[Any], Callable[[RunState, Any], None]] = {
     Latched: _latched,
     AgentMoved: _agent_moved,
     Judged: _judged,
+    Routed: _routed,
     FellBack: _fell_back,
     RunEnded: _ended,
 }

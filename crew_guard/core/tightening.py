@@ -20,11 +20,14 @@ from crew_guard.core.merging import ByKey, Every, lists_of, plain, rule_of
 from crew_guard.core.messages import ToolSpec
 from crew_guard.core.patterns import can_meet, covers, is_name
 from crew_guard.core.policy import Policy, judge
+from crew_guard.core.reliability.counts import TIERS
+from crew_guard.core.reliability_rules import below_tier, out_of_reach
 from crew_guard.core.usage import FREE
 
 Change: TypeAlias = Literal["tighter", "looser", "changed"]
 
 _ALLOW = Every("allow_also")
+_THRESHOLD = ("reliability", "threshold")
 _CAPS = {name: f"max_{name}" for name in ("steps", "tool_calls", "tokens", "usd", "seconds")}
 """By part of the reserve: the limit of the run that it is kept back from."""
 
@@ -128,6 +131,7 @@ def faults(above: Policy | None, own: Policy) -> list[Fault]:
     found = [*_looser(above, own), *_misfits(above, own)] if above else []
     whole = tightened(above, own) if above else own
     found += [*_never_allowed(above, whole, own), *_beyond_the_run(whole, own), *_of_what_is_denied(whole, own)]
+    found += _unreliable(above, whole, own) if above else []
     first: dict[Key, Fault] = {}
     for fault in found:
         first.setdefault(fault.key, fault)
@@ -268,6 +272,22 @@ def _beyond(key: Key, value: Any, limit: str, whole: Policy) -> Iterator[Fault]:
     if value is not None and cap is not None and value > cap:
         other = f"limits.{limit} is {words(cap)}{_of(whole, 'limits', limit)}"
         yield _dead(key, value, other, f"expected at most {words(cap)}")
+
+
+def _unreliable(above: Policy, whole: Policy, own: Policy) -> Iterator[Fault]:
+    """Thresholds that go with the confidence or the tier of their own layer, and not with those above it."""
+    mine, all_in_all = own.reliability, whole.reliability
+    tier, threshold = all_in_all.tier, mine.threshold
+    if tier is not None and threshold is not None and (why := below_tier(threshold, tier)):
+        yield Fault(_THRESHOLD, threshold, f"at least {TIERS[tier]:g}", f"{why}{_of(above, 'reliability', 'tier')}")
+    for name in ("threshold", "agent_target"):
+        value, both = getattr(mine, name), getattr(all_in_all, name)
+        if both is None or (value is None and "confidence" not in mine.model_fields_set):
+            continue
+        if why := out_of_reach(both, all_in_all.confidence):
+            key = ("reliability", "confidence" if value is None else name)
+            at = ("reliability", name if value is None else "confidence")
+            yield Fault(key, _said(own, key), why.partition("; expected ")[2], f"{why}{_of(above, *at)}")
 
 
 def _of_what_is_denied(whole: Policy, own: Policy) -> Iterator[Fault]:

@@ -27,6 +27,7 @@ from crew_guard.core.events import (
     NodeStarted,
     Queued,
     Refused,
+    Routed,
     RunEnded,
     RunStarted,
     Settled,
@@ -245,8 +246,20 @@ def _compensated(_state: RunState, event: Compensated) -> _Said:
 
 def _judged(_state: RunState, event: Judged) -> _Said:
     reason = f": {clean(event.reason, 300)}" if event.reason else ""
+    reason += f" (it blames {clean(event.blames, 40)})" if event.blames else ""
     word, tone = ("passed", "good") if event.passed else ("failed", "bad")
     return event.agent, f"verdict on {clean(event.task, 40)}: {word}{reason}", cast(Tone, tone)
+
+
+def _routed(state: RunState, event: Routed) -> _Said:
+    crew = state.started.crew if state.started else "run"
+    where = {
+        "crew": "the crew does it",
+        "workflow": "its workflow does it",
+        "shadow": "its workflow does it, beside it",
+    }
+    what = where[event.to] + (" a probe of the crew" if event.probe else " the crew" if event.to == "shadow" else "")
+    return crew, f"{what}: {clean(event.why, 300)}", "plain" if event.to == "crew" else "warn"
 
 
 def _guarded(_state: RunState, event: Guarded) -> _Said:
@@ -283,6 +296,7 @@ _WORDS: dict[type[Any], Callable[[RunState, Any], _Said]] = {
     ApprovalGiven: _approval_given,
     Compensated: _compensated,
     Judged: _judged,
+    Routed: _routed,
     Guarded: _guarded,
     FellBack: _fell_back,
     RunEnded: _ended,

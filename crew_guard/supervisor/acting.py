@@ -17,6 +17,7 @@ from crew_guard.core.roles import Verdict
 from crew_guard.core.tools import Tool, result_text
 from crew_guard.errors import CrewGuardError, ModelError, RefusedError, RuntimeFailedError
 from crew_guard.ports import CallTerms, Model, ToolResult
+from crew_guard.supervisor.faults import is_fault
 from crew_guard.supervisor.flowing import RunFlow, pause
 from crew_guard.supervisor.gate import Gatekeeper, inside
 from crew_guard.supervisor.handing import delegate
@@ -134,6 +135,7 @@ class RunGate:
             reply = await model.complete(request, grant.max_tokens, self.keeper.hearer(grant))
         except ModelError as error:
             status = "failed" if error.charged else "rejected"
+            self.keeper.faults += is_fault(error)
             self.keeper.settle(grant, Outcome(status, text=f"{error.text}\n{error}".strip()))
             raise
         except asyncio.CancelledError:

@@ -36,6 +36,9 @@ inside: contextvars.ContextVar[tuple[Gatekeeper, str] | None] = contextvars.Cont
 """The gate and the action that the current code is a part of: what it does is charged there too."""
 
 
+_IN_A_SHADOW = "{} can't be undone, and this run is a shadow: go on as if it had been done, and say what it would do"
+
+
 class Gatekeeper(Line):
     """Decides and keeps the ledger of one run. A RunGate is one side's door to it."""
 
@@ -53,6 +56,10 @@ class Gatekeeper(Line):
         """Model calls that wait to be tried again."""
         self.threads: dict[str, str] = {}
         """Tools that run in a thread at the moment, by action, as agent/tool."""
+        self.faults = 0
+        """Attempts that a provider could not be used for."""
+        self.shadow = False
+        """Whether the crew only works beside its workflow: its irreversible tools are denied."""
         self.circles = Circles(policy.loops)
         self.headroom = Headroom(policy, self.state, clock, self.standstill)
 
@@ -231,6 +238,8 @@ class Gatekeeper(Line):
     def _astray(self, action: Action) -> Stop | None:
         """Why an action leads nowhere, whatever is left to spend: a loop, or too deep a delegation."""
         if isinstance(action, ToolCall):
+            if self.shadow and action.irreversible:
+                return Stop("denied", f"tool:{action.tool}", "shadow", detail=_IN_A_SHADOW.format(action.tool))
             return self.circles.asks(action) if self.circles.repeating else None
         if isinstance(action, Handoff) and (short := self.state.too_deep(action, self.policy.limits.max_depth)):
             return stop_for(short)

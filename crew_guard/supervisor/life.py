@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic import BaseModel
@@ -17,21 +17,37 @@ from crew_guard.core.plain import plain
 from crew_guard.core.policy import Policy
 from crew_guard.core.result import Result
 from crew_guard.core.stream import Budget
-from crew_guard.errors import ModelError, RefusedError, RunFailedError, RuntimeFailedError, StoreError
-from crew_guard.ports import Clock, Flushed, Guards, Observer, Runtime, RuntimeResult, Store, Tasked, Workflow
+from crew_guard.errors import ModelError, RefusedError, RunFailedError, StoreError
+from crew_guard.ports import (
+    Clock,
+    Flushed,
+    Guards,
+    Observer,
+    Resuming,
+    Runtime,
+    RuntimeResult,
+    Store,
+    Tasked,
+    Workflow,
+)
 from crew_guard.supervisor.acting import RunGate
 from crew_guard.supervisor.buffer import Buffer
 from crew_guard.supervisor.deadlines import set_deadlines
 from crew_guard.supervisor.estimating import Estimator
+from crew_guard.supervisor.faults import is_fault
 from crew_guard.supervisor.gate import Gatekeeper
 from crew_guard.supervisor.guarding import Guarding
 from crew_guard.supervisor.outbox import Outbox
 from crew_guard.supervisor.redaction import redactor
+from crew_guard.supervisor.relying import Ended, Relied, Relying, Resumed
 from crew_guard.supervisor.tap import Tap
 from crew_guard.supervisor.wakeups import release, written
+from crew_guard.supervisor.watching import contained, either
 
 _GRACE_AFTER_A_LIMIT = 1.0
 """Seconds that a stopped crew has to notice the refusal and hand over what it has."""
+_NOTICED = ("limit", "unreliable")
+"""Stops after which a crew that asks for nothing more does no harm: its next action is refused."""
 _GRACE_AFTER_CANCEL = 0.02
 """Seconds that cancelled work has to tidy up before the result goes out without it."""
 
@@ -59,6 +75,8 @@ class Job:
     """Filled with what happens, where the run is read as a stream."""
     side: Side = "crew"
     """fallback where the runtime is a workflow that does the job by itself, without a crew before it."""
+    relied: Relied | None = None
+    """What its reliability is reckoned with; None where nothing of it is judged and its policy asks for nothing."""
 
 
 @dataclass(slots=True)
@@ -68,10 +86,16 @@ class _Finding:
     result: RuntimeResult | None = None
     stop: Stop | None = None
     error: str = ""
+    fault: bool = False
+    """Whether a provider that could not be used is behind the error."""
 
     @property
     def done(self) -> bool:
         return self.stop is None and not self.error and self.result is not None and not self.result.partial
+
+    @property
+    def ended(self) -> Ended:
+        return Ended(self.done, self.stop, self.fault)
 
     @property
     def reason(self) -> str:
@@ -90,6 +114,7 @@ class Life:
     began: float = field(init=False)
     _news: asyncio.Future[None] | None = field(init=False, default=None)
     """Done when a scope was latched that may end what runs now."""
+    _relying: Relying | None = field(init=False, default=None)
     _late: tuple[str, ...] = ()
     _caps: Caps = field(init=False)
     _loop: asyncio.AbstractEventLoop | None = None
@@ -104,6 +129,8 @@ class Life:
         self.gate.on_latch = self._on_latch
         self.began = self.clock.monotonic()
         self._caps = job.policy.limits.caps()
+        if job.relied is not None:
+            self._relying = Relying(job.relied, self.gate)
         if job.guards is not None:
             self.gate.guarding = Guarding(job.guards, self.gate, job.inputs, self.gate.stop)
 
@@ -129,7 +156,7 @@ class Life:
         timers = set_deadlines(self.gate, self.began, reserve=self.job.fallback is not None)
         found, via, reason = _Finding(), None, ""
         try:
-            found, via = await self._crew(), "crew" if self.job.side == "crew" else "workflow"
+            found, via = await self._first(), "crew" if self.job.side == "crew" else "workflow"
             if not found.done and self.job.fallback and not self._dead():
                 reason = self.gate.redact(found.reason)
                 found, via = await self._workflow(self.job.fallback, found), "workflow"
@@ -141,7 +168,12 @@ class Life:
         finally:
             for timer in timers:
                 timer.cancel()
-        return await self._finish(found, via if found.done else None, reason)
+        result = await self._finish(found, via if found.done else None, reason)
+        if self._relying is None:
+            return result
+        taken = via == "workflow" and self.job.fallback is not None
+        workflow = replace(found.ended, name=self.job.fallback.name) if taken and self.job.fallback else None
+        return replace(result, reliability=await self._relying.keep(workflow, result.seconds))
 
     # Its parts, in order
 
@@ -172,6 +204,24 @@ class Life:
             return ()
         return tuple(map(self.gate.redact, self.job.runtime.task_texts(self.job.inputs)))
 
+    async def _first(self) -> _Finding:
+        """What the crew makes of the job, where it may; nothing where its reliability sends the job elsewhere."""
+        relying = self._relying
+        if relying is None or self._dead():
+            return await self._crew()
+        try:
+            routing = await relying.route(fallback=self.job.fallback is not None)
+        except StoreError as error:
+            self.gate.end("failed", None, None, self.gate.redact(str(error)))
+            raise
+        if routing.to == "workflow":
+            return _Finding(error=routing.why)
+        found = await self._crew()
+        relying.crew_ended(found.ended, self.seconds)
+        if routing.to == "shadow" and self.job.fallback and not self._dead():
+            return _Finding(error=f"it worked in a shadow only: {routing.why}")
+        return found
+
     async def _crew(self) -> _Finding:
         side = self.job.side
         gate = RunGate(self.gate, side)
@@ -188,7 +238,9 @@ class Life:
         self.gate.fall_back(crew.reason, crew.stop)
         size = Caps(agents=self._caps.agents)
         self.gate.record(ScopeOpened, "fallback", size)
-        found = await self._watch(self._run(workflow, RunGate(self.gate, "fallback")), "fallback")
+        done = self._relying.done(crew.result.outputs) if self._relying and crew.result else None
+        worker = Resumed(workflow.name, workflow, done) if done and isinstance(workflow, Resuming) else workflow
+        found = await self._watch(self._run(worker, RunGate(self.gate, "fallback")), "fallback")
         expects, made = self.job.expects, found.result.output if found.result else None
         if found.done and expects is not None and not isinstance(made, expects):
             found.error = f"it gave a {type(made).__name__}, where the crew's last task gives a {expects.__name__}"
@@ -253,6 +305,11 @@ class Life:
     # Watching work, and ending it
 
     def _run(self, worker: Runtime | Workflow, gate: RunGate) -> Coroutine[Any, Any, RuntimeResult]:
+        if self._relying is not None and self._relying.relied.verify is not None:
+            return self._relying.verified(lambda: self._checked(worker, gate), gate, self.job.inputs)
+        return self._checked(worker, gate)
+
+    def _checked(self, worker: Runtime | Workflow, gate: RunGate) -> Coroutine[Any, Any, RuntimeResult]:
         guarding = self.gate.guarding
         if guarding is None:
             return worker.run(self.job.inputs, gate)
@@ -261,7 +318,7 @@ class Life:
         return guarding.run(worker, gate, crew if worker is self.job.runtime else worker.name)
 
     async def _watch(self, work: Coroutine[Any, Any, RuntimeResult], side: Side) -> _Finding:
-        task = asyncio.ensure_future(_contained(work))
+        task = asyncio.ensure_future(contained(work))
         try:
             await self._until_over(task, side)
         except asyncio.CancelledError:
@@ -281,14 +338,14 @@ class Life:
         while not task.done():
             self._news = loop.create_future()
             stop = self._stop_of(side, inner=False)
-            if stop is not None and stop.reason != "limit":
+            if stop is not None and stop.reason not in _NOTICED:
                 return
             if stop is not None and patience is None:
                 patience = loop.time() + _GRACE_AFTER_A_LIMIT
             left = None if patience is None else patience - loop.time()
             if left is not None and left <= 0:
                 return
-            await _either(task, self._news, left)
+            await either(task, self._news, left)
 
     def _finding(self, task: asyncio.Future[RuntimeResult], side: Side) -> _Finding:
         stop = self._stop_of(side)
@@ -302,9 +359,8 @@ class Life:
             return _Finding(stop=stop or error.stop)
         if stop is not None:
             return _Finding(stop=stop)
-        if isinstance(error, StoreError | ModelError | RunFailedError):
-            return _Finding(error=str(error))
-        return _Finding(error=f"{type(error).__name__}: {error}")
+        told = str(error) if isinstance(error, StoreError | ModelError | RunFailedError) else ""
+        return _Finding(error=told or f"{type(error).__name__}: {error}", fault=is_fault(error))
 
     def _stop_of(self, side: Side, *, inner: bool = True) -> Stop | None:
         """The stop that ended this side, wherever it was latched: the outermost first."""
@@ -322,32 +378,6 @@ class Life:
         news = self._news
         if self._loop is not None and news is not None and scope in ("run", "crew", "fallback"):
             self._loop.call_soon_threadsafe(release, news)
-
-
-async def _contained(work: Coroutine[Any, Any, RuntimeResult]) -> RuntimeResult:
-    """What asyncio would let end the loop itself, a SystemExit say, ends this work only."""
-    try:
-        return await work
-    except (Exception, asyncio.CancelledError):
-        raise
-    except BaseException as error:
-        raise RuntimeFailedError(f"raised {type(error).__name__}: {error}") from error
-
-
-async def _either(task: asyncio.Future[RuntimeResult], news: asyncio.Future[None], seconds: float | None) -> None:
-    """Until the task ends, there is news, or the time is over: asyncio.wait at a fraction of its cost."""
-
-    def over(_task: Any = None) -> None:
-        release(news)
-
-    task.add_done_callback(over)
-    timer = None if seconds is None else asyncio.get_running_loop().call_later(seconds, over)
-    try:
-        await news
-    finally:
-        task.remove_done_callback(over)
-        if timer is not None:
-            timer.cancel()
 
 
 async def _on_disk(store: Store, flushed: Flushed) -> None:

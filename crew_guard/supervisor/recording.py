@@ -48,6 +48,8 @@ class Recorder:
         self.standstill = Standstill(clock)
         self.on_latch: Callable[[str, Stop], None] = _nobody_listens
         """Called without the lock, on the thread that ran into the stop."""
+        self.on_verdict: Callable[[Judged], None] | None = None
+        """Called without the lock after each verdict, where somebody looks ahead."""
         self.store = store
         self._outbox = outbox
         self._lock = threading.RLock()
@@ -94,7 +96,10 @@ class Recorder:
 
     def judged(self, agent: str, task: str, verdict: Verdict) -> None:
         """See Gate.judged."""
-        self.record(Judged, agent, task, verdict.passed, verdict.grade, self.redact(verdict.reason))
+        reason = self.redact(verdict.reason)
+        self.record(Judged, agent, task, verdict.passed, verdict.grade, reason, verdict.blames, verdict.source)
+        if self.on_verdict is not None:
+            self.on_verdict(self.state.verdicts[-1])
 
     def progress(self, grant: Grant | None = None, text: str = "") -> None:
         """See Gate.progress."""

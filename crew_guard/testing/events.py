@@ -21,6 +21,7 @@ from crew_guard.core.events import (
     NodeStarted,
     Queued,
     Refused,
+    Routed,
     RunEnded,
     RunStarted,
     ScopeOpened,
@@ -83,13 +84,14 @@ def one_of_each() -> list[Event]:
         AgentMoved(8, 1.0, AWKWARD, "", "finish"),
         NodeStarted(9, 1.0, "", AWKWARD, 2, 3, AWKWARD),
         NodeFinished(10, 1.0, "w", "n", AWKWARD, NESTED, 3, AWKWARD),
-        Judged(11, 1.0, "a", "t", passed=False, grade=1 / 3, reason=AWKWARD),
+        Judged(11, 1.0, "a", "t", passed=False, grade=1 / 3, reason=AWKWARD, blames=AWKWARD, source="later"),
         FellBack(12, 1.0, AWKWARD, _STOP),
         Guarded(13, 1.0, "tool_results", AWKWARD, "reject", "", AWKWARD, AWKWARD),
         ApprovalAsked(14, 1.0, AWKWARD, "n", AWKWARD),
         ApprovalGiven(15, 1.0, "w", AWKWARD, approved=False, by=AWKWARD, reason=AWKWARD, seconds=1e-9),
         Compensated(16, 1.0, "w", AWKWARD, AWKWARD),
-        RunEnded(17, -1.5, "stopped", "workflow", _STOP, AWKWARD, NESTED, (AWKWARD, "")),
+        Routed(17, 1.0, "shadow", AWKWARD, {"lower": 1 / 3, AWKWARD: 1e300}, probe=True),
+        RunEnded(18, -1.5, "stopped", "workflow", _STOP, AWKWARD, NESTED, (AWKWARD, "")),
     ]
     missing = EVENT_TYPES.keys() - {type(event).__name__ for event in events}
     if missing:

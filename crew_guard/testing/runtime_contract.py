@@ -11,7 +11,7 @@ class TestMyHost(RuntimeContract):
 from __future__ import annotations
 
 import threading
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from typing import Any, ClassVar
 
 import pytest
@@ -46,10 +46,11 @@ from crew_guard.testing.crews import (
     searcher,
     told,
 )
+from crew_guard.testing.verdict_contract import VerdictContract
 from crew_guard.workflows.graph import chain, node
 
 
-class RuntimeContract(ABC):
+class RuntimeContract(VerdictContract):
     """Subclass it; the class's name must start with Test."""
 
     runtime: ClassVar[Any]

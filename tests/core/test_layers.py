@@ -55,6 +55,16 @@ SECTIONS = said(
     completion_min=st.none() | st.integers(1, 300),
     attempts=st.none() | st.integers(1, 10),
     durability=st.sampled_from([None, "write_ahead", "relaxed"]),
+    reliability=said(
+        threshold=st.sampled_from([None, 0.0, 0.7, 0.85, 0.99]),
+        confidence=st.sampled_from([None, 0.5, 0.95, 0.99]),
+        unknown=st.sampled_from([None, "crew", "shadow", "workflow"]),
+        fallback=st.sampled_from([None, "never", "on_failure", "on_reliability"]),
+        require_fallback=st.sampled_from([None, True, False]),
+        targets=said(usd=USD.filter(lambda usd: usd != 0), seconds=SECONDS),
+        alarm_after=st.none() | st.integers(100, 20_000),
+        probes=st.sampled_from([None, 0.1, 0.5, 1.0]),
+    ),
 )
 
 
@@ -230,8 +240,13 @@ def test_a_stack_is_never_called_looser_and_nothing_in_it_is_at_fault(a: Policy,
     for member in (a, b):
         looser = [one.key for one in differences(member, made) if one.change == "looser"]
         # A reserve is cut to its cap; a default gives way to whoever says something.
+        rules = member.reliability.model_fields_set
         assert not [
-            key for key in looser if key[0] != "reserve" and (len(key) > 1 or key[0] in member.model_fields_set)
+            key
+            for key in looser
+            if key[0] != "reserve"
+            and (len(key) > 1 or key[0] in member.model_fields_set)
+            and (key[0] != "reliability" or key[1] in rules)
         ]
     assert not [fault for fault in faults(made, made) if "looser" in fault.message]
     assert list(values_of(made))

@@ -81,8 +81,10 @@ class SeatedGate:
     _chats: dict[str, SeatedChat] = field(default_factory=dict[str, SeatedChat])
     _tools: dict[tuple[str, int], SeatedTool] = field(default_factory=dict[tuple[str, int], SeatedTool])
 
-    async def call_model(self, agent: str, model: Model, request: ModelRequest, terms: CallTerms) -> ModelReply:  # noqa: ARG002  the seat knows its model
+    async def call_model(self, agent: str, model: Model, request: ModelRequest, terms: CallTerms) -> ModelReply:
         """See Gate.call_model."""
+        if agent not in self.seats:
+            return await self.gate.call_model(agent, model, request, terms)  # a judge has no seat in the crew
         chat = self._chats.get(agent)
         if chat is None:
             chat = self._chats[agent] = seated_chat(self.seats[agent])

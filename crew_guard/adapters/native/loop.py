@@ -185,7 +185,7 @@ class AgentLoop:
     def _parsed(self, reply: ModelReply) -> Any:
         output = self.task.output
         if reply.finish not in ("stop", "tool_calls", "end_turn"):
-            raise UnfinishedError(_cut(reply), reply.text)
+            raise self._unfinished(_cut(reply), reply.text)
         if output is None:
             if reply.text.strip():
                 return reply.text
@@ -201,8 +201,14 @@ class AgentLoop:
     def _mend(self, problem: str, partial: Any = None) -> None:
         self.repairs += 1
         if self.repairs > _REPAIRS:
-            raise UnfinishedError(problem, partial)
+            raise self._unfinished(problem, partial)
         self.say(Message("user", f"{problem}\nAnswer again, mended."))
+
+    def _unfinished(self, problem: str, partial: Any) -> UnfinishedError:
+        """No answer that can be used is a "no" where the task says what counts as success."""
+        if self.task.output is not None or self.task.verify is not None:
+            self.gate.judged(self.agent.name, self.task.name, Verdict(passed=False, reason=problem, source="schema"))
+        return UnfinishedError(problem, partial)
 
     async def _guarded(self, output: Any) -> Any:
         check = await self.gate.check("outputs", self.agent.name, self.task.name, output)

@@ -8,13 +8,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import anyio.to_thread
-
 from crew_guard.adapters.native.loop import AgentLoop, BuiltIn, UnfinishedError
 from crew_guard.core.decisions import Stop
 from crew_guard.core.roles import Agent, Crew, Task, TaskContext, Verdict
 from crew_guard.errors import RefusedError
 from crew_guard.ports import Gate, Model, RuntimeResult
+from crew_guard.workflows.hearing import hear
 
 
 class TaskEndedError(Exception):
@@ -56,8 +55,12 @@ class Work:
         """
         self.outputs[task.name] = output
         if task.verify is None:
+            if task.output is not None:
+                self.gate.judged(agent, task.name, Verdict(passed=True, source="schema"))
             return
-        verdict = await _judge(task, output, TaskContext(self.inputs, self.outputs))
+        with ending(agent, lambda: output):
+            verdict = await hear(task.verify, output, TaskContext(self.inputs, self.outputs), self.gate, self.model_for)
+        verdict = self.crew.attributed(verdict)
         self.gate.judged(agent, task.name, verdict)
         if not verdict.passed:
             why = verdict.reason or "no reason given"
@@ -93,13 +96,3 @@ def ending(agent: str, so_far: Callable[[], Any]) -> Generator[None]:
     except asyncio.CancelledError:
         # The supervisor ends this work and reads its own latch; what there is goes with the result.
         raise TaskEndedError("it was ended", so_far()) from None
-
-
-async def _judge(task: Task, output: Any, context: TaskContext) -> Verdict:
-    assert task.verify is not None  # noqa: S101  the caller looked
-    try:
-        # Beside the loop: it may take its time, and other runs go on meanwhile.
-        verdict = await anyio.to_thread.run_sync(task.verify, output, context, abandon_on_cancel=True)
-    except Exception as error:  # noqa: BLE001  a verifier that raises has not said yes
-        return Verdict(passed=False, reason=f"the verifier raised {type(error).__name__}: {error}")
-    return verdict if isinstance(verdict, Verdict) else Verdict(bool(verdict))

@@ -1,0 +1,189 @@
+"""A crew before it runs: its parts, how they make up the whole, its version, and what its policy asks of it.
+
+A part is one task and whoever answers for it. Its record is kept by role, model and kind of task, so that all crews
+share it; what defines the behaviour goes into the version, and a new one begins a record of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+from msgspec import Struct
+from pydantic import BaseModel
+
+from crew_guard.core.policy import Policy
+from crew_guard.core.reliability.judging import Judge as JudgeRecord
+from crew_guard.core.reliability.records import Settings
+from crew_guard.core.reliability.structure import AllOf, Chain, Leaf, Structure
+from crew_guard.core.reliability.trials import Subject
+from crew_guard.core.reliability_rules import FallbackMode, Unknown
+from crew_guard.core.roles import Agent, Crew, Task
+from crew_guard.core.verdicts import Judge, Verify
+
+_DIGITS = 12
+
+
+class Part(Struct, frozen=True):
+    """One task of a crew, as its record knows it."""
+
+    key: str
+    """The leaf of the crew's structure, named like the stream of its record: agent/kind."""
+    agent: str
+    """Who answers for it, also where another gave the answer in its place."""
+    task: str
+    subject: Subject
+    judged: bool
+    """Whether something gives a verdict on it."""
+    judge: JudgeRecord | None = None
+    """How often the judge of it is right, where that was measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reliance:
+    """A crew as its reliability is reckoned, and what its policy asks of it."""
+
+    crew: str
+    version: str = ""
+    """A digest of what defines its behaviour."""
+    parts: tuple[Part, ...] = ()
+    structure: Structure | None = None
+    """None for a host's own crew, whose parts nobody knows."""
+    results: tuple[str, ...] = ()
+    """The tasks whose outputs are the crew's."""
+    verified: bool = False
+    """Whether the crew's output is verified as a whole."""
+    judge: JudgeRecord | None = None
+    """How often the judge of the whole is right, where that was measured."""
+    least: float | None = None
+    """The threshold; None where nothing is decided by reliability."""
+    unknown: Unknown = "crew"
+    mode: FallbackMode = "on_reliability"
+    settings: Settings = field(default_factory=Settings)
+    target_usd: float | None = None
+    target_seconds: float | None = None
+    held_back: bool = True
+    """Whether its irreversible tools are known, so that it can work in a shadow."""
+    _by_task: dict[str, Part] = field(init=False, default_factory=dict[str, Part], compare=False)
+
+    def __post_init__(self) -> None:
+        self._by_task.update({part.task: part for part in self.parts})
+
+    @property
+    def judged(self) -> bool:
+        """Whether something gives a verdict on the whole: else what ends well would never count, and only failures."""
+        parts = [self._by_task[task] for task in self.results]
+        return self.verified or (bool(parts) and all(part.judged for part in parts))
+
+    def part(self, task: str) -> Part | None:
+        """The part of this task."""
+        return self._by_task.get(task)
+
+    def blamed(self, name: str) -> tuple[Part, ...]:
+        """The parts that a verdict blames: a task by its name, else an agent's, the last first."""
+        if part := self._by_task.get(name):
+            return (part,)
+        return tuple(part for part in reversed(self.parts) if part.agent == name)
+
+
+def declares_verdicts(crew: Crew) -> bool:
+    """Whether anything of the crew's is judged."""
+    return crew.verify is not None or any(task.verify is not None or task.output is not None for task in crew.tasks)
+
+
+def reliance_of(crew: Crew, models: Mapping[str, str], policy: Policy) -> Reliance:
+    """A crew of ours.
+
+    Args:
+        models: by agent, the name of its model
+    """
+    parts = _parts(crew, models)
+    leaves = tuple(Leaf(part.key) for part in parts)
+    # A parallel crew has no output without any of its tasks: each is needed by a result, or is one.
+    whole = leaves[0] if len(leaves) == 1 else AllOf(leaves) if crew.process == "parallel" else Chain(leaves)
+    return _under(
+        policy,
+        crew=crew.name,
+        version=_version(crew, models),
+        parts=parts,
+        structure=whole,
+        results=tuple(task.name for task in crew.results()),
+        verified=crew.verify is not None,
+        judge=_record_of(crew.verify),
+    )
+
+
+def reliance_of_host(name: str, runtime: str, members: Sequence[str], policy: Policy, *, verified: bool) -> Reliance:
+    """A host's own crew: known from outside only."""
+    version = _digest([runtime, sorted(members)])
+    return _under(policy, crew=name, version=version, verified=verified, held_back=False)
+
+
+def _under(policy: Policy, **known: Any) -> Reliance:
+    rules, limits = policy.reliability, policy.limits
+    usd = limits.max_usd if rules.targets.usd is None else rules.targets.usd
+    return Reliance(
+        **known,
+        least=rules.least,
+        unknown=rules.unknown,
+        mode=rules.fallback,
+        settings=Settings(
+            rules.least,
+            rules.confidence,
+            rules.alarm_after,
+            rules.agent_target,
+            max(1, len(known.get("parts", ()))),
+            rules.probes,
+        ),
+        target_usd=None if usd is None else float(usd),
+        target_seconds=limits.max_seconds if rules.targets.seconds is None else rules.targets.seconds,
+    )
+
+
+def _parts(crew: Crew, models: Mapping[str, str]) -> tuple[Part, ...]:
+    owners = [_owner(crew, task) for task in crew.tasks]
+    found: list[Part] = []
+    for task, owner in zip(crew.tasks, owners, strict=True):
+        version = _digest([_of_agent(owner), _of_task(task)])
+        subject = Subject(owner.role.name, models.get(owner.name, ""), task.kind, version)
+        judged = task.verify is not None or task.output is not None
+        found.append(Part(f"{owner.name}/{task.kind}", owner.name, task.name, subject, judged, _record_of(task.verify)))
+    return tuple(found)
+
+
+def _record_of(verify: Verify | None) -> JudgeRecord | None:
+    """What is known of a judge's errors, where it was tried on good and on bad cases."""
+    if not isinstance(verify, Judge) or verify.sensitivity is None or verify.specificity is None:
+        return None
+    return verify.record
+
+
+def _owner(crew: Crew, task: Task) -> Agent:
+    return crew.manager if isinstance(crew.manager, Agent) else crew.agent(task.agent)
+
+
+def _version(crew: Crew, models: Mapping[str, str]) -> str:
+    agents = [[agent.name, models.get(agent.name, ""), _of_agent(agent)] for agent in crew.everyone()]
+    tasks = [[task.name, task.agent, task.context, _of_task(task)] for task in crew.tasks]
+    return _digest([crew.process, agents, tasks])
+
+
+def _of_agent(agent: Agent) -> Any:
+    return [agent.role.model_dump(mode="json", exclude={"model"}), sorted(tool.name for tool in agent.tools)]
+
+
+def _of_task(task: Task) -> Any:
+    return [task.description, None if task.output is None else _schema(task.output)]
+
+
+@lru_cache(maxsize=256)
+def _schema(output: type[BaseModel]) -> str:
+    return _digest(output.model_json_schema())
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:_DIGITS]

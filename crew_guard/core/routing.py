@@ -1,0 +1,206 @@
+"""Who does the job: before a run by the three-way rule and the breaker, during it by a forecast. Pure.
+
+A crew that was taken out, or that is new where an older version is known, comes back through probes: it works in a
+shadow beside its workflow, whose output counts, until the tests of its record close the breaker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple
+
+from crew_guard.core.decisions import Stop
+from crew_guard.core.events import Judged
+from crew_guard.core.reliability import bounds
+from crew_guard.core.reliability.bounds import Betavariate
+from crew_guard.core.reliability.breaker import Breaker
+from crew_guard.core.reliability.counts import NO_TRIALS, Counts
+from crew_guard.core.reliability.judging import Judge as JudgeRecord
+from crew_guard.core.reliability.judging import corrected
+from crew_guard.core.reliability.records import CrewRecord, of_version
+from crew_guard.core.reliability.structure import AllOf, Chain, Leaf, Structure
+from crew_guard.core.reliability.trials import END_TO_END, Subject
+from crew_guard.core.reliability.verdict import Estimate, Way, estimate, route
+from crew_guard.core.reliance import Reliance
+from crew_guard.core.tried import grade_of
+
+_ENOUGH_RUNS = 5
+"""Runs from which on a crew's mean cost says what the next one will cost."""
+
+
+class Known(NamedTuple):
+    """What a track record says of a crew."""
+
+    record: CrewRecord | None = None
+    """Of its latest version, whichever that is."""
+    counts: Mapping[Subject, Counts] = {}
+    """Of its parts, by subject: all crews share them."""
+
+
+class Routing(NamedTuple):
+    """Where a run goes."""
+
+    to: Way
+    why: str
+    probe: bool = False
+    estimate: Estimate | None = None
+    by_parts: bool = True
+    """Whether the numbers of the parts decide, and not what was measured end to end."""
+
+
+def estimated(reliance: Reliance, known: Known, beta: Betavariate) -> Estimate:
+    """How reliable this version of the crew is; a host's own crew, whose parts aren't known, is one part."""
+    record = known.record if is_of_this_version(reliance, known.record) else None
+    confidence = reliance.settings.confidence
+    measured = None if record is None else _true(record.end_to_end, reliance.judge, confidence)
+    if reliance.structure is None:
+        return estimate(Leaf(END_TO_END), {END_TO_END: measured or NO_TRIALS}, measured, confidence, beta)
+    return estimate(reliance.structure, _counts(reliance, known), measured, confidence, beta)
+
+
+def _counts(reliance: Reliance, known: Known) -> dict[str, Counts]:
+    """By leaf, the errors of judges taken out."""
+    confidence = reliance.settings.confidence
+    return {
+        part.key: _true(known.counts.get(part.subject, NO_TRIALS), part.judge, confidence) for part in reliance.parts
+    }
+
+
+def _true(counts: Counts, judge: JudgeRecord | None, confidence: float) -> Counts:
+    if judge is None or not counts.trials:
+        return counts
+    found = corrected(counts, judge, confidence)
+    return NO_TRIALS if found is None else found.counts  # a judge no better than chance says nothing
+
+
+def is_of_this_version(reliance: Reliance, record: CrewRecord | None) -> bool:
+    """Whether a record speaks of this version of the crew."""
+    return record is not None and record.version == reliance.version
+
+
+def routed(reliance: Reliance, known: Known, beta: Betavariate, *, fallback: bool) -> Routing:
+    """Where a run goes, whoever else is at it.
+
+    Args:
+        fallback: whether the crew has a workflow to go to
+    """
+    found = estimated(reliance, known, beta)
+    if not fallback or reliance.mode != "on_reliability":
+        why = "it has no workflow" if not fallback else f"the policy's fallback is {reliance.mode}"
+        return Routing("crew", why, estimate=found)
+    record = known.record
+    if record is not None:
+        record = of_version(record, reliance.version, record.updated, reliance.settings)
+        if record.breaker.state != "closed":
+            return _by_breaker(reliance, record.breaker, found)
+    if reliance.least is None:
+        return Routing("crew", "the policy asks for no threshold", estimate=found)
+    way = route(found, reliance.least, reliance.unknown)
+    if way.way == "workflow" and way.by != "unknown" and record is not None:
+        return _by_figures(reliance, record, Routing("workflow", way.why, estimate=found))
+    if way.way == "shadow" and not reliance.held_back:
+        return Routing("workflow", f"{way.why}; it can't work in a shadow: its tools are the host's", estimate=found)
+    return Routing(way.way, way.why, estimate=found, by_parts=way.by != "measured")
+
+
+def _by_breaker(reliance: Reliance, breaker: Breaker, found: Estimate | None) -> Routing:
+    why = f"its breaker is {breaker.state.replace('_', '-')}: {breaker.why}"
+    if breaker.due(reliance.settings.probes):
+        return _probed(reliance, why, found)
+    return Routing("workflow", why, estimate=found)
+
+
+def _by_figures(reliance: Reliance, record: CrewRecord, routing: Routing) -> Routing:
+    """What follows where the figures are below the threshold, and nothing has opened the breaker."""
+    if record.breaker.since:
+        why = "its probes have closed the breaker: figures from before that don't count against it"
+        return routing._replace(to="crew", why=why, by_parts=False)
+    share = round(1 / reliance.settings.probes)
+    if (record.workflow_runs.runs + record.end_to_end.trials + 1) % share == 0:
+        return _probed(reliance, routing.why, routing.estimate)
+    return routing
+
+
+def _probed(reliance: Reliance, why: str, found: Estimate | None) -> Routing:
+    if not reliance.held_back:
+        # A host's own tools don't say what can't be undone: its probe is a run that counts.
+        return Routing("crew", f"{why}; this run is its probe", probe=True, estimate=found)
+    return Routing("shadow", why, probe=True, estimate=found)
+
+
+def instead_of_a_probe(routing: Routing) -> Routing:
+    """Where a run goes that should have been a probe, while another one is under way."""
+    return Routing("workflow", f"{routing.why}; a probe is under way", estimate=routing.estimate)
+
+
+def figures(routing: Routing, reliance: Reliance) -> dict[str, float]:
+    """The numbers behind a routing, as far as they are known."""
+    found, known = routing.estimate, {} if reliance.least is None else {"threshold": reliance.least}
+    if found is None:
+        return known
+    known |= {"estimate": found.point, "lower": found.lower, "upper": found.upper, "confidence": found.confidence}
+    if found.measured is not None:
+        one = found.measured
+        known |= {"measured": one.point, "measured_lower": one.lower, "measured_upper": one.upper}
+        known["runs"] = one.counts.trials
+    return {name: round(value, 6) for name, value in known.items()}
+
+
+# While it runs
+
+
+class Left(NamedTuple):
+    """What the crew has left of its budget; None where there is no cap."""
+
+    usd: float | None = None
+    seconds: float | None = None
+
+
+def forecast(
+    reliance: Reliance, known: Known, verdicts: Sequence[Judged], left: Left, beta: Betavariate, *, by_parts: bool
+) -> Stop | None:
+    """Why the rest of a crew's tasks is not worth beginning: it can't reach the threshold, or won't fit.
+
+    Args:
+        verdicts: the crew's so far
+        left: of the crew's own budget, the workflow's reserve taken off
+        by_parts: whether the parts' numbers count; what was measured end to end may say otherwise
+    """
+    grades = {part.key: grade_of(one) for one in verdicts if (part := reliance.part(one.task))}
+    rest = _without(reliance.structure, grades)
+    if rest is None or reliance.least is None:
+        return None
+    made = 1.0
+    for grade in grades.values():
+        made *= grade
+    best = bounds.upper(rest, _counts(reliance, known), reliance.settings.confidence, beta) if by_parts else 1.0
+    if made * best < reliance.least:
+        detail = (
+            f"the rest of the crew can't reach {reliance.least:g}: what is done is worth {made:.3g}, "
+            f"and the tasks to come succeed in at most {best:.3g} of the runs"
+        )
+        return Stop("unreliable", "crew", detail=detail)
+    share = sum(part.key not in grades for part in reliance.parts) / len(reliance.parts)
+    return _too_dear(known.record if is_of_this_version(reliance, known.record) else None, share, left)
+
+
+def _without(structure: Structure | None, done: Collection[str]) -> Structure | None:
+    """What is left of a crew's structure; None where that is nothing."""
+    if not isinstance(structure, Chain | AllOf):
+        return None  # a single task is the whole crew
+    left = tuple(part for part in structure.parts if isinstance(part, Leaf) and part.name not in done)
+    return Chain(left) if left else None
+
+
+def _too_dear(record: CrewRecord | None, share: float, left: Left) -> Stop | None:
+    if record is None or record.crew_runs.runs < _ENOUGH_RUNS:
+        return None
+    runs = record.crew_runs
+    for mean, has, unit in ((runs.usd / runs.runs, left.usd, "$"), (runs.seconds / runs.runs, left.seconds, "s")):
+        needs = mean * share
+        if has is not None and needs > has:
+            money = unit == "$"
+            shown = [f"${value:.4g}" if money else f"{value:.3g} s" for value in (needs, has)]
+            detail = f"the rest of the crew won't fit its budget: it takes {shown[0]} on average, {shown[1]} is left"
+            return Stop("unreliable", "crew", "max_usd" if money else "max_seconds", detail=detail)
+    return None

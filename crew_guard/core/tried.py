@@ -1,0 +1,104 @@
+"""What a run's verdicts come to: a trial for each part that was judged, and the outcome of the whole.
+
+What nobody judged is no trial, and neither is what a person or an outage ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from crew_guard.core.decisions import Stop
+from crew_guard.core.events import Judged
+from crew_guard.core.reliability.trials import Subject, Trial
+from crew_guard.core.reliance import Part, Reliance
+
+_NOT_ITS_DOING = ("killed", "cancelled", "failed")
+"""Stops that say nothing of the crew: a person's, a caller's, the journal's."""
+
+
+def counts_at_all(stop: Stop | None) -> bool:
+    """Whether a run that ended so says anything of its crew."""
+    return stop is None or (stop.reason not in _NOT_ITS_DOING and stop.limit != "content.inputs")
+
+
+def grade_of(verdict: Judged) -> float:
+    """A verdict as a number in [0, 1]."""
+    return float(verdict.passed) if verdict.grade is None else verdict.grade
+
+
+def trials_of(reliance: Reliance, verdicts: Iterable[Judged], stop: Stop | None = None) -> tuple[Trial, ...]:
+    """One trial for each part of the crew that was judged, the last verdict on it.
+
+    Args:
+        verdicts: the crew's, in order
+        stop: what ended the crew: an agent that ran into a stop of its own has failed what it was at
+    """
+    found: dict[str, Trial] = {}
+    for verdict in verdicts:
+        part = reliance.part(verdict.task) if verdict.source != "outcome" else None
+        if part is not None:
+            found[part.task] = Trial(
+                part.subject, part.agent, part.task, grade_of(verdict), verdict.source, verdict.reason
+            )
+        if verdict.blames and not verdict.passed:
+            blamed = _blamed(reliance, verdict, found)
+            if blamed is not None and blamed is not part:
+                reason = f"{verdict.task or 'the output'}: {verdict.reason}"
+                found[blamed.task] = Trial(blamed.subject, blamed.agent, blamed.task, 0.0, "later", reason)
+    if stop is not None and stop.scope.startswith("agent:"):
+        agent = stop.scope.removeprefix("agent:")
+        at = next((one for one in reliance.parts if one.agent == agent and one.judged and one.task not in found), None)
+        if at is not None:
+            found[at.task] = Trial(at.subject, at.agent, at.task, 0.0, "check", str(stop))
+    return tuple(found.values())
+
+
+def done_and_verified(reliance: Reliance, verdicts: Sequence[Judged]) -> frozenset[str]:
+    """The tasks that passed, and that nothing later blamed."""
+    judged = {verdict.task for verdict in verdicts if verdict.source != "outcome"}
+    failed = {trial.task for trial in trials_of(reliance, verdicts) if trial.source == "later"}
+    passed = {verdict.task: verdict.passed for verdict in verdicts if verdict.source != "outcome"}
+    return frozenset(task for task in judged - failed if passed[task])
+
+
+def outcome_of(reliance: Reliance, verdicts: Sequence[Judged], *, done: bool) -> float | None:
+    """The end-to-end grade; None where nothing judges the whole.
+
+    Args:
+        verdicts: of the side that did the job
+        done: whether it gave an output
+    """
+    if not reliance.judged:
+        return None
+    whole = next((verdict for verdict in reversed(verdicts) if verdict.source == "outcome"), None)
+    if whole is not None:
+        return grade_of(whole)
+    if not done:
+        return 0.0
+    if reliance.verified:
+        return None
+    last = {verdict.task: verdict for verdict in verdicts}
+    grades = [grade_of(last[task]) for task in reliance.results if task in last]
+    return min(grades) if len(grades) == len(reliance.results) else None
+
+
+def node_trials(workflow: str, verdicts: Iterable[Judged]) -> tuple[Trial, ...]:
+    """One trial for each of a workflow's nodes that was judged, the last verdict on it."""
+    last = {verdict.task: verdict for verdict in verdicts if verdict.source != "outcome" and verdict.agent}
+    return tuple(
+        Trial(Subject(workflow, kind=node), one.agent, node, grade_of(one), one.source, one.reason, "fallback")
+        for node, one in last.items()
+    )
+
+
+def workflow_outcome(reliance: Reliance, verdicts: Sequence[Judged], *, done: bool) -> float | None:
+    """The same of a workflow's part: its nodes are no tasks of the crew's."""
+    if not reliance.verified:
+        return None
+    whole = next((verdict for verdict in reversed(verdicts) if verdict.source == "outcome"), None)
+    return grade_of(whole) if whole is not None else None if done else 0.0
+
+
+def _blamed(reliance: Reliance, verdict: Judged, found: dict[str, Trial]) -> Part | None:
+    named = reliance.blamed(verdict.blames)
+    return next((part for part in named if part.task in found), named[0] if named else None)

@@ -1,0 +1,277 @@
+"""One run as its reliability sees it: where it goes, what was judged, whether the rest is worth it, what is kept.
+
+Reading and writing the track record happens on a thread. What decides is pure: core/routing.py and core/tried.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, field, replace
+from random import Random
+from typing import Any
+
+from loguru import logger
+
+from crew_guard.core.decisions import Stop
+from crew_guard.core.events import Judged, Routed, Via
+from crew_guard.core.limits import NO_CAP
+from crew_guard.core.reliability.records import CrewRecord, crew_grade
+from crew_guard.core.reliability.trials import RunReport, adherence
+from crew_guard.core.reliability.verdict import Estimate
+from crew_guard.core.reliance import Reliance
+from crew_guard.core.roles import Agent
+from crew_guard.core.routing import (
+    Known,
+    Left,
+    Routing,
+    estimated,
+    figures,
+    forecast,
+    instead_of_a_probe,
+    is_of_this_version,
+    routed,
+)
+from crew_guard.core.standing import Reliability, standing
+from crew_guard.core.tried import counts_at_all, done_and_verified, node_trials, outcome_of, trials_of, workflow_outcome
+from crew_guard.core.usage import NANO
+from crew_guard.core.verdicts import TaskContext, Verify
+from crew_guard.errors import StoreError
+from crew_guard.ports import Gate, Model, Resuming, RuntimeResult, TrackRecord
+from crew_guard.supervisor.gate import Gatekeeper
+from crew_guard.supervisor.threads import in_thread
+from crew_guard.workflows.hearing import hear
+
+_LONGEST_PROBE = 3_600.0
+"""Seconds until a probe without a deadline, of a process that died say, no longer blocks the next one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Relied:
+    """What a run needs where its reliability counts."""
+
+    reliance: Reliance
+    track: TrackRecord | None
+    """None where the store keeps none: then nothing is decided, and verdicts are the run's own affair."""
+    verify: Verify | None
+    """Of the output as a whole."""
+    model_for: Callable[[Agent], Model]
+    """Gives judges their models."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How one side of a run ended."""
+
+    done: bool
+    stop: Stop | None = None
+    fault: bool = False
+    """Whether a provider that could not be used ended it."""
+    name: str = ""
+    """The workflow's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """A workflow that goes on from what the crew has finished, seen as a plain one."""
+
+    name: str
+    workflow: Resuming
+    done: Mapping[str, Any]
+
+    async def run(self, inputs: Mapping[str, Any], gate: Gate) -> RuntimeResult:
+        """See Workflow.run."""
+        return await self.workflow.resume(inputs, gate, self.done)
+
+
+@dataclass(slots=True)
+class Relying:
+    """The reliability of one run."""
+
+    relied: Relied
+    gate: Gatekeeper
+    routing: Routing = field(default_factory=lambda: Routing("crew", ""))
+    _known: Known = field(default_factory=Known)
+    _crew: Ended | None = None
+    """How the crew's part ended; None where it had none."""
+    _heard: int = 0
+    """Verdicts until then: the others are the workflow's."""
+    _seconds: float = 0.0
+
+    @property
+    def decides(self) -> bool:
+        """Whether anything is decided by reliability."""
+        return self.relied.reliance.least is not None and self.relied.track is not None
+
+    # Before
+
+    async def route(self, *, fallback: bool) -> Routing:
+        """Where the run goes; recorded where reliability decides.
+
+        Raises:
+            StoreError: the track record can't be read
+        """
+        if not self.decides:
+            return self.routing
+        routing = await in_thread(self._route, fallback=fallback)
+        self.routing = routing
+        told = figures(routing, self.relied.reliance)
+        self.gate.record(Routed, routing.to, self.gate.redact(routing.why), told, routing.probe)
+        if routing.to == "shadow":
+            self.gate.shadow = True
+        elif fallback and routing.to == "crew" and self.relied.reliance.mode == "on_reliability":
+            self.gate.on_verdict = self._look_ahead
+        return routing
+
+    def _route(self, *, fallback: bool) -> Routing:
+        self._known = self._read()
+        routing = routed(self.relied.reliance, self._known, self._draw(), fallback=fallback)
+        track = self.relied.track
+        if not routing.probe or track is None:
+            return routing
+        now, seconds = self.gate.clock.now(), self.gate.policy.limits.max_seconds
+        until = now + (_LONGEST_PROBE if seconds is None else seconds + 1)
+        mine = track.begin_probe(self.relied.reliance.crew, self.gate.run_id, until, now=now)
+        return routing if mine else instead_of_a_probe(routing)
+
+    def _read(self) -> Known:
+        reliance, track = self.relied.reliance, self.relied.track
+        assert track is not None  # noqa: S101  the caller looked
+        own = track.crew(reliance.crew, reliance.version)
+        record = track.crew(reliance.crew) if own is None else own
+        return Known(record, track.counts({part.subject for part in reliance.parts}))
+
+    def _draw(self) -> Callable[[float, float], float]:
+        return Random(self.gate.run_id).betavariate  # noqa: S311  no secret: the same run draws the same
+
+    # During
+
+    async def verified(
+        self, work: Callable[[], Coroutine[Any, Any, RuntimeResult]], gate: Gate, inputs: Mapping[str, Any]
+    ) -> RuntimeResult:
+        """The work's result, unfinished where the verifier of the whole says no."""
+        result = await work()
+        if result.partial or self.relied.verify is None:
+            return result
+        guarding = self.gate.guarding
+        context = TaskContext(inputs if guarding is None else guarding.inputs, result.outputs)
+        verdict = await hear(self.relied.verify, result.output, context, gate, self.relied.model_for)
+        if verdict.blames and not self.relied.reliance.blamed(verdict.blames):
+            told = f"it blames {verdict.blames!r}, which is no agent and no task of the crew"
+            verdict = replace(verdict, blames="", reason=f"{verdict.reason} ({told})")
+        gate.judged(self.relied.reliance.crew, "output", replace(verdict, source="outcome"))
+        if verdict.passed:
+            return result
+        why = verdict.reason or "no reason given"
+        return replace(result, partial=True, reason=f"the verifier of the output said no: {why}")
+
+    def _look_ahead(self, verdict: Judged) -> None:
+        """After a verdict on the crew: end its part where the rest is not worth it."""
+        state = self.gate.state
+        if not verdict.passed or state.side != "crew":
+            return  # a "no" ends the crew by itself
+        left = self.gate.headroom.remaining("crew", verdict.agent)
+        room = Left(None if left.nano_usd == NO_CAP else left.nano_usd / NANO, left.seconds)
+        by_parts = self.routing.by_parts
+        reliance = self.relied.reliance
+        stop = forecast(reliance, self._known, state.verdicts, room, self._draw(), by_parts=by_parts)
+        if stop is not None:
+            self.gate.stop("crew", stop)
+
+    def crew_ended(self, ended: Ended, seconds: float) -> None:
+        """The crew's part is over; what is judged from here on is its workflow's.
+
+        Args:
+            seconds: of the run so far
+        """
+        self._crew, self._seconds, self._heard = ended, seconds, len(self.gate.state.verdicts)
+        self.gate.on_verdict = None
+
+    def done(self, outputs: Mapping[str, Any]) -> dict[str, Any]:
+        """What of the crew's outputs is finished and verified, for a workflow that can go on from there."""
+        if self.gate.shadow:
+            return {}
+        verified = done_and_verified(self.relied.reliance, self.gate.state.verdicts[: self._heard])
+        return {task: output for task, output in outputs.items() if task in verified}
+
+    # After
+
+    async def keep(self, workflow: Ended | None, seconds: float) -> Reliability:
+        """Add the run to the track record, and say what is known of the crew now. Never raises for the record's sake.
+
+        Args:
+            workflow: how the workflow's part ended; None where it had none
+            seconds: of the whole run
+        """
+        report = self._report(workflow, seconds)
+        told: dict[str, Any] = {}
+        if self.decides:
+            told = {"routed": self.routing.to, "why": self.routing.why}
+        if report is not None:
+            told["outcome"] = crew_grade(report)
+        record, found = None, self.routing.estimate
+        if self.relied.track is not None:
+            try:
+                record, found = await in_thread(self._kept, report=report)
+            except Exception as error:  # noqa: BLE001  the job is done: what goes wrong with its record costs no result
+                told["problem"] = str(error) if isinstance(error, StoreError) else f"{type(error).__name__}: {error}"
+                logger.warning("the reliability of run {} is not kept: {}", self.gate.run_id, error)
+        return standing(self.relied.reliance, record, found, **told)
+
+    def _kept(self, *, report: RunReport | None) -> tuple[CrewRecord | None, Estimate | None]:
+        reliance, track = self.relied.reliance, self.relied.track
+        assert track is not None  # noqa: S101  the caller looked
+        try:
+            if report is not None:
+                track.add(report, reliance.settings, reliance.structure)
+        finally:
+            if self.routing.probe:
+                track.end_probe(reliance.crew, self.gate.run_id)
+        known = self._read()
+        record = known.record if is_of_this_version(reliance, known.record) else None
+        return record, estimated(reliance, known, self._draw())
+
+    def _report(self, workflow: Ended | None, seconds: float) -> RunReport | None:
+        """What the run adds to its crew's record; None where it says nothing of it.
+
+        A shadow's figures are the crew's: what its workflow did beside it is nobody's trial.
+        """
+        crew, reliance, verdicts = self._crew, self.relied.reliance, self.gate.state.verdicts
+        if not counts_at_all(crew.stop if crew else workflow.stop if workflow else None):
+            return None
+        trials = trials_of(reliance, verdicts[: self._heard], crew.stop) if crew else ()
+        grade = self._grade(crew) if crew else None
+        if crew is not None and (workflow is None or self.gate.shadow):
+            via: Via = "workflow" if workflow else "crew"
+            return self._figures(via, self._seconds, crew.fault, trials=trials, outcome=grade)
+        if workflow is None or not counts_at_all(workflow.stop):
+            return None
+        own = verdicts[self._heard :]
+        outcome = None if workflow.fault else workflow_outcome(reliance, own, done=workflow.done)
+        nodes = node_trials(workflow.name, own)
+        found = {"trials": (*trials, *nodes), "outcome": outcome, "crew_grade": grade}
+        return self._figures("workflow", seconds, workflow.fault, **found)
+
+    def _grade(self, crew: Ended) -> float | None:
+        """The crew's own end-to-end grade; None where an outage or a forecast ended it: nobody saw how it would end."""
+        if crew.fault or (crew.stop is not None and crew.stop.reason == "unreliable"):
+            return None
+        return outcome_of(self.relied.reliance, self.gate.state.verdicts[: self._heard], done=crew.done)
+
+    def _figures(self, via: Via, seconds: float, fault: bool, **found: Any) -> RunReport:
+        reliance = self.relied.reliance
+        usd = self.gate.state.used("crew" if self.gate.shadow else "run").nano_usd / NANO
+        return RunReport(
+            run_id=self.gate.run_id,
+            crew=reliance.crew,
+            version=reliance.version,
+            at=self.gate.clock.now(),
+            usd=usd,
+            seconds=round(seconds, 6),
+            cost_adherence=adherence(reliance.target_usd, usd),
+            latency_adherence=adherence(reliance.target_seconds, seconds),
+            via=via,
+            shadow=self.gate.shadow,
+            faults=self.gate.faults,
+            ended_by_fault=fault,
+            **found,
+        )

@@ -1,0 +1,76 @@
+"""Hearing a verifier: a function on a thread, a coroutine, or a judge whose model is asked through the gate."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import secrets
+from collections.abc import Callable
+from typing import Any
+
+import anyio.to_thread
+from pydantic import BaseModel
+
+from crew_guard.core.messages import ModelRequest
+from crew_guard.core.plain import plain
+from crew_guard.core.roles import Agent, Role
+from crew_guard.core.verdicts import (
+    SAID_SCHEMA,
+    Judge,
+    TaskContext,
+    Verdict,
+    Verify,
+    judge_messages,
+    raised,
+    said,
+    verdict_of,
+)
+from crew_guard.errors import ModelError, RefusedError
+from crew_guard.ports import CallTerms, Gate, Model
+
+
+async def hear(
+    verify: Verify, output: Any, context: TaskContext, gate: Gate, model_for: Callable[[Agent], Model]
+) -> Verdict:
+    """What a verifier says of an output. One that raises, or whose answer is none, has not said yes.
+
+    Args:
+        model_for: gives a judge its model, by `seat_of`
+    Raises:
+        RefusedError: there is no budget for the judge
+        ModelError: the judge's provider failed for good
+    """
+    if isinstance(verify, Judge):
+        return await _judged(verify, output, gate, model_for(seat_of(verify)))
+    try:
+        if inspect.iscoroutinefunction(verify) or inspect.iscoroutinefunction(getattr(verify, "__call__", None)):  # noqa: B004  asks whether calling it gives a coroutine
+            answer = verify(output, context)
+        else:
+            # Beside the loop: it may take its time, and other runs go on meanwhile.
+            answer = await anyio.to_thread.run_sync(verify, output, context, abandon_on_cancel=True)
+        return verdict_of(await answer if inspect.isawaitable(answer) else answer)
+    except (RefusedError, ModelError):
+        raise
+    except Exception as error:  # noqa: BLE001  a verifier that raises has not said yes
+        return raised(error)
+
+
+def seat_of(judge: Judge) -> Agent:
+    """The judge as policies and the gate know it: an identity with a model."""
+    return Agent(Role(name=judge.name, goal=judge.question, model=judge.model))
+
+
+async def _judged(judge: Judge, output: Any, gate: Gate, model: Model) -> Verdict:
+    messages = judge_messages(judge.question, _as_text(output), f"TEXT-{secrets.token_hex(6)}")
+    bound = sum(map(model.bound, messages)) + model.bound_request((), SAID_SCHEMA)
+    request = ModelRequest(messages, (), SAID_SCHEMA, "verdict", bound)
+    reply = await gate.call_model(judge.name, model, request, CallTerms(judge.max_tokens, min(32, judge.max_tokens)))
+    answer = said(reply.text)
+    passed, reason = (False, "the judge gave no verdict") if answer is None else answer
+    return Verdict(passed, reason, source="judge")
+
+
+def _as_text(output: Any) -> str:
+    if isinstance(output, str):
+        return output
+    return output.model_dump_json() if isinstance(output, BaseModel) else json.dumps(plain(output), ensure_ascii=False)

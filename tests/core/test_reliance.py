@@ -1,0 +1,211 @@
+"""A crew as it is reckoned: its parts, its structure, its version, and what its verdicts come to."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel
+
+from crew_guard import Agent, Crew, Policy, Role, Task, tool
+from crew_guard.core.decisions import Stop
+from crew_guard.core.events import Judged
+from crew_guard.core.reliability.structure import AllOf, Chain, Leaf
+from crew_guard.core.reliability.trials import Subject
+from crew_guard.core.reliance import declares_verdicts, reliance_of
+from crew_guard.core.tried import counts_at_all, done_and_verified, outcome_of, trials_of
+from crew_guard.core.verdicts import Judge
+
+ANN, BOB = Role(name="ann", goal="find out"), Role(name="bob", goal="write up")
+MODELS = {"ann": "p:m", "bob": "p:m", "manager": "p:m"}
+
+
+class Brief(BaseModel):
+    """A structured answer."""
+
+    text: str
+
+
+class LongBrief(BaseModel):
+    """Another one."""
+
+    text: str
+    sources: list[str]
+
+
+def fine(_output, _context):
+    return True
+
+
+JUDGED, UNJUDGED = {"verify": fine}, {"verify": None}
+
+
+def pair(find=JUDGED, write=JUDGED, **crew):
+    tasks = [Task("Find.", "ann", name="find", **find), Task("Write.", "bob", name="write", **write)]
+    return Crew([Agent(ANN), Agent(BOB)], tasks, **crew)
+
+
+def reckoned(crew, models=None, **policy):
+    return reliance_of(crew, MODELS | (models or {}), Policy.model_validate({"reliability": policy}))
+
+
+def judged(task, passed=True, grade=None, *, blames="", source="check", agent=""):
+    return Judged(1, 1.0, agent, task, passed, grade, "because", blames, source)
+
+
+def test_a_sequential_crew_is_a_chain_of_its_tasks():
+    """Each a leaf named like the stream of its record, which is kept by role, model and kind."""
+    known = reckoned(pair({"verify": fine, "kind": "research"}))
+    assert known.structure == Chain((Leaf("ann/research"), Leaf("bob/write")))
+    assert [(p.subject.role, p.subject.model, p.subject.kind) for p in known.parts] == [
+        ("ann", "p:m", "research"),
+        ("bob", "p:m", "write"),
+    ]
+
+
+def test_a_parallel_crew_needs_all_that_its_results_need():
+    """Nothing of it can be missing."""
+    assert reckoned(pair(process="parallel")).structure == AllOf((Leaf("ann/find"), Leaf("bob/write")))
+
+
+def test_an_agent_with_several_tasks_has_a_leaf_for_each():
+    """Their kinds differ, and so do their records."""
+    crew = Crew([Agent(ANN)], [Task("Find.", name="find", verify=fine), Task("Sum up.", name="sum", verify=fine)])
+    assert [part.key for part in reckoned(crew).parts] == ["ann/find", "ann/sum"]
+
+
+def test_a_hierarchical_crew_answers_by_its_manager():
+    """Who delegates is answerable for each task."""
+    known = reckoned(pair(process="hierarchical"))
+    assert [part.agent for part in known.parts] == ["manager", "manager"]
+    assert known.parts[0].subject.role == "manager"
+
+
+def changed():
+    """The pair with one thing changed, and what that is."""
+
+    @tool
+    def look(query: str) -> str:
+        """Look it up."""
+        return query
+
+    other = Role(name="ann", goal="find out", instructions="Be brief.")
+    tasks = pair().tasks
+    yield "the role's text", Crew([Agent(other), Agent(BOB)], tasks), {}
+    yield "a tool", Crew([Agent(ANN, [look]), Agent(BOB)], tasks), {}
+    yield "a model", pair(), {"ann": "p:larger"}
+    yield "an output's schema", pair(write={"output": Brief}), {}
+    yield "another schema", pair(write={"output": LongBrief}), {}
+    yield "a task's text", Crew([Agent(ANN), Agent(BOB)], [Task("Find more.", "ann", name="find"), tasks[1]]), {}
+    yield "the process", pair(process="parallel"), {}
+
+
+def test_whatever_defines_the_behaviour_makes_another_version():
+    """And the same crew, made again, is the same version."""
+    versions = {reckoned(pair()).version}
+    assert reckoned(pair()).version in versions
+    for what, crew, models in changed():
+        version = reckoned(crew, models).version
+        assert version not in versions, what
+        versions.add(version)
+
+
+def test_a_verifier_or_a_name_for_the_crew_makes_no_other_version():
+    """They don't change what it does."""
+    judge = Judge("Is it true?")
+    assert reckoned(pair(name="other", verify=judge)).version == reckoned(pair()).version
+
+
+def test_agents_of_two_crews_share_a_record_where_they_do_the_same():
+    """By what defines the one part, not the whole crew."""
+    one = reckoned(pair()).parts[0].subject
+    alone = Crew([Agent(ANN)], [Task("Find.", name="find", verify=fine)])
+    assert reckoned(alone).parts[0].subject == one
+    assert isinstance(one, Subject)
+
+
+@pytest.mark.parametrize(
+    ("crew", "declares", "whole"),
+    [
+        (pair(UNJUDGED, UNJUDGED), False, False),
+        (pair(JUDGED, UNJUDGED), True, False),
+        (pair(UNJUDGED, {"output": Brief}), True, True),
+        (pair(UNJUDGED, UNJUDGED, verify=fine), True, True),
+        (pair(JUDGED, UNJUDGED, process="parallel"), True, False),
+    ],
+)
+def test_the_whole_is_judged_by_its_own_verifier_or_by_those_of_its_results(crew, declares, whole):
+    """That nothing was raised is no verdict, so a crew without one has no outcome, not even a bad one."""
+    known = reckoned(crew)
+    assert declares_verdicts(crew) is declares
+    assert known.judged is whole
+    assert outcome_of(known, [], done=False) == (0.0 if whole else None)
+
+
+def test_the_leaves_are_named_like_the_streams_of_the_record():
+    """What a trial is counted in is what the structure speaks of."""
+    known = reckoned(pair())
+    trials = trials_of(known, [judged("find"), judged("write")])
+    assert [trial.stream for trial in trials] == [part.key for part in known.parts]
+
+
+def test_each_judged_part_is_one_trial_the_last_verdict_counting():
+    """A grade as it is, a plain yes or no as 1 or 0; what nobody judged is none."""
+    known = reckoned(pair())
+    trials = trials_of(known, [judged("find", False), judged("find", True, 0.8), judged("else")])
+    assert [(trial.agent, trial.task, trial.grade, trial.source) for trial in trials] == [("ann", "find", 0.8, "check")]
+
+
+@pytest.mark.parametrize("name", ["ann", "find"])
+def test_a_later_failure_that_blames_an_agent_fails_its_trial_too(name):
+    """By the agent's name or the task's; what passed before is failed later."""
+    known = reckoned(pair())
+    verdicts = [judged("find"), judged("write", False, blames=name)]
+    trials = trials_of(known, verdicts)
+    assert [(trial.agent, trial.grade, trial.source) for trial in trials] == [
+        ("ann", 0.0, "later"),
+        ("bob", 0.0, "check"),
+    ]
+    assert done_and_verified(known, verdicts) == frozenset()
+
+
+def test_a_verdict_on_the_whole_may_blame_an_agent():
+    """Its trial is failed, and the outcome is the verdict's."""
+    known = reckoned(pair(verify=fine))
+    verdicts = [judged("find"), judged("write"), judged("output", False, 0.2, blames="ann", source="outcome")]
+    assert [trial.grade for trial in trials_of(known, verdicts)] == [0.0, 1.0]
+    assert outcome_of(known, verdicts, done=False) == 0.2
+
+
+def test_an_agent_that_ran_into_its_own_cap_failed_what_it_was_at():
+    """A crew's cap fails the crew, and no single agent."""
+    known = reckoned(pair())
+    (found, stopped) = trials_of(known, [judged("find")], Stop("limit", "agent:bob", "max_steps", 3, 3, 1))
+    assert (found.grade, stopped.agent, stopped.grade) == (1.0, "bob", 0.0)
+    assert len(trials_of(known, [judged("find")], Stop("limit", "run", "max_steps", 3, 3, 1))) == 1
+
+
+@pytest.mark.parametrize(
+    ("reason", "counts"),
+    [
+        ("limit", True),
+        ("deadline", True),
+        ("idle", True),
+        ("loop", True),
+        ("denied", True),
+        ("killed", False),
+        ("cancelled", False),
+        ("failed", False),
+    ],
+)
+def test_what_a_person_or_the_journal_ended_says_nothing_of_the_crew(reason, counts):
+    """Its own caps do."""
+    assert counts_at_all(Stop(reason, "run")) is counts
+    assert counts_at_all(None)
+
+
+@given(st.lists(st.tuples(st.sampled_from(["find", "write"]), st.floats(0, 1)), max_size=8))
+def test_the_outcome_of_a_crew_that_is_done_is_that_of_its_result(told):
+    """The last task's grade; unknown where it has none."""
+    known = reckoned(pair())
+    verdicts = [judged(task, grade >= 0.5, grade) for task, grade in told]
+    last = [grade for task, grade in told if task == "write"]
+    assert outcome_of(known, verdicts, done=True) == (last[-1] if last else None)

@@ -1,0 +1,75 @@
+"""A verifier's answer, read strictly: what is none counts as "no" and says what came instead."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crew_guard.core.verdicts import Judge, Verdict, said, verdict_of
+
+
+@pytest.mark.parametrize("answer", [True, False])
+def test_a_truth_value_is_a_verdict(answer):
+    """As it is, without a grade."""
+    assert verdict_of(answer) == Verdict(answer)
+
+
+@given(st.floats(0, 1))
+def test_a_grade_passes_from_a_half_on(grade):
+    """And is kept as it is."""
+    verdict = verdict_of(grade)
+    assert (verdict.passed, verdict.grade) == (grade >= 0.5, grade)
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (None, "gave nothing"),
+        (1.7, "gave 1.7"),
+        (-0.1, "gave -0.1"),
+        (math.nan, "gave nan"),
+        (2, "gave 2"),
+        ("yes", "gave a str"),
+        ([], "gave a list"),
+        (Verdict(passed="yes"), "a Verdict whose passed is 'yes'"),
+        (Verdict(passed=True, grade=1.7), "a Verdict with the grade 1.7"),
+        (Verdict(passed=True, grade=math.inf), "a Verdict with the grade inf"),
+    ],
+)
+def test_what_is_no_verdict_counts_as_no(answer, told):
+    """With what it was, and what was expected."""
+    verdict = verdict_of(answer)
+    assert not verdict.passed
+    assert verdict.grade is None
+    assert told in verdict.reason
+    assert "expected True, False, a grade in [0, 1] or a Verdict" in verdict.reason
+
+
+@given(st.text() | st.binary() | st.floats() | st.integers() | st.lists(st.booleans()) | st.none())
+def test_whatever_comes_is_read_without_an_error(answer):
+    """Only True and grades from a half to 1 pass."""
+    passes = isinstance(answer, int | float) and 0.5 <= answer <= 1
+    assert verdict_of(answer).passed == passes
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ('{"passed": true, "reason": "ok"}', (True, "ok")),
+        ('```json\n{"passed": false, "reason": "a\\n b"}\n```', (False, "a b")),
+        ('{"passed": "true"}', None),
+        ('{"passed": 1}', None),
+        ("passed: true", None),
+        ("[true]", None),
+    ],
+)
+def test_a_judge_is_heard_in_the_form_asked_for_only(text, answer):
+    """Anything else is no verdict."""
+    assert said(text) == answer
+
+
+def test_a_judge_without_a_question_is_an_error():
+    """Where it is made."""
+    with pytest.raises(ValueError, match="needs a question"):
+        Judge(" ")
