@@ -1,7 +1,7 @@
 """Every benchmark, one after the other: python -m tests.benchmarks [--crew N]
 
-The exit code is 1 where a cap did not hold, a workflow cited too seldom or rules on arguments did worse
-than names of tools. Ratios of times are printed with their bounds; on a machine that others use too they
+The exit code is 1 where a cap did not hold, a workflow cited too seldom, rules on arguments did worse
+than names of tools or reliability missed a target. Ratios of times are printed with their bounds; on a machine that others use too they
 say more about the machine, so they don't decide.
 """
 
@@ -22,6 +22,11 @@ DECIDES = {
     "chatdev_ledger",
     "autogen_sessions",
     "crewai_cassettes",
+    "reliability_detection",
+    "reliability_crew",
+    "reliability_closed_loop",
+    "reliability_coverage",
+    "reliability_recorded",
 }
 
 
@@ -48,6 +53,12 @@ def main() -> int:
         ("scale", ()),
         ("agentdojo", ()),
         ("store_floor", ()),
+        ("reliability_detection", ()),
+        ("reliability_crew", ()),
+        ("reliability_closed_loop", ()),
+        ("reliability_coverage", ()),
+        ("reliability_recorded", ()),
+        ("reliability_cost", ()),
         ("research_questions", ("--crew", str(given.crew))),
     ):
         print(f"\n== {name}", flush=True)

@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from crew_guard.core.reliability.counts import NO_TRIALS, Counts
 from crew_guard.core.reliability.intervals import Interval, clopper_pearson, weighted_chain_bound
-from crew_guard.core.reliability.structure import Structure, names, point, series
+from crew_guard.core.reliability.structure import Structure, compiled, names, series
 
 Betavariate: TypeAlias = Callable[[float, float], float]
 """One draw from Beta(a, b): random.Random(seed).betavariate."""
@@ -61,7 +61,6 @@ def _drawn(
     for name in names(structure):
         known = counts.get(name, NO_TRIALS)
         shapes.append((name, known.good + pseudo[0], known.bad + pseudo[1]))
-    drawn = sorted(
-        point(structure, {name: beta(a, b) if b > 0 else 1.0 for name, a, b in shapes}) for _ in range(DRAWS)
-    )
+    whole = compiled(structure)
+    drawn = sorted(whole({name: beta(a, b) if b > 0 else 1.0 for name, a, b in shapes}) for _ in range(DRAWS))
     return drawn[min(DRAWS - 1, int(quantile * DRAWS))]

@@ -96,4 +96,4 @@ class Breaker(Struct, frozen=True, omit_defaults=True):
 
 
 def _waited(fallbacks: int, share: float) -> bool:
-    return share > 0 and fallbacks + 1 >= round(1 / share)
+    return share > 0 and fallbacks >= round(1 / share)

@@ -21,7 +21,8 @@ FORMAT = 1
 """Version of the record's format."""
 _WITHOUT_FAULTS = 0.95
 """The share of runs without an infrastructure failure below which there is something to tell."""
-_BASELINE_CONFIDENCE = 0.90
+_BASELINE_DOUBT = 0.10
+"""The chance that the first baseline is above the truth; halved for each later one."""
 
 
 class Settings(Struct, frozen=True, omit_defaults=True):
@@ -57,15 +58,16 @@ class Stream(Struct, frozen=True, omit_defaults=True):
     detector: EDetector | None = None
     """None where nothing is decided by reliability."""
     baseline: float | None = None
-    """Jeffreys' lower 90 % of the first 100 trials, from then on."""
+    """The best of Jeffreys' lower bounds of the first 100, 200, 400 … trials, from the first of them on.
+
+    It only rises: a slow decline must not lower what the stream is held to.
+    """
 
     def observed(self, grade: float, target: float | None) -> Stream:
         """With one trial more."""
         counts = self.counts.plus(grade)
         detector = None if target is None else self._detector(target).observed(grade)
-        if counts.trials != BASELINE_RUNS:
-            return Stream(self.subject, counts, detector, self.baseline)
-        return Stream(self.subject, counts, detector, jeffreys(counts, _BASELINE_CONFIDENCE).lower)
+        return Stream(self.subject, counts, detector, _baseline(counts, self.baseline))
 
     def _detector(self, target: float) -> EDetector:
         level = level_of(target, self.baseline)
@@ -121,6 +123,13 @@ class CrewRecord(Struct, frozen=True, omit_defaults=True):
 
 
 _NO_STREAM = Stream()
+
+
+def _baseline(counts: Counts, known: float | None) -> float | None:
+    times, rest = divmod(counts.trials, BASELINE_RUNS)
+    if rest or not times or times & (times - 1):
+        return known
+    return max(known or 0.0, jeffreys(counts, 1.0 - _BASELINE_DOUBT / times).lower)
 
 
 def add(record: CrewRecord | None, report: RunReport, settings: Settings) -> CrewRecord:

@@ -7,7 +7,8 @@ success rates: `point` walks the tree once. Bounds are in bounds.py.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from operator import itemgetter
 from typing import TypeAlias
 
 from msgspec import Struct
@@ -19,6 +20,7 @@ ICC = 0.45
 BETA = 0.1
 """The share of failures with a common cause, until it is measured."""
 _SMALL = 1e-5
+_CELLS = 1024
 
 
 class _Node(Struct, frozen=True, tag=True):
@@ -198,14 +200,56 @@ def _combined(node: Structure, values: Sequence[float]) -> float:
 
 
 def _common(node: CommonCause, p: Mapping[str, float]) -> float:
+    return _shocked(node, [point(one, p) for one in parts_of(node.part)] or [point(node.part, p)])
+
+
+def _shocked(node: CommonCause, own: Sequence[float]) -> float:
+    """From the rates of what is inside its part."""
     part = node.part
-    own = [point(one, p) for one in parts_of(part)] or [point(part, p)]
     # The shock can't be likelier than the failure of the best part: its own rate must stay what it is.
     shock = node.beta * min(1.0 - value for value in own)
     if shock >= 1:
         return 0.0
     alone = [value / (1.0 - shock) for value in own]
-    return (1.0 - shock) * (alone[0] if isinstance(part, Leaf) else _combined(part, alone))
+    return (1.0 - shock) * (_shocked(part, alone) if isinstance(part, CommonCause) else _combined(part, alone))
+
+
+def compiled(structure: Structure) -> Callable[[Mapping[str, float]], float]:
+    """`point` for thousands of draws: the same to five digits, at a fraction of its cost.
+
+    A node with one child is a curve of its child's rate: it is tabled as it is asked for, and interpolated.
+    """
+    match structure:
+        case Leaf(name):
+            return itemgetter(name)
+        case Chain() | AllOf() | AnyOf() | KOfN():
+            parts = [compiled(part) for part in structure.parts]
+            return lambda p: _combined(structure, [part(p) for part in parts])
+        case CommonCause(part):
+            inner = [compiled(one) for one in parts_of(part)] or [compiled(part)]
+            return lambda p: _shocked(structure, [one(p) for one in inner])
+        case _:
+            child, curve = compiled(structure.part), _Curve(structure)
+            return lambda p: curve(child(p))
+
+
+class _Curve:
+    """A node with one child, as a function of its child's rate."""
+
+    def __init__(self, node: Structure) -> None:
+        self._node = node
+        self._known: dict[int, float] = {}
+
+    def __call__(self, rate: float) -> float:
+        cell = min(_CELLS - 1, int(rate * _CELLS))
+        left = self._at(cell)
+        return left + (rate * _CELLS - cell) * (self._at(cell + 1) - left)
+
+    def _at(self, cell: int) -> float:
+        known = self._known.get(cell)
+        if known is None:
+            known = self._known[cell] = _combined(self._node, [cell / _CELLS])
+        return known
 
 
 def leverage(structure: Structure, p: Mapping[str, float]) -> dict[str, float]:

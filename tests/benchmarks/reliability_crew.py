@@ -1,0 +1,176 @@
+"""A crew of five, one agent drops: how soon is it seen? python -m tests.benchmarks.reliability_crew
+
+Detectors for each agent and end to end, side by side and held against the package's own; the alarm is set so that
+one in 10,000 healthy runs is false. Below it the default, and the record that a store keeps, which has to learn what
+each agent is held to. The exit code is 1 where a target is missed.
+"""
+
+from __future__ import annotations
+
+import random
+import statistics
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from crew_guard.core.reliability.detector import ALARM_AFTER, EDetector, alarm
+from crew_guard.core.reliability.records import Settings, add
+from crew_guard.core.reliability.trials import END_TO_END, RunReport, Subject, Trial
+from tests.benchmarks.reliability_streams import P0, Detectors
+
+AGENTS = tuple("abcde")
+TARGETS = {0.90: 131, 0.85: 61, 0.70: 20, 0.50: 10}
+NAMED_AT_LEAST = 0.95
+CREWS = 1_500
+HEALTHY = 1_000
+MOST = 3_000
+RUNS_TO_A_FALSE_ALARM = 10_000
+
+
+class Found(NamedTuple):
+    """Of many crews."""
+
+    runs: float
+    named: float
+    """How often the culprit was the one that dropped."""
+
+
+def trials(draw: random.Random, rates: dict[str, float]) -> dict[str, float]:
+    """One run: each agent's verdict, and the outcome, which is good where all are."""
+    found = {name: float(draw.random() < rates[name]) for name in AGENTS}
+    return {**found, END_TO_END: min(found.values())}
+
+
+def healthy_rates(dropped: str | None = None, rate: float = P0) -> dict[str, float]:
+    """Each agent's rate."""
+    return {name: rate if name == dropped else P0 for name in AGENTS}
+
+
+class Crews:
+    """Crews side by side: the detectors of five agents and of the outcomes, held to the true rates."""
+
+    def __init__(self, crews: int, seed: int) -> None:
+        self.streams = [Detectors(crews, P0) for _ in AGENTS] + [Detectors(crews, P0 ** len(AGENTS))]
+        self.random, self.crews = np.random.default_rng(seed), crews
+
+    def run(self, first: float = P0) -> Any:
+        """One run of each, the first agent's rate given: the evidence of each stream."""
+        failed = self.random.random((len(AGENTS), self.crews)) < 1 - P0
+        failed[0] = self.random.random(self.crews) < 1 - first
+        for stream, bad in zip(self.streams, (*failed, failed.any(axis=0)), strict=True):
+            stream.step(bad)
+        return np.array([stream.terms.mean(axis=1) for stream in self.streams])
+
+    def restart(self, where: Any) -> None:
+        """As a breaker does that closes."""
+        for stream in self.streams:
+            stream.restart(where)
+
+
+def until_alarm(rate: float, after: float) -> Found:
+    """Runs from the drop on; a false alarm before it begins afresh."""
+    crews = Crews(CREWS, 1)
+    for _ in range(HEALTHY):
+        crews.restart(crews.run().mean(axis=0) >= after)
+    runs, named, waiting = np.full(CREWS, float(MOST)), np.zeros(CREWS, bool), np.ones(CREWS, bool)
+    for run in range(1, MOST + 1):
+        evidence = crews.run(rate)
+        hit = (evidence.mean(axis=0) >= after) & waiting
+        runs[hit], named[hit] = run, evidence[:, hit].argmax(axis=0) == 0
+        waiting &= ~hit
+        if not waiting.any():
+            break
+    return Found(float(runs.mean()), float(named.mean()))
+
+
+def false_alarm(after: float, seed: int) -> float:
+    """Healthy runs for each first alarm."""
+    crews, alarmed, looked = Crews(600, seed), np.zeros(600, bool), 0
+    for _ in range(10_000):
+        looked += int((~alarmed).sum())
+        alarmed |= crews.run().mean(axis=0) >= after
+    return looked / max(1, int(alarmed.sum()))
+
+
+def check_crew(runs: int = 400) -> None:
+    """Hold the crews side by side against the package's own detectors and their mean.
+
+    Raises:
+        AssertionError: they differ
+    """
+    crews = Crews(3, 7)
+    ours = [[EDetector(stream.level) for stream in crews.streams] for _ in range(3)]
+    draws = Crews(3, 7)
+    for _ in range(runs):
+        evidence = crews.run(0.9)
+        failed = draws.random.random((len(AGENTS), 3)) < 1 - P0
+        failed[0] = draws.random.random(3) < 1 - 0.9
+        for crew, own in enumerate(ours):
+            bits = [*failed[:, crew], failed[:, crew].any()]
+            ours[crew] = [one.observed(float(not bad)) for one, bad in zip(own, bits, strict=True)]
+    for crew, own in enumerate(ours):
+        named = dict(zip((*AGENTS, END_TO_END), own, strict=True))
+        found = alarm(named, 0.0)
+        assert found is not None
+        assert np.isclose(found.evidence, evidence[:, crew].mean())
+        assert found.culprit == list(named)[evidence[:, crew].argmax()]
+
+
+def from_records(rate: float, healthy: int, crews: int) -> Found:
+    """The same by the record that a store keeps: what agents are held to is learned from their first runs."""
+    settings = Settings(threshold=0.85, parts=len(AGENTS), agent_target=P0)
+    subjects = {name: Subject(name, "model") for name in AGENTS}
+    delays, named = list[int](), 0
+    for seed in range(crews):
+        draw, record, run, since = random.Random(seed), None, 0, 0
+        culprit = AGENTS[seed % len(AGENTS)]
+        while True:
+            run += 1
+            grades = trials(draw, healthy_rates(culprit if run > healthy else None, rate))
+            given = tuple(Trial(subjects[name], name, "task", grades[name], "check") for name in AGENTS)
+            record = add(record, RunReport(str(run), "crew", "1", run, given, grades[END_TO_END]), settings)
+            if run <= healthy:
+                since = run
+            elif (record.breaker.state != "closed" and record.breaker.since > healthy) or run - healthy >= MOST:
+                delays.append(run - since)
+                named += record.breaker.culprit == culprit
+                break
+    return Found(statistics.mean(delays), named / crews)
+
+
+def table(name: str, found: list[Found]) -> None:
+    """Two rows."""
+    print(f"{name:<52}" + "".join(f"{one.runs:>9.1f}" for one in found))
+    print(f"{'  the culprit named':<52}" + "".join(f"{one.named:>9.1%}" for one in found))
+
+
+def main() -> bool:
+    """Print the table; True if every target is reached."""
+    check_crew()
+    shipped = false_alarm(ALARM_AFTER, 5)
+    after = ALARM_AFTER * RUNS_TO_A_FALSE_ALARM / shipped
+    # Again on other draws, so that the time that is told was not the one that set the alarm.
+    measured = false_alarm(after, 6)
+    print(f"one of five agents drops from {P0} after {HEALTHY:,} runs, {CREWS:,} crews; runs until the breaker opens")
+    print(f"{'':<52}" + "".join(f"{f'→{rate:.2f}':>9}" for rate in TARGETS))
+    found = [until_alarm(rate, after) for rate in TARGETS]
+    table(f"alarm at {after:,.0f}: a false one in {measured:,.0f} runs", found)
+    print(f"{'  at most':<52}" + "".join(f"{most:>9}" for most in TARGETS.values()))
+    table(
+        f"alarm at {ALARM_AFTER:,.0f}, the default: a false one in {shipped:,.0f}",
+        [until_alarm(rate, ALARM_AFTER) for rate in TARGETS],
+    )
+    for healthy, crews in ((300, 60), (2_000, 15)):
+        table(
+            f"records, levels learned from {healthy:,} runs", [from_records(rate, healthy, crews) for rate in TARGETS]
+        )
+    quick = all(one.runs <= most for one, most in zip(found, TARGETS.values(), strict=True))
+    named = min(one.named for one in found[-2:])
+    print(f"runs until fallback, at one false alarm in 10,000 runs: {'ok' if quick else 'MISSED'}")
+    words = "ok" if named >= NAMED_AT_LEAST else "MISSED"
+    print(f"culprit at 0.70 and 0.50 {named:.1%} (at least {NAMED_AT_LEAST:.0%}): {words}")
+    return quick and named >= NAMED_AT_LEAST
+
+
+if __name__ == "__main__":
+    raise SystemExit(0 if main() else 1)

@@ -1,0 +1,220 @@
+"""The e-detector, its mean over streams, the SPRT and the breaker."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crew_guard.core.reliability.breaker import Breaker
+from crew_guard.core.reliability.detector import (
+    ODDS_RATIOS,
+    Alarm,
+    EDetector,
+    Sprt,
+    alarm,
+    evidence,
+    level_of,
+    sprt_for,
+)
+from crew_guard.core.reliability.trials import END_TO_END
+
+LEVEL = 0.97
+
+
+def after(grades: Iterable[float], detector: EDetector | None = None) -> EDetector:
+    """The detector once it has seen these."""
+    found = detector or EDetector(LEVEL)
+    for grade in grades:
+        found = found.observed(grade)
+    return found
+
+
+def until_alarm(grades: Iterable[float], detector: EDetector) -> int | None:
+    """At which of these it alarms, from 1 on."""
+    for step, grade in enumerate(grades, 1):
+        detector = detector.observed(grade)
+        if detector.evidence >= 10_000:
+            return step
+    return None
+
+
+@given(level=st.floats(0.05, 0.999), grades=st.lists(st.floats(0, 1), max_size=6))
+def test_every_bet_is_fair(level: float, grades: list[float]) -> None:
+    """Whatever came before, each term grows by at most (1 + M) on average where the mean is the level: E[x] = level."""
+    before = after(grades, EDetector(level))
+    good, bad = before.observed(1.0), before.observed(0.0)
+    for m, up, down in zip(before.terms, good.terms, bad.terms, strict=True):
+        assert level * up + (1 - level) * down <= (1 + m) * (1 + 1e-9)
+        assert min(up, down) >= 0
+
+
+@given(grades=st.lists(st.floats(0, 1), max_size=10), grade=st.floats(0, 1))
+def test_a_grade_counts_as_the_mixture_of_a_good_and_a_bad_trial(grades: list[float], grade: float) -> None:
+    """The factor is linear in the grade."""
+    before = after(grades)
+    found, good, bad = before.observed(grade), before.observed(1.0), before.observed(0.0)
+    for mixed, up, down in zip(found.terms, good.terms, bad.terms, strict=True):
+        assert mixed == pytest.approx(grade * up + (1 - grade) * down)
+
+
+def test_one_term_is_the_published_recursion() -> None:
+    """M ← (1 + M)(1 + λ(m0 - x)) with λ = (m0 - q)/(m0(1 - m0)), for a stream whose failures stand alone."""
+    odds = (1 - LEVEL) / LEVEL
+    for index, ratio in enumerate(ODDS_RATIOS):
+        q = 1 / (1 + ratio * odds)
+        stake = (LEVEL - q) / (LEVEL * (1 - LEVEL))
+        m = 0.0
+        for grade in (1.0, 1.0, 0.0):
+            m = (1 + m) * (1 + stake * (LEVEL - grade))
+        assert after((1.0, 1.0, 0.0)).terms[index] == pytest.approx(m)
+
+
+def test_a_good_history_costs_no_delay() -> None:
+    """After 20,000 good trials a drop to 0.5 is found as soon as after 200: evidence can't fall below nothing."""
+    draw = random.Random(4)
+    healthy = [float(draw.random() < LEVEL) for _ in range(500)]
+    fresh, old = after(healthy), after([*[1.0] * 20_000, *healthy])
+    delays = []
+    for seed in range(40):
+        drop = random.Random(seed)
+        grades = [float(drop.random() < 0.5) for _ in range(200)]
+        delays.append((until_alarm(grades, fresh), until_alarm(grades, old)))
+    assert all(one is not None and one == other for one, other in delays)
+
+
+def test_an_agent_that_always_fails_is_told() -> None:
+    """However bursty the stream may be: at most 12 failures, from the first trial on."""
+    step = until_alarm([0.0] * 100, EDetector(LEVEL))
+    assert step is not None
+    assert step <= 12
+
+
+def test_a_stream_that_showed_no_bursts_is_judged_at_full_stakes() -> None:
+    """Failures that stood alone and were over make the same drop known sooner; bursts make it known later."""
+    alone = after(([0.0] + [1.0] * 40) * 12)
+    bursty = after(([0.0] * 3 + [1.0] * 120) * 12)
+    assert alone.bursts < -1.5 < bursty.bursts
+    drop = [0.0] * 30
+    sooner, later = until_alarm(drop, alone.restarted()), until_alarm(drop, bursty.restarted())
+    assert sooner is not None
+    assert later is not None
+    assert sooner < later
+
+
+def test_a_drop_does_not_teach_that_bursts_are_normal() -> None:
+    """Failures that aren't followed by ten good trials wait: they say nothing of bursts yet."""
+    assert after([0.0, 0.0, 1.0] * 10).bursts == 0
+    assert after([0.0, 0.0, *[1.0] * 10]).bursts > 0
+
+
+def test_a_later_verdict_counts_where_it_belongs() -> None:
+    """For the worse as an outcome of now; for the better it takes out what the failure had added."""
+    seen = after([1.0] * 20 + [0.0] + [1.0] * 5)
+    assert seen.corrected(1.0, 0.0) == seen.observed(0.0)
+    assert seen.corrected(0.5, 0.5) == seen
+    right = after([1.0] * 26)
+    assert seen.corrected(0.0, 1.0).evidence <= right.evidence * 1.2
+    assert seen.corrected(0.0, 1.0).evidence < seen.evidence
+
+
+def test_the_level_is_the_lesser_of_the_target_and_what_was_shown() -> None:
+    """Kept away from 0 and 1, where no bet is possible."""
+    assert [level_of(0.95, None), level_of(0.95, 0.9), level_of(0.8, 0.9)] == [0.95, 0.9, 0.8]
+    assert (level_of(1.0, None), level_of(0.0, None)) == (0.999, 0.05)
+
+
+def test_the_mean_over_streams_names_who_dropped() -> None:
+    """The largest term is the culprit's; without streams there is nothing to tell."""
+    streams = {"a": after([1.0] * 50), "b": after([0.0, 1.0] * 12), "c": after([1.0] * 50)}
+    assert evidence(streams) == pytest.approx(sum(one.evidence for one in streams.values()) / 3)
+    found = alarm(streams, 10_000)
+    assert found is not None
+    assert found.culprit == "b"
+    assert found.share > 0.99
+    assert alarm({}, 0) is None
+    assert alarm({"a": streams["a"]}, 10_000) is None
+
+
+def test_the_sprt_says_good_after_26_straight_passes_and_bad_after_three_failures() -> None:
+    """log(0.9 / 0.05) / log(0.95 / 0.85) = 25.99; each failure takes log(3). An answer stays."""
+    test = Sprt()
+    for _ in range(26):
+        assert test.answer == "open"
+        test = test.observed(1.0)
+    assert test.answer == "good"
+    assert test.observed(0.0) is test
+    assert Sprt().observed(0.0).observed(0.0).answer == "open"
+    assert Sprt().observed(0.0).observed(0.0).observed(0.0).answer == "bad"
+
+
+@pytest.mark.parametrize(("rate", "good"), [(0.85, (0.0, 0.05)), (0.70, (0.0, 0.001)), (0.95, (0.88, 1.0))])
+def test_the_sprt_keeps_its_error_rates(rate: float, good: tuple[float, float]) -> None:
+    """Of 2,000 tests at p_bad at most 5 % say good, at p_ok at least 88 %, at 0.70 next to none."""
+    draw, said = random.Random(8), 0
+    for _ in range(2_000):
+        test = Sprt()
+        while test.answer == "open":
+            test = test.observed(float(draw.random() < rate))
+        said += test.answer == "good"
+    assert good[0] <= said / 2_000 <= good[1]
+
+
+@given(level=st.floats(0.3, 0.999))
+def test_the_sprt_of_a_stream_asks_no_more_than_it_is_held_to(level: float) -> None:
+    """At most the level; the same odds ratio between fine and not."""
+    test = sprt_for(level)
+    assert test.ok == pytest.approx(min(0.95, level))
+    odds = [p / (1 - p) for p in (test.ok, test.bad)]
+    assert odds[0] / odds[1] == pytest.approx((0.95 / 0.05) / (0.85 / 0.15))
+
+
+def opened() -> Breaker:
+    """A breaker that the agent b opened."""
+    return Breaker().opened(Alarm("b", 0.9, 20_000), {"b": 0.97, END_TO_END: 0.85, "a": 0.97}, 5.0)
+
+
+def test_an_open_breaker_is_probed_after_its_share_of_the_workflows_runs() -> None:
+    """Five runs of the workflow, and a probe beside each fifth from the sixth on."""
+    breaker = opened()
+    assert (breaker.state, breaker.culprit, set(breaker.tests)) == ("open", "b", {"b", END_TO_END})
+    due = []
+    for _ in range(15):
+        due.append(breaker.due(0.2))
+        if breaker.due(0.2):
+            breaker = breaker.probed([("b", 1.0), (END_TO_END, 1.0)], 6.0)
+        breaker = breaker.fell_back(0.2, 6.0)
+    assert [index for index, one in enumerate(due, 1) if one] == [6, 11]
+    assert breaker.state == "half_open"
+
+
+def test_probes_that_are_good_close_it_and_bad_ones_open_it_again() -> None:
+    """All tests must say good; one that says bad is enough."""
+    half = opened()
+    for _ in range(5):
+        half = half.fell_back(0.2, 6.0)
+    assert half.state == "half_open"
+    good = half
+    for _ in range(40):
+        good = good.probed([("b", 1.0), (END_TO_END, 1.0), ("a", 0.0)], 7.0)
+    assert good == Breaker("closed", 7.0)
+    bad = half
+    for _ in range(3):
+        bad = bad.probed([("b", 0.0), (END_TO_END, 1.0)], 7.0)
+    assert bad.state == "open"
+    assert all(test.trials == 0 for test in bad.tests.values())
+    assert not half.due(0.0)
+
+
+def test_a_new_version_is_probed_at_once() -> None:
+    """half_open without waiting; a breaker that is closed counts nothing."""
+    breaker = opened().renewed({END_TO_END: 0.85}, "a new version of the crew is tried", 9.0)
+    assert breaker.due(0.2)
+    assert breaker.state == "half_open"
+    assert Breaker().fell_back(0.2, 1.0) == Breaker()
+    assert Breaker().probed([("b", 0.0)], 1.0) == Breaker()
+    assert math.isclose(breaker.tests[END_TO_END].ok, 0.85)
