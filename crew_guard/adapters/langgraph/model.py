@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, cast
 
 from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import BaseMessage
 
-from crew_guard.adapters.hosted import Attempt, come_from, ending
+from crew_guard.adapters.hosted import Attempt, ending
 from crew_guard.adapters.langgraph.bounds import (
     LENGTHS,
     check_bound,
@@ -33,12 +33,13 @@ from crew_guard.adapters.langgraph.like import like
 from crew_guard.adapters.langgraph.prompts import Prompts, asked_for, text_of
 from crew_guard.adapters.langgraph.scope import Scope, in_graph, inside_tool
 from crew_guard.adapters.langgraph.usage import read, usage_of
-from crew_guard.adapters.stand_in import is_stand_in, seam_of, stand_in
+from crew_guard.adapters.stand_in import ABSENT, is_stand_in, own_value, seam_of, shown, stand_in
 from crew_guard.core.actions import Grant, ModelCall, Outcome
 from crew_guard.core.usage import Rates
 from crew_guard.errors import RefusedError
 
 _WATCHED = CLIENTS.union(LENGTHS, ("stream_usage",))
+_OPENAI = ("langchain_openai", "BaseChatOpenAI")
 _SYNC = ("_generate", "_stream", "_stream_chat_model_events")
 _ASYNC = ("_agenerate", "_astream", "_astream_chat_model_events")
 
@@ -99,7 +100,7 @@ def gated(model: BaseChatModel, scope: Scope, metadata: Mapping[str, Any] | None
 
 
 def _methods(kind: type[Any]) -> dict[str, Any]:
-    made: dict[str, Any] = {"__getattribute__": _during_a_call}
+    made: dict[str, Any] = dict(shown(_WATCHED, _during_a_call))
     for name in (*_SYNC, *_ASYNC):
         own = getattr(kind, name, None)
         if own is None or own is getattr(BaseChatModel, name, None):
@@ -117,13 +118,11 @@ def _gate_of(name: str, own: Any) -> Callable[..., Any]:
 
 
 def _during_a_call(model: Any, name: str) -> Any:
-    value = object.__getattribute__(model, name)
-    if name not in _WATCHED:
-        return value
     call: Call = seam_of(model)
-    if name in CLIENTS:
-        return value if value is None else quiet(call.scope.quiet, value)
-    return call.overrides.get(name, value)
+    if name not in CLIENTS:
+        return call.overrides.get(name, ABSENT)
+    value = own_value(model, name)
+    return value if value is None or value is ABSENT else quiet(call.scope.quiet, value)
 
 
 def _generating(own: Any) -> Any:
@@ -133,7 +132,7 @@ def _generating(own: Any) -> Any:
         if _goes_on(call, call.scope.gate.admit_blocking):
             return own(model, messages, *args, **kwargs)
         _take(call, model, _admitted(call, model, messages, kwargs), kwargs)
-        with _under_way(call):
+        with _UnderWay(call):
             result = own(model, messages, *args, **kwargs)
         _settle(call, model, [generation.message for generation in result.generations], result.llm_output)
         return result
@@ -148,7 +147,7 @@ def _generating_async(own: Any) -> Any:
         if await _goes_on_async(call):
             return await own(model, messages, *args, **kwargs)
         _take(call, model, await _admitted_async(call, model, messages, kwargs), kwargs)
-        with _under_way(call):
+        with _UnderWay(call):
             result = await own(model, messages, *args, **kwargs)
         _settle(call, model, [generation.message for generation in result.generations], result.llm_output)
         return result
@@ -168,7 +167,7 @@ def _streaming(own: Any) -> Any:
         chunks = own(model, messages, *args, **kwargs)
         try:
             while True:
-                with _under_way(call):
+                with _UnderWay(call):
                     chunk = next(chunks, _END)
                 if chunk is _END:
                     break
@@ -197,7 +196,7 @@ def _streaming_async(own: Any) -> Any:
         chunks = own(model, messages, *args, **kwargs)
         try:
             while True:
-                with _under_way(call):
+                with _UnderWay(call):
                     chunk = await anext(chunks, _END)
                 if chunk is _END:
                     break
@@ -251,10 +250,10 @@ def _action(
     _delegated()
     kind: Any = cast(Any, type(model))
     more: Mapping[str, Any] = (model.model_kwargs if "model_kwargs" in declared(kind) else None) or {}
-    wishes = [given.get(key) for given in (kwargs, more) for key in LENGTHS]
-    wishes += [getattr(model, key) for key in lengths_of(kind)]
-    prompt, text_only = call.count.bound(messages, {**more, **kwargs})
-    wish = next((each for each in wishes if isinstance(each, int) and each > 0), None)
+    wish = _wish(given[key] for given in (kwargs, more) for key in LENGTHS if key in given)
+    if wish is None:
+        wish = _wish(getattr(model, key) for key in lengths_of(kind))
+    prompt, text_only = call.count.bound(messages, {**more, **kwargs} if more else kwargs)
     return ModelCall(
         call.agent,
         call.model,
@@ -266,6 +265,10 @@ def _action(
         parent=inside_tool.get(),
         text_only=text_only,
     )
+
+
+def _wish(lengths: Iterable[Any]) -> int | None:
+    return next((each for each in lengths if isinstance(each, int) and each > 0), None)
 
 
 def _delegated() -> None:
@@ -308,23 +311,35 @@ def _take(call: Call, model: Any, grant: Any, kwargs: dict[str, Any], *, streams
     for key in LENGTHS:
         if kwargs.get(key) is not None:
             kwargs[key] = grant.max_tokens
-    if come_from(model, "langchain_openai", frozenset({"BaseChatOpenAI"})):
+    if _is_openai(kind):
         kwargs["max_tokens"] = grant.max_tokens  # outweighs model_kwargs, too
     elif not own and takes_length(kind):
         kwargs["max_tokens"] = grant.max_tokens
 
 
-@contextmanager
-def _under_way(call: Call) -> Generator[None]:
-    token = _outer.set(call)
-    try:
-        with call.scope.threads.busy():
-            yield
-    except BaseException as error:
-        _left(call, error)
-        raise
-    finally:
-        _outer.reset(token)
+@cache
+def _is_openai(kind: type) -> bool:
+    return any((base.__module__.partition(".")[0], base.__name__) == _OPENAI for base in kind.__mro__)
+
+
+class _UnderWay:
+    """The model's own code runs."""
+
+    __slots__ = ("_busy", "_call", "_token")
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+        self._busy = call.scope.threads.busy()
+
+    def __enter__(self) -> None:
+        self._token = _outer.set(self._call)
+        self._busy.__enter__()
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self._busy.__exit__(kind, error, trace)
+        if error is not None:
+            _left(self._call, error)
+        _outer.reset(self._token)
 
 
 def _left(call: Call, error: BaseException) -> None:

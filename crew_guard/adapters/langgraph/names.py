@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 _OF_AN_AGENT = frozenset({"model", "tools"})
@@ -36,6 +37,12 @@ def _is_inner(node: str) -> bool:
 
 
 def _of_context() -> Mapping[str, Any]:
+    config: Mapping[str, Any] = _config().get() or {}
+    return config.get("metadata") or {}
+
+
+@cache
+def _config() -> Any:
     from langchain_core.runnables.config import var_child_runnable_config
 
-    return (var_child_runnable_config.get() or {}).get("metadata") or {}
+    return var_child_runnable_config

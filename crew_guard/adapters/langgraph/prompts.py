@@ -10,7 +10,8 @@ from typing import Any, cast
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 from pydantic import BaseModel
 
-from crew_guard.adapters.hosted import IMAGE_TOKENS, PromptCounter
+from crew_guard.adapters.hosted import IMAGE_TOKENS, PromptCounter, json_of
+from crew_guard.adapters.tally import Tally, Weighed, state_of
 from crew_guard.core.messages import JsonObject, Message, Speaker, ToolRequest, ToolSpec
 
 _SPEAKERS: dict[str, Speaker] = {"system": "system", "ai": "assistant", "tool": "tool"}
@@ -24,8 +25,10 @@ class Prompts:
     """Bounds of one model's prompts in one run: each message is counted when it is first seen."""
 
     count: PromptCounter
-    _seen: dict[int, tuple[BaseMessage, Any, int, int]] = field(default_factory=dict[int, Any])
-    """By a message's id: itself, its content, its tokens, and how many images or files it holds."""
+    _talks: Tally = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._talks = Tally(self._weighed)
 
     def bound(self, messages: Sequence[BaseMessage], kwargs: Mapping[str, Any]) -> tuple[int, bool]:
         """An upper bound of a request's prompt in tokens, and whether it is text only.
@@ -36,27 +39,35 @@ class Prompts:
         """
         given: list[Any] = [tool for key in _TOOLS for tool in kwargs.get(key) or ()]
         schemas = {key: _schema(kwargs[key]) for key in _SCHEMAS if kwargs.get(key)}
-        prompt, media = self.count.request([_spec(tool) for tool in given], schemas or None), 0
-        for message in messages:
-            known = self._seen.get(id(message))
-            if known is None or known[1] is not message.content:
-                known = self._seen[id(message)] = self._counted(message)
-            prompt += known[2]
-            media += known[3]
-        return prompt, media == 0
+        if schemas or not all(map(_is_plain, given)):
+            prompt = self.count.request([_spec(tool) for tool in given], schemas or None)
+        else:
+            prompt = self.count.shown(given, _spec)
+        tokens, media = self._talks.of(messages)
+        return prompt + tokens, media == 0
 
-    def _counted(self, message: BaseMessage) -> tuple[BaseMessage, Any, int, int]:
-        content, media = cast(Any, message.content), _media(message)
+    def _weighed(self, message: BaseMessage) -> Weighed:
+        state = state_of(message)
+        content = state["content"]
+        media = 0 if isinstance(content, str) else _media(content)
         # By its parts, too: LangChain copies messages on their way from one node to another.
-        parts = (content, getattr(message, "tool_calls", None), message.additional_kwargs or None, message.name)
-        return message, content, self.count.message(parts, lambda: _translated(message)) + IMAGE_TOKENS * media, media
+        parts = (content, state.get("tool_calls"), state["additional_kwargs"] or None, state["name"])
+        tokens = self.count.message(parts, lambda: _translated(message)) + IMAGE_TOKENS * media
+        kept = state.copy()
+        if isinstance(content, list):
+            kept["content"] = content[:]
+        return Weighed(message, tokens, media, [state], [kept])
+
+
+def _is_plain(tool: object) -> bool:
+    return type(tool) is dict
 
 
 def asked_for(message: BaseMessage) -> tuple[tuple[str, str, str], ...]:
     """The tools that a reply asks for, as (id, tool, arguments)."""
     if not isinstance(message, AIMessage):
         return ()
-    calls = [(call["id"], call["name"], json.dumps(call["args"], default=str)) for call in message.tool_calls]
+    calls = [(call["id"], call["name"], json_of(call["args"])) for call in message.tool_calls]
     calls += [(call["id"], call["name"] or "", call["args"] or "") for call in message.invalid_tool_calls]
     return tuple((id_ or "", name, arguments) for id_, name, arguments in calls)
 
@@ -86,10 +97,7 @@ def _texts(content: Any) -> Iterable[str]:
             yield json.dumps(block, default=str, ensure_ascii=False)
 
 
-def _media(message: BaseMessage) -> int:
-    content = cast(Any, message.content)
-    if isinstance(content, str):
-        return 0
+def _media(content: Sequence[Any]) -> int:
     return sum(not isinstance(block, str) and not _is_text(block) for block in content)
 
 

@@ -36,9 +36,12 @@ class _Seen:
         """Take up one item of the stream of updates and values."""
         mode, payload = item[-2:]
         if mode == "values":
-            known = cast(dict[str, Any], payload) if isinstance(payload, dict) else None
             # The interrupt is told as what the run waits for.
-            self.state = payload if known is None else {key: known[key] for key in known if key != "__interrupt__"}
+            if isinstance(payload, dict) and "__interrupt__" in payload:
+                known = cast(dict[str, Any], payload)
+                self.state = {key: known[key] for key in known if key != "__interrupt__"}
+            else:
+                self.state = payload
         elif isinstance(payload, dict) and "__interrupt__" in payload:
             self.interrupts.extend(cast(Any, payload)["__interrupt__"])
 

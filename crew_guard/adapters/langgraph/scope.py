@@ -49,24 +49,24 @@ class Threads:
         self._busy = 0
         self._waiting: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
 
-    @contextmanager
-    def busy(self) -> Generator[None]:
+    def busy(self) -> Busy:
         """This thread works until the end of the block; one that runs an event loop doesn't count."""
-        if _runs_a_loop():
-            yield
-            return
+        return Busy(self)
+
+    def begin(self) -> None:
+        """One more works."""
         with self._lock:
             self._busy += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._busy -= 1
-                through = self._waiting if self._busy == 0 else []
-                self._waiting = [] if through else self._waiting
-            for loop, event in through:
-                if not loop.is_closed():
-                    loop.call_soon_threadsafe(event.set)
+
+    def end(self) -> None:
+        """One has ended."""
+        with self._lock:
+            self._busy -= 1
+            through = self._waiting if self._busy == 0 else []
+            self._waiting = [] if through else self._waiting
+        for loop, event in through:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(event.set)
 
     async def ended(self) -> None:
         """Until no thread works any more."""
@@ -76,6 +76,24 @@ class Threads:
                 return
             self._waiting.append((asyncio.get_running_loop(), event))
         await event.wait()
+
+
+class Busy:
+    """A block in which a thread works. A class: it stands around each piece of a stream."""
+
+    __slots__ = ("_counts", "_threads")
+
+    def __init__(self, threads: Threads) -> None:
+        self._threads = threads
+
+    def __enter__(self) -> None:
+        self._counts = not _runs_a_loop()
+        if self._counts:
+            self._threads.begin()
+
+    def __exit__(self, *_: object) -> None:
+        if self._counts:
+            self._threads.end()
 
 
 class Flights:

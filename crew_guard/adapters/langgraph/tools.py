@@ -6,7 +6,6 @@ A refusal of one tool is told to the agent that asked for it, as the tool's mess
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -16,7 +15,7 @@ from langchain_core.tools import BaseTool
 from langgraph.errors import GraphBubbleUp
 from langgraph.types import Command
 
-from crew_guard.adapters.hosted import RESULT_CHARS, tool_failure
+from crew_guard.adapters.hosted import RESULT_CHARS, json_of, tool_failure
 from crew_guard.adapters.langgraph.like import like
 from crew_guard.adapters.langgraph.scope import Scope, in_graph, inside_tool
 from crew_guard.adapters.stand_in import is_stand_in, seam_of, stand_in
@@ -49,7 +48,7 @@ def gated(tool: BaseTool, scope: Scope, given: Any, config: Mapping[str, Any] | 
     known = _asked(tool, scope, cast(dict[str, Any], given)) if isinstance(given, dict) else {"input": given}
     metadata = (config or {}).get("metadata")
     agent = scope.asker(request) or scope.actor(metadata or None)
-    action = ToolCall(agent, tool.name, json.dumps(known, default=str), parent=inside_tool.get())
+    action = ToolCall(agent, tool.name, json_of(known), parent=inside_tool.get())
     return stand_in(tool, Execution(scope, action, tool.response_format == "content_and_artifact"), _methods)
 
 
