@@ -30,14 +30,15 @@ class Interval(NamedTuple):
 
 UNKNOWN = Interval(0.0, 1.0)
 _NEGLIGIBLE = 1e-12
+"""Of a trial: a sum of grades that differs by less is a rounded whole number."""
 _HALVINGS = 30
 
 
 def clopper_pearson(counts: Counts, confidence: float = 0.95) -> Interval:
     """The exact interval, for gates: never too narrow."""
     good, bad = counts.good, counts.bad
-    lower = betaincinv(good, bad + 1, 1 - confidence) if good > 0 else 0.0
-    upper = betaincinv(good + 1, bad, confidence) if bad > 0 else 1.0
+    lower = betaincinv(good, bad + 1, 1 - confidence) if good > _NEGLIGIBLE else 0.0
+    upper = betaincinv(good + 1, bad, confidence) if bad > _NEGLIGIBLE else 1.0
     return Interval(lower, upper)
 
 

@@ -58,6 +58,8 @@ def betaincinv(a: float, b: float, p: float) -> float:
     log_norm = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b)
 
     def density(x: float) -> float:
+        if not 0.0 < x < 1.0:  # rounded to an end: there the root is halved in
+            return 0.0
         return math.exp(min(700.0, log_norm + (a - 1) * math.log(x) + (b - 1) * math.log1p(-x)))
 
     return _solved(lambda x: betainc(a, b, x) - p, density, (0.0, 1.0), a / (a + b))

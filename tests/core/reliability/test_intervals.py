@@ -181,3 +181,11 @@ def test_the_score_is_success_times_both_adherences() -> None:
 def test_adherence_is_the_target_over_the_actual_at_most_one() -> None:
     """Without a target everything keeps to it."""
     assert [adherence(2.0, 1.0), adherence(2.0, 4.0), adherence(None, 9.0), adherence(0.0, 1.0)] == [1, 0.5, 1, 0]
+
+
+@given(st.integers(1, 50), st.integers(0, 16), st.floats(0.5, 0.999))
+def test_a_sum_of_grades_that_rounding_has_touched_has_an_interval(trials, digits, confidence):
+    """All good but for a rounding error, and all bad but for one, are inside of [0, 1] like any other."""
+    for good in (trials - 10.0**-digits, 10.0**-digits):
+        interval = clopper_pearson(Counts(trials, max(0.0, good)), confidence)
+        assert 0 <= interval.lower <= interval.upper <= 1
