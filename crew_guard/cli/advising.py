@@ -9,7 +9,6 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from crew_guard.cli.advice import advice_json, advice_parts, simulation_json, simulation_parts
 from crew_guard.cli.ends import command
@@ -100,9 +99,7 @@ def _record(crew: str, store: Path | None) -> CrewRecord | None:
     from crew_guard.store.sqlite import SqliteStore
 
     with closing(SqliteStore(file)) as opened:
-        # A store without track records has none to tell.
-        track: Any = getattr(opened, "track_record", None)
-        return None if track is None else track().crew(crew)
+        return opened.track_record().crew(crew)
 
 
 def _telling() -> Callable[[int, int], None]:

@@ -98,34 +98,42 @@ def check_verify(verify: object, what: str) -> None:
         raise TypeError(f"{what} must be a function (output, context) or a Judge, not {verify!r}")
 
 
-def verdict_of(answer: Any) -> Verdict:
-    """A verifier's answer as a verdict; what is none counts as "no", and the reason says what came instead."""
+def verdict_of(answer: Any, pass_mark: float = PASS_MARK, who: str = "the verifier") -> Verdict:
+    """A verifier's answer as a verdict; what is none counts as "no", and the reason says what came instead.
+
+    Args:
+        answer: what it gave back
+        pass_mark: the least grade that passes
+        who: what reasons call it
+    """
     if not isinstance(answer, Verdict | bool | int | float) and callable(getattr(answer, "item", None)):
         answer = answer.item()  # numbers of numpy
     if isinstance(answer, bool):
         return Verdict(answer)
     if isinstance(answer, Verdict):
         if not isinstance(answer.passed, bool):  # pyright: ignore[reportUnnecessaryIsInstance]  users don't all run pyright
-            return _no(f"a Verdict whose passed is {answer.passed!r}")
-        return answer if _is_grade(answer.grade) else _no(f"a Verdict with the grade {answer.grade!r}")
+            return _no(f"a Verdict whose passed is {answer.passed!r}", who)
+        sound = answer.grade is None or _is_grade(answer.grade)
+        return answer if sound else _no(f"the grade {answer.grade!r}", who)
     if isinstance(answer, int | float):
         if not _is_grade(answer):
-            return _no(repr(answer))
-        return Verdict(answer >= PASS_MARK, f"graded {answer:g}", float(answer))
-    return _no("nothing" if answer is None else f"a {type(answer).__name__}")
+            return _no(f"the grade {answer!r}", who)
+        told = "" if answer >= pass_mark else f"the grade {answer:g} is below {pass_mark:g}"
+        return Verdict(answer >= pass_mark, told, float(answer))
+    return _no("nothing" if answer is None else f"{answer!r:.80}", who)
 
 
-def raised(error: Exception) -> Verdict:
+def raised(error: Exception, who: str = "the verifier") -> Verdict:
     """A verifier that raises has not said yes."""
-    return Verdict(passed=False, reason=f"the verifier raised {type(error).__name__}: {error}")
+    return Verdict(passed=False, reason=f"{who} raised {type(error).__name__}: {error}")
 
 
-def _is_grade(grade: float | None) -> bool:
-    return grade is None or 0 <= grade <= 1
+def _is_grade(grade: object) -> bool:
+    return isinstance(grade, int | float) and not isinstance(grade, bool) and 0 <= grade <= 1
 
 
-def _no(gave: str) -> Verdict:
-    return Verdict(passed=False, reason=f"the verifier gave {gave}: {_EXPECTED}")
+def _no(gave: str, who: str) -> Verdict:
+    return Verdict(passed=False, reason=f"{who} gave {gave}: {_EXPECTED}")
 
 
 # A model's word

@@ -15,8 +15,8 @@ import anyio.to_thread
 
 from crew_guard.core.plain import plain
 from crew_guard.core.roles import Verdict
+from crew_guard.core.verdicts import raised, verdict_of
 from crew_guard.workflows.calling import call
-from crew_guard.workflows.verifying import raised, verdict_of
 
 _LONGEST = 2_000
 """Characters of the value that a person is shown."""

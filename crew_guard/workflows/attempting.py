@@ -16,6 +16,7 @@ from crew_guard.core.decisions import Stop
 from crew_guard.core.limits import NO_CAP, UNCAPPED
 from crew_guard.core.roles import Verdict
 from crew_guard.core.tools import Tool, explain_validation
+from crew_guard.core.verdicts import raised, verdict_of
 from crew_guard.errors import ApprovalDeniedError, ModelError, RefusedError, StoreError
 from crew_guard.ports import Flow
 from crew_guard.workflows.agents import Delegation
@@ -24,7 +25,6 @@ from crew_guard.workflows.asking import Approval, decision
 from crew_guard.workflows.calling import call, call_with
 from crew_guard.workflows.context import NodeContext, NodeFailedError
 from crew_guard.workflows.nodes import Node
-from crew_guard.workflows.verifying import raised, verdict_of
 
 _GRACE = 0.5
 """Seconds that an attempt whose time is over has to tidy up."""

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from crew_guard.core.limits import AgentLimits
 from crew_guard.core.plain import plain
 from crew_guard.core.roles import Agent, Crew, Task
+from crew_guard.core.verdicts import verdict_of
 from crew_guard.errors import WorkflowError
 from crew_guard.workflows.agents import Delegation
 from crew_guard.workflows.context import NodeContext, NodeFailedError
@@ -30,7 +31,6 @@ from crew_guard.workflows.nodes import (
     passed_on,
     signature_of,
 )
-from crew_guard.workflows.verifying import verdict_of
 
 
 def gate(check: Callable[..., Any], *, name: str | None = None, pass_mark: float = 0.5) -> Node:
