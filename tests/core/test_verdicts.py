@@ -33,8 +33,8 @@ def test_a_grade_passes_from_a_half_on(grade):
         ("yes", "gave 'yes'"),
         ([], "gave []"),
         (Verdict(passed="yes"), "a Verdict whose passed is 'yes'"),
-        (Verdict(passed=True, grade=1.7), "a Verdict with the grade 1.7"),
-        (Verdict(passed=True, grade=math.inf), "a Verdict with the grade inf"),
+        (Verdict(passed=True, grade=1.7), "the grade 1.7"),
+        (Verdict(passed=True, grade=math.inf), "the grade inf"),
     ],
 )
 def test_what_is_no_verdict_counts_as_no(answer, told):
