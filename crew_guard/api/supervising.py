@@ -212,9 +212,9 @@ class Supervisor:
     def _job(self, crew: Crew | Workflow, inputs: Mapping[str, Any], run_id: str | None) -> Job:
         from crew_guard.adapters.native import check_inputs
 
-        if isinstance(crew, Equippable) and not isinstance(crew, Crew):
-            return self._alone(crew, inputs, run_id)
-        if not isinstance(crew, Crew):  # pyright: ignore[reportUnnecessaryIsInstance]  users don't all run pyright
+        if not isinstance(crew, Crew):
+            if isinstance(crew, Equippable):
+                return self._alone(crew, inputs, run_id)
             raise ConfigError(f"run() takes a crew_guard Crew, not a {type(crew).__name__}; guard() takes a host's own")
         if not isinstance(inputs, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]  see above
             raise _no_mapping(inputs)

@@ -100,7 +100,9 @@ def research(  # noqa: PLR0917 - typer fills them in by name
 
 @app.command()
 def run(  # noqa: PLR0917 - typer fills them in by name
-    target: Annotated[str, typer.Argument(metavar="FILE.py:ATTRIBUTE", help="A crew, or a function that makes one.")],
+    target: Annotated[
+        str, typer.Argument(metavar="FILE.py:ATTRIBUTE", help="A crew, a workflow, or a function that makes one.")
+    ],
     given: Annotated[
         list[str] | None, typer.Option("--input", "-i", help="NAME=VALUE, or NAME=@FILE to read a file; repeatable.")
     ] = None,
@@ -115,7 +117,7 @@ def run(  # noqa: PLR0917 - typer fills them in by name
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Run a crew that is defined in Python."""
+    """Run a crew or a workflow that is defined in Python."""
     from crew_guard.cli.running import Options, python_job, run_job
 
     run_job(

@@ -263,7 +263,8 @@ def _around(point: float, lower: float, upper: float) -> str:
 def _score(one: Score | None) -> str:
     if one is None:
         return "unknown: no run was judged"
-    return f"{_around(one.value, one.lower, one.upper)} over all runs: {one.judged:,} of {one.runs:,} were judged"
+    judged = f"{one.runs:,} runs; the crew's part of {one.judged:,} was judged"
+    return f"{_around(one.value, one.lower, one.upper)} over {judged}"
 
 
 def _next(one: NextTier, what: str = "trial") -> str:

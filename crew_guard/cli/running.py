@@ -18,6 +18,7 @@ from crew_guard.core.result import Result
 from crew_guard.core.roles import Crew
 from crew_guard.errors import ConfigError, RunInterruptedError
 from crew_guard.observers.words import clean
+from crew_guard.ports import Workflow
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +38,9 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A crew and what it is given."""
+    """A crew, or a workflow, and what it is given."""
 
-    crew: Crew
+    crew: Crew | Workflow
     inputs: Mapping[str, Any]
 
 
@@ -102,10 +103,10 @@ def python_job(target: str, given: Sequence[str], inputs_json: str | None) -> Jo
     Raises:
         ConfigError: the target or an input is wrong
     """
-    from crew_guard.config import load_crew
+    from crew_guard.config import load_runnable
 
     inputs = _from_json(inputs_json) if inputs_json is not None else {}
-    return Job(load_crew(target), {**inputs, **_from_options(given)})
+    return Job(load_runnable(target), {**inputs, **_from_options(given)})
 
 
 def _from_options(given: Sequence[str]) -> dict[str, str]:

@@ -140,6 +140,8 @@ def path_words(result: Result) -> str:
     if result.via == "crew":
         return "the crew did it"
     if result.via == "workflow":
+        if not result.fell_back:
+            return "the workflow did it"
         return f"the fixed workflow did it, because the crew did not: {clean(result.fell_back, 500)}"
     if result.fell_back:
         return f"the crew did not do it ({clean(result.fell_back, 500)}), and its workflow did not either"

@@ -13,14 +13,24 @@ from typing import Any
 
 from crew_guard.core.roles import Crew
 from crew_guard.errors import ConfigError, CrewGuardError
+from crew_guard.ports import Equippable, Workflow
 
 
 def load_crew(target: str) -> Crew:
-    """Import a file or module, as `python` would, and take a crew from it.
+    """Import a file or module, as `python` would, and take a crew from it. See `load_runnable`."""
+    value = load_runnable(target)
+    if isinstance(value, Crew):
+        return value
+    source, _, attribute = target.rpartition(":")
+    raise ConfigError(f"{attribute} is no crew but a {type(value).__name__}; expected a Crew", file=source)
+
+
+def load_runnable(target: str) -> Crew | Workflow:
+    """Import a file or module, as `python` would, and take a crew or a workflow from it.
 
     Args:
-        target: what to import, a colon, and the name of a Crew or of a function without arguments
-            that returns one
+        target: what to import, a colon, and the name of a Crew or a Workflow, or of a function without
+            arguments that returns one
     Raises:
         ConfigError: no such file or attribute, no crew, or the code failed (its exception is the cause)
     """
@@ -30,7 +40,7 @@ def load_crew(target: str) -> Crew:
     module = _import_file(Path(source)) if _is_file(source) else _import_module(source)
     if not hasattr(module, attribute):
         raise ConfigError(f"there is no {attribute!r} in it{_candidates(module, attribute)}", file=source)
-    return _as_crew(getattr(module, attribute), source, attribute)
+    return _runnable(getattr(module, attribute), source, attribute)
 
 
 def _is_file(source: str) -> bool:
@@ -94,7 +104,7 @@ def _same(filename: str, path: Path | None) -> bool:
     return path is not None and Path(filename) == path
 
 
-def _as_crew(value: Any, source: str, attribute: str) -> Crew:
+def _runnable(value: Any, source: str, attribute: str) -> Crew | Workflow:
     if callable(value) and not isinstance(value, type):
         try:
             value = value()
@@ -103,18 +113,18 @@ def _as_crew(value: Any, source: str, attribute: str) -> Crew:
         except (Exception, SystemExit) as error:
             path = Path(source).resolve() if _is_file(source) else None
             raise _failed(error, source, path) from error
-    if not isinstance(value, Crew):
-        kind = type(value).__name__
-        raise ConfigError(
-            f"{attribute} is no crew but a {kind}; expected a Crew, or a function without arguments that returns one",
-            file=source,
-        )
-    return value
+    if isinstance(value, Crew | Equippable):
+        return value
+    raise ConfigError(
+        f"{attribute} is no crew but a {type(value).__name__}; expected a Crew or a Workflow, "
+        "or a function without arguments that returns one",
+        file=source,
+    )
 
 
 def _candidates(module: ModuleType, attribute: str) -> str:
-    crews = [name for name, value in vars(module).items() if isinstance(value, Crew)]
+    crews = [name for name, value in vars(module).items() if isinstance(value, Crew | Equippable)]
     if crews:
-        return f"; its crews are: {', '.join(crews)}"
+        return f"; it holds: {', '.join(crews)}"
     close = get_close_matches(attribute, [name for name in vars(module) if not name.startswith("_")], 1)
     return f"; it holds no Crew, did you mean {close[0]}?" if close else "; it holds no Crew"

@@ -35,7 +35,7 @@ class Reliability:
     tier: str = ""
     """What is proven: production, internal, pilot or do not ship."""
     score: float | None = None
-    """The Reliability Score over all runs, those that the workflow finished included."""
+    """The Reliability Score: the crew's own rate of success, times mean cost and latency adherence of all runs."""
     score_lower: float | None = None
     score_upper: float | None = None
     breaker: BreakerState = "closed"
@@ -76,7 +76,7 @@ def standing(reliance: Reliance, record: CrewRecord | None, found: Estimate | No
     if record is not None:
         known["breaker"] = record.breaker.state
         known["culprit"] = record.breaker.culprit or known.get("culprit", "")
-        made = score(record.crew_runs + record.workflow_runs, reliance.settings.confidence)
+        made = score(record.all_runs, reliance.settings.confidence)
         if made is not None:
             known |= {"score": made.value, "score_lower": made.lower, "score_upper": made.upper}
     return Reliability(reliance.version, **known, **told)

@@ -277,7 +277,7 @@ class Delegating(Protocol):
 
 
 @runtime_checkable
-class Equippable(Protocol):
+class Equippable(Workflow, Protocol):
     """A Workflow whose nodes name models, or delegate to crews."""
 
     def equipped(self, means: Means) -> Workflow:

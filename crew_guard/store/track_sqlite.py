@@ -189,8 +189,7 @@ class SqliteRows:
         values = (row.crew, row.version, FORMAT, body, settings, structure, row.last_run, at, record.breaker.state)
         measured = record.end_to_end
         self._replaced("crew_records", (*values, *_bounded(measured, row.settings.confidence)))
-        both = record.crew_runs + record.workflow_runs
-        for path, sums in (("crew", record.crew_runs), ("workflow", record.workflow_runs), ("all", both)):
+        for path, sums in (("crew", record.crew_runs), ("workflow", record.workflow_runs), ("all", record.all_runs)):
             self._replaced("scores", (row.crew, row.version, path, *_figures(sums, row.settings.confidence)))
 
     def _replaced(self, table: str, values: Sequence[Any]) -> None:

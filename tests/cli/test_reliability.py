@@ -90,7 +90,7 @@ def test_a_crew_is_told_with_its_agents_bounds_and_the_way_to_the_next_tier(stor
         "Threshold",
         "1.000 (0.854 to 1.000): 19 of 19 judged outcomes good",
         "Its parts say",
-        "over all runs: 19 of 19 were judged",
+        "over 19 runs; the crew's part of 19 was judged",
         "19 finished by the crew, 0 by its workflow",
         "production: 40 good trials in a row",
         "the breaker opens at 10,000",

@@ -93,7 +93,7 @@ def test_an_end_without_an_answer_has_its_own_exit_code(cli, crews, server, tmp_
     ("arguments", "kind", "words"),
     [
         (["run", "nothing.py:crew"], "ConfigError", "nothing.py: there is no such file"),
-        (["run", "{crews}:nothing"], "ConfigError", "its crews are: talk, judged"),
+        (["run", "{crews}:nothing"], "ConfigError", "it holds: talk, judged"),
         (["run", "{crews}:broken"], "ConfigError", "this crew can't be made"),
         (["run", "{crews}:talk", "-i", "topic"], "ConfigError", "--input takes NAME=VALUE"),
         (["run", "{crews}:talk", "-i", "topic=@nothing.txt"], "ConfigError", "nothing.txt: there is no such file"),

@@ -77,7 +77,7 @@ def test_a_target_that_names_nothing_is_told(code, monkeypatch):
     assert "path/to/file.py:attribute" in str(told("mycrew.py"))
     assert "no such file" in str(told("nofile.py:crew"))
     assert "no module 'nomodule.sub'" in str(told("nomodule.sub:crew"))
-    assert "its crews are: crew" in str(told("mycrew.py:crow"))
+    assert "it holds: crew" in str(told("mycrew.py:crow"))
     assert "is no crew but a int" in str(told("mycrew.py:number"))
     assert "is no crew but a type" in str(told("mycrew.py:Kept"))
 

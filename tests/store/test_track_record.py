@@ -220,7 +220,7 @@ def test_views_show_scores_and_tiers(store):
     for path, sums in (
         ("crew", record.crew_runs),
         ("workflow", record.workflow_runs),
-        ("all", record.crew_runs + record.workflow_runs),
+        ("all", record.all_runs),
     ):
         row, worth = rows[path], score(sums, TERMS.confidence)
         assert (row["runs"], row["judged"], row["good"]) == (sums.runs, sums.outcomes.trials, sums.outcomes.good)

@@ -170,7 +170,7 @@ def account(
         parts=parts,
         watches=_watches(record),
         evidence=evidence({name: one.detector for name, one in record.streams.items() if one.detector}),
-        score=score(record.crew_runs + record.workflow_runs, confidence),
+        score=score(record.all_runs, confidence),
     )
 
 

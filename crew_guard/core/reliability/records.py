@@ -108,6 +108,11 @@ class CrewRecord(Struct, frozen=True, omit_defaults=True):
         return self.streams.get(END_TO_END, _NO_STREAM).counts
 
     @property
+    def all_runs(self) -> Sums:
+        """Every run of the job, its outcomes the crew's own: what a workflow saved doesn't count as its success."""
+        return replace(self.crew_runs + self.workflow_runs, outcomes=self.end_to_end)
+
+    @property
     def detectors(self) -> dict[str, EDetector]:
         """Of the streams that have one."""
         return {name: one.detector for name, one in self.streams.items() if one.detector is not None}

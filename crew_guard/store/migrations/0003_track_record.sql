@@ -71,7 +71,7 @@ CREATE TABLE crew_records (
     tier       TEXT NOT NULL,
     PRIMARY KEY (crew, version)
 ) WITHOUT ROWID;
--- By path: the runs that the crew finished, those that its workflow finished, and all of them.
+-- By path: the runs that the crew finished, those that its workflow finished, and all of them, good where the crew was.
 CREATE TABLE scores (
     crew        TEXT NOT NULL,
     version     TEXT NOT NULL,
