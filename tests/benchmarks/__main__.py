@@ -1,7 +1,7 @@
 """Every benchmark, one after the other: python -m tests.benchmarks [--crew N]
 
 The exit code is 1 where a cap did not hold, a workflow cited too seldom, rules on arguments did worse
-than names of tools or reliability missed a target. Ratios of times are printed with their bounds; on a
+than names of tools, or reliability missed a target. Ratios of times are printed with their bounds; on a
 machine that others use too they say more about the machine, so they don't decide.
 """
 

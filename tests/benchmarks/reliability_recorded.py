@@ -181,10 +181,8 @@ def repeats(runs: Sequence[Run]) -> None:
     """Print how well pass^4 is predicted."""
     true = pass_k(runs, 4)
     p, both, found = pass_k(runs, 1), pass_k(runs, 2), predicted_pass_4(runs)
-    print(
-        f"pass^4 of tau-bench, from pass^1 {p:.3f} and pass^2 {both:.3f} "
-        f"(ICC {formulas.icc_of(p, both):.2f}): {found:.3f}"
-    )
+    icc = formulas.icc_of(p, both)
+    print(f"pass^4 of tau-bench, from pass^1 {p:.3f} and pass^2 {both:.3f} (ICC {icc:.2f}): {found:.3f}")
     print(f"  true {true:.3f}, off by {abs(found - true):.3f} (aim {AIM_PASS_4}); independent ones would be {p**4:.3f}")
     errors = []
     for split in range(SPLITS):

@@ -17,12 +17,13 @@ ODDS_RATIOS = (1.6, 2.5, 4.5, 9.0, 18.0, 40.0)
 """How many times worse the failure odds may have become: each has a term of its own."""
 ALARM_AFTER = 10_000.0
 BASELINE_RUNS = 100
-AFTER_FAILURES = (1.0, 0.3, 0.05)
-"""The part of its bet that each term makes after no, one and more failures in a row: bursts are not a drop.
+AFTER_FAILURES = (0.1, 0.05)
+"""After one and after more failures in a row a further one gains at most this part of what it gains at 0.97.
 
-Leaving out the third and later ones altogether holds against bursts as well, but never tells of an agent that always
-fails, and takes a third longer than the optimum at a rate of 0.5.
+Bursts are not a drop. Leaving out the third and later failures altogether holds against bursts as well, but never
+tells of an agent that always fails, and takes a third longer than the optimum at a rate of 0.5.
 """
+_REFERENCE = 0.97
 BURST = 0.3
 """The correlation of neighbours that a stream is tested for."""
 FREE_OF_BURSTS = -1.5
@@ -44,15 +45,21 @@ class _Bets(NamedTuple):
 
 @lru_cache(maxsize=4096)
 def _bets(level: float) -> _Bets:
+    full, most = _stakes(level), _stakes(_REFERENCE)
+    rows = [
+        tuple(min(stake, part * gain * _REFERENCE / level) for stake, gain in zip(full, most, strict=True))
+        for part in AFTER_FAILURES
+    ]
+    in_bursts = (1.0 - level) + BURST * level
+    again, over = math.log(in_bursts / (1.0 - level)), math.log((1.0 - in_bursts) / level)
+    return _Bets((full, *rows), again, over)
+
+
+def _stakes(level: float) -> tuple[float, ...]:
+    """(m0 - q) / (m0 (1 - m0)) for each odds ratio: a term's factor is then its likelihood ratio."""
     odds = (1.0 - level) / level
     rates = [1.0 / (1.0 + ratio * odds) for ratio in ODDS_RATIOS]
-    full = [(level - rate) / (level * (1.0 - level)) for rate in rates]
-    in_bursts = (1.0 - level) + BURST * level
-    return _Bets(
-        tuple(tuple(part * stake for stake in full) for part in AFTER_FAILURES),
-        math.log(in_bursts / (1.0 - level)),
-        math.log((1.0 - in_bursts) / level),
-    )
+    return tuple([(level - rate) / (level * (1.0 - level)) for rate in rates])
 
 
 class EDetector(Struct, frozen=True):

@@ -25,6 +25,10 @@ _BASELINE_DOUBT = 0.10
 """The chance that the first baseline is above the truth; halved for each later one."""
 
 
+_CALM = 100.0
+"""Evidence below which a stream may be taken for healthy: what is shown during a drop is no baseline."""
+
+
 class Settings(Struct, frozen=True, omit_defaults=True):
     """What a policy says about counting."""
 
@@ -67,7 +71,8 @@ class Stream(Struct, frozen=True, omit_defaults=True):
         """With one trial more."""
         counts = self.counts.plus(grade)
         detector = None if target is None else self._detector(target).observed(grade)
-        return Stream(self.subject, counts, detector, _baseline(counts, self.baseline))
+        calm = detector is None or detector.evidence < _CALM
+        return Stream(self.subject, counts, detector, _baseline(counts, self.baseline) if calm else self.baseline)
 
     def _detector(self, target: float) -> EDetector:
         level = level_of(target, self.baseline)

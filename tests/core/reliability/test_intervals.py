@@ -64,11 +64,11 @@ def test_a_confidence_sequence_is_wider_than_the_exact_interval(counts: Counts) 
 
 
 def test_a_confidence_sequence_holds_although_somebody_looks_after_every_trial() -> None:
-    """In 400 streams of 300 trials the exact bound has been wrong at some time in many, this one in at most 5 %."""
+    """In 200 streams of 300 trials the exact bound has been wrong at some time in many, this one in at most 5 %."""
     draw = random.Random(5)
-    looked = [n for n in range(1, 301) if n % 6 == 0]
+    looked = range(10, 301, 10)
     wrong_exact = wrong = 0
-    for _ in range(400):
+    for _ in range(200):
         good, ever_exact, ever = 0, False, False
         for n in range(1, 301):
             good += draw.random() < 0.8
@@ -78,8 +78,8 @@ def test_a_confidence_sequence_holds_although_somebody_looks_after_every_trial()
                 ever = ever or confidence_sequence(counts).lower > 0.8
         wrong_exact += ever_exact
         wrong += ever
-    assert wrong_exact > 40
-    assert wrong <= 20
+    assert wrong_exact > 15
+    assert wrong <= 10
 
 
 @given(counts=COUNTS, confidence=CONFIDENCE)

@@ -1,0 +1,254 @@
+"""A crew's record as the fold of its runs, and the way that follows from it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from crew_guard.core.reliability.counts import Counts, score
+from crew_guard.core.reliability.records import CrewRecord, Settings, add, of_version, revise, revise_outcome
+from crew_guard.core.reliability.trials import END_TO_END, RunReport, Subject, Trial
+
+HELD = Settings(threshold=0.85, parts=2, agent_target=0.95)
+NAMES = ("reader", "writer")
+
+
+def trial(agent: str, grade: float, version: str = "v1", **more: str) -> Trial:
+    """A check's verdict."""
+    return Trial(Subject(agent, "model", more.get("kind", ""), version), agent, "task", grade, "check")
+
+
+def report(run: int, grades: Mapping[str, float], **more: object) -> RunReport:
+    """A run of the crew, judged end to end as all of its agents."""
+    given_: dict[str, object] = {"version": "1", "outcome": min(grades.values(), default=1.0), **more}
+    trials = tuple(trial(agent, grade) for agent, grade in grades.items())
+    return RunReport(f"r{run}", "crew", at=float(run), trials=given_.pop("trials", trials), **given_)  # type: ignore[arg-type]
+
+
+def good(run: int, **more: object) -> RunReport:
+    """A run in which all went well."""
+    return report(run, dict.fromkeys(NAMES, 1.0), **more)
+
+
+def after(reports: list[RunReport], held: Settings = HELD, record: CrewRecord | None = None) -> CrewRecord:
+    """The fold."""
+    for one in reports:
+        record = add(record, one, held)
+    assert record is not None
+    return record
+
+
+def broken(record: CrewRecord | None = None) -> CrewRecord:
+    """A crew whose writer fails until the breaker opens."""
+    record = record or after([good(run) for run in range(30)])
+    run = 100
+    while record.breaker.state == "closed":
+        record = add(record, report(run, {"reader": 1.0, "writer": 0.0}), HELD)
+        run += 1
+    assert run < 120
+    return record
+
+
+def test_a_run_counts_for_each_agent_and_end_to_end() -> None:
+    """Grades, money, time and adherence; a record survives JSON."""
+    record = after([report(1, {"reader": 1.0, "writer": 0.5}, usd=0.2, seconds=3.0, cost_adherence=0.8)])
+    assert record.streams["reader"].counts == Counts(1, 1.0)
+    assert record.streams["writer"].counts == Counts(1, 0.5)
+    assert record.end_to_end == Counts(1, 0.5)
+    assert (record.crew_runs.usd, record.crew_runs.cost_adherence) == (0.2, 0.8)
+    assert msgspec.json.decode(msgspec.json.encode(record), type=CrewRecord) == record
+
+
+def test_an_outage_is_no_failed_trial() -> None:
+    """A run that a fault ended has no outcome; faults are a stream of their own that opens nothing."""
+    record = after([report(run, {}, faults=2, ended_by_fault=True, outcome=0.0) for run in range(200)])
+    assert record.end_to_end == Counts()
+    assert record.faults.counts == Counts(200, 0.0)
+    assert record.faults.detector is not None
+    assert record.faults.detector.evidence > 10_000
+    assert record.breaker.state == "closed"
+    assert record.crew_runs.faults == 200
+
+
+def test_the_workflows_nodes_and_outcomes_are_not_the_crews() -> None:
+    """They have sums of their own; a run that the workflow finished counts against the crew where it says so."""
+    node = Trial(Subject("send"), "send", "send", 0.0, "check", side="fallback")
+    record = after([report(run, {}, via="workflow", outcome=1.0, trials=(node,)) for run in range(50)])
+    assert set(record.streams) == set()
+    assert record.workflow_runs.outcomes == Counts(50, 50.0)
+    record = add(record, report(51, {}, via="workflow", outcome=1.0, crew_grade=0.0), HELD)
+    assert record.end_to_end == Counts(1, 0.0)
+    assert record.workflow_runs.outcomes == Counts(51, 51.0)
+
+
+def test_a_policy_without_a_threshold_only_counts() -> None:
+    """No detector, no breaker, however bad it is."""
+    record = after([report(run, {"writer": 0.0}) for run in range(300)], Settings())
+    assert record.streams["writer"].counts == Counts(300, 0.0)
+    assert not record.detectors
+    assert record.breaker.state == "closed"
+
+
+def test_an_agent_that_breaks_opens_the_breaker_and_is_named() -> None:
+    """Within 20 runs, by name and by the level that it was held to."""
+    record = broken()
+    assert record.breaker.state == "open"
+    assert record.breaker.culprit == "writer"
+    assert record.breaker.why == "writer has dropped below 0.95"
+    assert set(record.breaker.tests) == {"writer", END_TO_END}
+
+
+def test_the_workflow_works_and_probes_close_the_breaker_again() -> None:
+    """A probe beside each fifth run of the workflow; 28 good ones, and the evidence is forgotten."""
+    record, probes, runs = broken(), 0, 0
+    while record.breaker.state != "closed":
+        if record.breaker.due(HELD.probes):
+            record, probes = add(record, good(200 + runs, shadow=True), HELD), probes + 1
+        record = add(record, report(200 + runs, {}, via="workflow", outcome=1.0), HELD)
+        runs += 1
+    assert 25 <= probes <= 30
+    assert runs == pytest.approx(5 * probes, abs=5)
+    assert all(detector.evidence < 100 for detector in record.detectors.values())
+    assert record.crew_runs.runs < 60
+    assert record.workflow_runs.runs == runs
+
+
+def test_a_crew_without_a_workflow_is_probed_by_its_own_runs() -> None:
+    """It goes on although its breaker is open, and closes it when it is good again."""
+    record = broken()
+    for run in range(300, 340):
+        record = add(record, good(run), HELD)
+    assert record.breaker.state == "closed"
+
+
+def test_a_weak_agent_of_a_good_crew_opens_nothing_before_its_baseline() -> None:
+    """0.9 beside 1.0 under a threshold of 0.85: each is held to the threshold first, then to what it has shown."""
+    held = Settings(threshold=0.85, parts=2)
+    draw, record = random.Random(3), None
+    for run in range(400):
+        grades = {"reader": 1.0, "writer": float(draw.random() < 0.92)}
+        record = add(record, report(run, grades), held)
+        level = record.levels["writer"]
+        assert record.breaker.state == "closed"
+        assert level <= 0.9
+    assert record is not None
+    assert record.levels["reader"] == pytest.approx(0.85**0.5, abs=0.01)
+
+
+def test_the_baseline_only_rises() -> None:
+    """A slow decline doesn't lower what a stream is held to."""
+    record = after([good(run) for run in range(120)], Settings(threshold=0.9, parts=2, agent_target=0.99))
+    first = record.streams["reader"].baseline
+    assert first is not None
+    record = after([good(run) for run in range(120, 210)], Settings(threshold=0.9, parts=2, agent_target=0.99), record)
+    assert record.streams["reader"].baseline is not None
+    assert record.streams["reader"].baseline > first
+
+
+def test_another_version_of_an_agent_starts_afresh_through_half_open() -> None:
+    """Its counts and its evidence go; the other agent's stay."""
+    record = after([good(run) for run in range(40)])
+    renewed = (trial("reader", 1.0), trial("writer", 1.0, "v2"))
+    record = add(record, report(41, {}, trials=renewed, outcome=1.0), HELD)
+    assert record.streams["writer"].counts.trials == 1
+    assert record.streams["reader"].counts.trials == 41
+    assert record.breaker.state == "half_open"
+    assert "writer" in record.breaker.tests
+
+
+def test_another_version_of_the_crew_is_probed_first() -> None:
+    """Its outcomes start afresh; the first version ever isn't probed; without a threshold nothing is."""
+    record = after([good(run) for run in range(40)])
+    found = of_version(record, "2", 50.0, HELD)
+    assert found.end_to_end == Counts()
+    assert found.streams["reader"].counts.trials == 40
+    assert (found.breaker.state, found.versions, found.breaker.due(0.2)) == ("half_open", 1, True)
+    assert of_version(record, "1", 50.0, HELD) is record
+    assert of_version(record, "2", 50.0, Settings()).breaker.state == "closed"
+    assert of_version(CrewRecord("crew", "1"), "2", 50.0, HELD).breaker.state == "closed"
+
+
+def test_kinds_of_tasks_have_streams_of_their_own() -> None:
+    """agent/kind, so that versions of two tasks don't take turns."""
+    two = (trial("writer", 1.0, kind="draft"), trial("writer", 0.0, kind="edit"))
+    record = after([report(run, {}, trials=two, outcome=1.0) for run in range(3)])
+    assert record.streams["writer/draft"].counts == Counts(3, 3.0)
+    assert record.streams["writer/edit"].counts == Counts(3, 0.0)
+
+
+def test_a_later_verdict_counts_where_it_belongs() -> None:
+    """A correction changes the grade, a first verdict adds a trial, another version's changes nothing."""
+    record = after([good(run) for run in range(10)])
+    worse = revise(record, trial("writer", 1.0), trial("writer", 0.0), HELD)
+    assert worse.streams["writer"].counts == Counts(10, 9.0)
+    assert worse.detectors["writer"].evidence > record.detectors["writer"].evidence
+    assert revise(record, None, trial("writer", 0.0), HELD).streams["writer"].counts == Counts(11, 10.0)
+    assert revise(record, None, trial("writer", 0.0, "v0"), HELD) is record
+    assert revise(record, None, trial("new", 0.0), HELD).streams["new"].counts == Counts(1, 0.0)
+
+
+def test_later_verdicts_open_the_breaker_too() -> None:
+    """Outcomes that turn out bad afterwards are evidence as any other."""
+    record = after([good(run) for run in range(30)])
+    for run in range(30):
+        record = revise_outcome(record, good(run), 0.0, HELD)
+    assert record.breaker.state == "open"
+    assert record.breaker.culprit == END_TO_END
+    assert record.end_to_end == Counts(30, 0.0)
+    assert record.crew_runs.outcomes == Counts(30, 0.0)
+
+
+def test_a_later_verdict_on_the_workflows_outcome_is_the_workflows() -> None:
+    """And one on a run that nobody had judged adds a judged run."""
+    flow = report(41, {}, via="workflow", outcome=None)
+    record = after([good(1), flow])
+    revised = revise_outcome(record, flow, 0.8, HELD)
+    assert revised.workflow_runs.outcomes == Counts(1, 0.8)
+    assert revised.end_to_end == record.end_to_end
+    found = score(revised.workflow_runs)
+    assert found is not None
+    assert found.value == pytest.approx(0.8)
+
+
+GRADES = st.dictionaries(st.sampled_from(NAMES), st.sampled_from((0.0, 0.5, 1.0)))
+REPORTS = st.lists(
+    st.builds(
+        report,
+        st.integers(0, 99),
+        GRADES,
+        via=st.sampled_from(("crew", "workflow")),
+        shadow=st.booleans(),
+        faults=st.integers(0, 1),
+        version=st.sampled_from(("1", "1", "1", "2")),
+        outcome=st.sampled_from((None, 0.0, 1.0)),
+    ),
+    min_size=1,
+    max_size=60,
+)
+
+
+@settings(max_examples=60)
+@given(reports=REPORTS)
+def test_whatever_is_reported_the_record_stays_sound(reports: list[RunReport]) -> None:
+    """Counts within their trials, evidence not negative, a breaker with a state; JSON gives the same record."""
+    record = after(reports)
+    for stream in record.streams.values():
+        assert 0 <= stream.counts.good <= stream.counts.trials
+        assert stream.detector is None or stream.detector.evidence >= 0
+    assert record.faults.counts.trials == len(reports)
+    assert record.crew_runs.runs + record.workflow_runs.runs == sum(not one.shadow for one in reports)
+    assert msgspec.json.decode(msgspec.json.encode(record), type=CrewRecord) == record
+
+
+def test_what_is_shown_during_a_drop_is_no_baseline() -> None:
+    """An agent that fails from its 90th trial on has none at its 100th."""
+    held = Settings(threshold=0.85, parts=2, agent_target=0.95, alarm_after=1e9)
+    record = after([good(run) for run in range(90)], held)
+    record = after([report(run, {"reader": 1.0, "writer": 0.0}) for run in range(90, 110)], held, record)
+    assert record.streams["writer"].baseline is None
+    assert record.streams["reader"].baseline is not None
