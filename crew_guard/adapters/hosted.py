@@ -14,7 +14,7 @@ import types
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from typing import Any, Protocol, TypeAlias, cast
 
 from msgspec.json import Encoder
@@ -239,4 +239,9 @@ def _names(code: types.CodeType, words: frozenset[str]) -> bool:
 
 def come_from(obj: object, package: str, names: frozenset[str]) -> bool:
     """Whether an object's class, or a base of it, is one of these of a framework that need not be imported."""
-    return any(base.__name__ in names and base.__module__.partition(".")[0] == package for base in type(obj).__mro__)
+    return _comes_from(type(obj), package, names)
+
+
+@cache
+def _comes_from(kind: type, package: str, names: frozenset[str]) -> bool:
+    return any(base.__name__ in names and base.__module__.partition(".")[0] == package for base in kind.__mro__)

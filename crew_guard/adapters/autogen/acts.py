@@ -16,7 +16,7 @@ from autogen_agentchat.messages import HandoffMessage
 from autogen_core.models import CreateResult
 
 from crew_guard.adapters.autogen.client import Exchange, ModelGate, is_cache, outcome_of
-from crew_guard.adapters.autogen.seams import Act, Frame, Here, Original, acted, acting, here
+from crew_guard.adapters.autogen.seams import Act, Frame, Here, Original, acted, acting, here, leave
 from crew_guard.adapters.autogen.tools import ToolActs
 from crew_guard.adapters.hosted import ModelFacts, ending
 from crew_guard.core.actions import Handoff, Outcome
@@ -58,7 +58,8 @@ class GuardedRun:
 
     def seen(self) -> None:
         """Something acts in this task."""
-        if asyncio.get_running_loop() is self._loop and (task := asyncio.current_task()) is not None:
+        loop = asyncio.get_running_loop()
+        if loop is self._loop and (task := asyncio.current_task(loop)) is not None:
             self.tasks.add(task)
 
     # Who acts
@@ -72,10 +73,11 @@ class GuardedRun:
     ) -> AsyncGenerator[Any, None]:
         self.seen()
         items = acted(Here(self, agent.name), original(agent, *args, **options))
+        assists = isinstance(agent, AssistantAgent)
         try:
             async for item in items:
                 # A refused handoff can't be told within the agent: its tool loop waits for ever for one that raises.
-                if isinstance(agent, AssistantAgent) and isinstance(item, Response):
+                if assists and isinstance(item, Response):
                     await self._handed_over(agent.name, item)
                 yield item
         finally:
@@ -102,12 +104,14 @@ class GuardedRun:
             return await original(client, *args, **options)
         model = self._model(client, now.agent)
         exchange = await model.begin(_messages(args, options), options)
+        token = here.set(Here(self, now.agent, Frame("model", client, exchange=exchange)))
         try:
-            with acting(Here(self, now.agent, Frame("model", client, exchange=exchange))):
-                result = await original(model.client, *args, **options)
+            result = await original(model.client, *args, **options)
         except BaseException as error:
             exchange.fail(error)
             raise
+        finally:
+            leave(token)
         model.end(exchange, result)
         return result
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from autogen_core import Image
 from autogen_core.models import (
@@ -28,11 +28,13 @@ from crew_guard.adapters.hosted import (
     reported,
     speaks_of_length,
 )
+from crew_guard.adapters.tally import Tally, Weighed, state_of
 from crew_guard.core.actions import ModelCall, Outcome
 from crew_guard.core.messages import JsonObject, Message, ToolRequest, ToolSpec
 from crew_guard.errors import ConfigError
 from crew_guard.ports import Gate
 
+_NO_ARGS: Mapping[str, Any] = {}
 _LENGTHS = ("max_completion_tokens", "max_tokens")
 _CLAMPED = frozenset({"BaseOpenAIChatCompletionClient", "BaseAnthropicChatCompletionClient"})
 _PACKAGES = frozenset({"autogen_core", "autogen_ext", "builtins", "abc", "typing"})
@@ -77,7 +79,7 @@ class ModelGate:
         known = facts(self._model)
         self._rates = known.rates
         self._count = PromptCounter(known)
-        self._seen: dict[int, _Seen] = {}
+        self._talks = Tally(self._weighed)
         self._clampable = is_clampable(client)
         self._openai = come_from(client, "autogen_ext", frozenset({"BaseOpenAIChatCompletionClient"}))
 
@@ -119,42 +121,33 @@ class ModelGate:
     ) -> ModelCall:
         wanted = options.get("json_output")
         schema = wanted.model_json_schema() if isinstance(wanted, type) and issubclass(wanted, BaseModel) else None
-        prompt = self._count.request([_spec(tool) for tool in options.get("tools") or ()], schema)
-        text_only = True
-        known = self._seen.get
-        for message in messages:
-            seen = known(id(message))
-            if seen is None or seen.content is not message.content:
-                seen = self._seen[id(message)] = self._look_at(message)
-            prompt += seen.tokens
-            text_only = text_only and seen.text_only
-        wishes = (source.get(key) for source in (extra, _create_args(self.client)) for key in _LENGTHS)
+        tools = options.get("tools") or ()
+        if schema is None and all(map(_is_plain, tools)):
+            request = self._count.shown(tools, _spec)
+        else:
+            request = self._count.request([_spec(tool) for tool in tools], schema)
+        tokens, images = self._talks.of(messages)
+        wish = _wish(extra)
         return ModelCall(
             self._agent,
             self._model,
-            prompt,
-            next((int(wish) for wish in wishes if wish is not None), None),
+            request + tokens,
+            _wish(_create_args(self.client)) if wish is None else wish,
             rates=self._rates,
             clampable=self._clampable,
             streams=streams,
-            text_only=text_only,
+            text_only=images == 0,
         )
 
-    def _look_at(self, message: LLMMessage) -> _Seen:
-        parts = (type(message), message.content, getattr(message, "thought", None), getattr(message, "source", None))
+    def _weighed(self, message: LLMMessage) -> Weighed:
+        state, content = state_of(message), message.content
+        parts = (type(message), content, state.get("thought"), state.get("source"))
         tokens = self._count.message(parts, lambda: translate(message))
-        content = message.content
-        images = sum(isinstance(part, Image) for part in content) if isinstance(content, list) else 0
-        return _Seen(message, content, tokens + IMAGE_TOKENS * images, images == 0)
-
-
-class _Seen(NamedTuple):
-    """A message that was counted. It is held, so that its id stays its own."""
-
-    message: LLMMessage
-    content: object
-    tokens: int
-    text_only: bool
+        kept, images = state.copy(), 0
+        if isinstance(content, list):
+            kept["content"] = content[:]
+            images = sum(isinstance(part, Image) for part in content)
+        return Weighed(message, tokens + IMAGE_TOKENS * images, images, [state], [kept])
 
 
 def outcome_of(result: CreateResult) -> Outcome:
@@ -221,13 +214,24 @@ def translate(message: LLMMessage) -> list[Message]:
     return [Message("system", message.content)]
 
 
+def _is_plain(tool: object) -> bool:
+    return type(tool) is dict
+
+
+def _wish(given: Mapping[str, Any]) -> int | None:
+    for key in _LENGTHS if given else ():
+        if given.get(key) is not None:
+            return int(given[key])
+    return None
+
+
 def _spec(tool: Tool | ToolSchema) -> ToolSpec:
     schema = tool if isinstance(tool, dict) else tool.schema
     return ToolSpec(schema["name"], schema.get("description", ""), cast(JsonObject, schema.get("parameters", {})))
 
 
 def _create_args(client: object) -> Mapping[str, Any]:
-    return cast(Mapping[str, Any], getattr(client, "_create_args", None) or {})
+    return getattr(client, "_create_args", None) or _NO_ARGS
 
 
 def _without_retries(client: ChatCompletionClient) -> ChatCompletionClient:

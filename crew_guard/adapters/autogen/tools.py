@@ -10,9 +10,9 @@ import contextvars
 import copy
 import functools
 import inspect
-import json
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from autogen_core.code_executor import CodeExecutor, CodeResult
@@ -29,7 +29,7 @@ from autogen_core.tools import (
 from pydantic import ValidationError
 
 from crew_guard.adapters.autogen.seams import Frame, Here, Original, acted, acting, here, patched
-from crew_guard.adapters.hosted import RESULT_CHARS, tool_failure
+from crew_guard.adapters.hosted import RESULT_CHARS, json_of, tool_failure
 from crew_guard.core.actions import Grant, Outcome, ToolCall
 from crew_guard.core.content import withheld
 from crew_guard.errors import RefusedError
@@ -52,11 +52,12 @@ class ToolActs:
     async def call_tool(self, original: Original, bench: Any, args: Any, options: Any) -> Any:
         """Workbench.call_tool."""
         now, name, arguments = self._asked(args, options)
-        if _is_part(now.frame, bench, ("workbench",)) or not _starts(bench, name, arguments):
+        tool = _tool(bench, name)
+        if _is_part(now.frame, bench, ("workbench",)) or not _starts(tool, arguments):
             with acting(_within(now, "workbench", bench)):
                 return await original(bench, *args, **options)
         try:
-            grant = await self._admit(now.agent, name, arguments, irreversible=_runs_code(_tool(bench, name)))
+            grant = await self._admit(now.agent, name, arguments, irreversible=_runs_code(tool))
         except RefusedError as error:
             return _refused(name, error)
         try:
@@ -75,12 +76,13 @@ class ToolActs:
         """StaticStreamWorkbench.call_tool_stream."""
         now, name, arguments = self._asked(args, options)
         events = acted(_within(now, "workbench", bench), original(bench, *args, **options))
-        if _is_part(now.frame, bench, ("workbench",)) or not _starts(bench, name, arguments):
+        tool = _tool(bench, name)
+        if _is_part(now.frame, bench, ("workbench",)) or not _starts(tool, arguments):
             async for event in events:
                 yield event
             return
         try:
-            grant = await self._admit(now.agent, name, arguments, irreversible=_runs_code(_tool(bench, name)))
+            grant = await self._admit(now.agent, name, arguments, irreversible=_runs_code(tool))
         except RefusedError as error:
             yield _refused(name, error)
             return
@@ -181,7 +183,7 @@ class ToolActs:
         return _now(), (args[0] if args else options["args"])
 
     async def _admit(self, agent: str, name: str, arguments: Mapping[str, Any], *, irreversible: bool) -> Grant:
-        action = ToolCall(agent, name, json.dumps(dict(arguments), default=str), irreversible)
+        action = ToolCall(agent, name, json_of(dict(arguments)), irreversible)
         return await self.gate.admit(action)
 
     async def _looked_at(self, agent: str, name: str, result: ToolResult) -> ToolResult:
@@ -239,20 +241,21 @@ def _tool(bench: Workbench, name: str) -> Any:
         return None
     names: Mapping[str, str] = bench._override_name_to_original  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
     tools: list[BaseTool[Any, Any]] = bench._tools  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-    return next((tool for tool in tools if tool.name == names.get(name, name)), None)
+    wanted = names.get(name, name)
+    for tool in tools:
+        if tool.name == wanted:
+            return tool
+    return None
 
 
-def _starts(bench: Workbench, name: str, arguments: Mapping[str, Any]) -> bool:
+def _starts(tool: Any, arguments: Mapping[str, Any]) -> bool:
     """Whether a call begins an execution: not if AutoGen turns its arguments down before that."""
-    tool = _tool(bench, name)
     return tool is None or _fits(tool, arguments)
 
 
 def _fits(tool: Any, arguments: Mapping[str, Any]) -> bool:
-    for base, run in _VALIDATING:
-        own = getattr(getattr(tool, run, None), "__func__", None)
-        if own is not None and inspect.unwrap(own) is not inspect.unwrap(vars(base)[run]):
-            return True  # it has a way of its own
+    if _has_its_own_way(type(tool)):
+        return True
     try:
         tool.args_type().model_validate(arguments)
     except ValidationError:
@@ -260,9 +263,24 @@ def _fits(tool: Any, arguments: Mapping[str, Any]) -> bool:
     return True
 
 
+@cache
+def _has_its_own_way(kind: type) -> bool:
+    """Whether a class of tools doesn't check arguments as AutoGen does."""
+    for base, run in _VALIDATING:
+        own: Any = getattr(kind, run, None)
+        if own is not None and inspect.unwrap(own) is not inspect.unwrap(vars(base)[run]):
+            return True
+    return False
+
+
 def _runs_code(tool: Any) -> bool:
     held: Any = getattr(tool, "__dict__", {})
-    return any(isinstance(value, CodeExecutor) for value in held.values())
+    return any(map(_executes, map(type, held.values())))
+
+
+@cache
+def _executes(kind: type) -> bool:
+    return issubclass(kind, CodeExecutor)
 
 
 def _is_handoff(tool: Any) -> bool:
