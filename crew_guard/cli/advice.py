@@ -134,11 +134,11 @@ def simulation_parts(found: Simulation, seed: int, sources: Sequence[str]) -> It
     for played in found.played:
         table.add_row(*_played_row(played))
     yield table
-    apart = [_played_name(one) for one in found.played if not all(figure.agrees for figure in _figures(one))]
+    apart = [line for one in found.played for line in _apart(one)]
     if apart:
-        text = f"the arithmetic lies outside the simulation's 95 % interval for {', '.join(apart)}"
-        yield Text(f"\n{text}: of intervals that are right, 1 in 20 does", style="yellow")
-    else:
+        head = "Outside of the simulation's 95 % interval, as 1 of 20 figures is that is right"
+        yield from _list(head, apart, "yellow")
+    elif found.played:
         yield Text("\nEvery figure of the arithmetic lies in the simulation's 95 % interval.")
     if found.watched is not None:
         yield from _list("The crew with the breaker, where a step drops", list(_watched_words(found.watched)))
@@ -159,10 +159,15 @@ def _watched_words(one: Watched) -> Iterator[str]:
     yield f"success over all tasks {one.success:.3f}{cost}; {beside}"
 
 
-def _figures(played: Played) -> list[Figure]:
+def _apart(played: Played) -> Iterator[str]:
+    """What of a way's arithmetic lies outside of its interval."""
     latency = played.latency
-    every = [played.success, played.usd, None if latency is None else latency.mean]
-    return [figure for figure in every if figure is not None]
+    every = {"success": played.success, "cost": played.usd, "time": None if latency is None else latency.mean}
+    for name, figure in every.items():
+        if figure is not None and not figure.agrees:
+            low, high = figure.interval
+            by_arithmetic = f"by arithmetic {figure.arithmetic:.4f}, played {low:.4f} to {high:.4f}"
+            yield f"{_played_name(played)}: {name}, {by_arithmetic}"
 
 
 def _played_name(played: Played) -> str:

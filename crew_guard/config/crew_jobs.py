@@ -180,8 +180,8 @@ def _proposal(crew: Crew, known: Known, sources: list[str]) -> CrewProposal:
     runs = record.crew_runs
     facts.pop("seconds_p95", None)
     facts |= {"usd": Decimal(str(round(runs.usd / runs.runs, 9))), "seconds": runs.seconds / runs.runs}
-    sources.append(f"the crew's cost and time: the averages of {runs.runs} runs")
-    outcomes = runs.outcomes
+    sources.append(f"the crew's cost and time: the averages of the {runs.runs} runs that it finished")
+    outcomes = record.end_to_end
     if outcomes.rate is not None:
         sources.append(
             f"measured end to end: {outcomes.good:g} of {outcomes.trials} runs were good, {outcomes.rate:.3f}"

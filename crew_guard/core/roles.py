@@ -143,6 +143,10 @@ class Crew:
         agents = _several(self.agents, Agent, "a crew's agents", "Agent(role) makes one")
         tasks = _several(self.tasks, Task, "a crew's tasks", "Task(description) makes one")
         names = [agent.name for agent in agents]
+        if self.fallback is not None and not callable(getattr(self.fallback, "run", None)):
+            raise ValueError(
+                f"crew {self.name!r}: its fallback must be a workflow, such as chain(...) makes, not {self.fallback!r}"
+            )
         if self.process not in PROCESSES:
             known = ", ".join(PROCESSES)
             raise ValueError(f"crew {self.name!r}: the process {self.process!r} is not known; there are {known}")

@@ -5,6 +5,7 @@ That nothing raised is no verdict. An answer that is none (nothing, 1.7, an exce
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -94,8 +95,18 @@ def check_verify(verify: object, what: str) -> None:
     Raises:
         TypeError
     """
-    if verify is not None and not isinstance(verify, Judge) and not callable(verify):
+    if verify is None or isinstance(verify, Judge):
+        return
+    if not callable(verify):
         raise TypeError(f"{what} must be a function (output, context) or a Judge, not {verify!r}")
+    try:
+        signature = inspect.signature(verify)
+    except (TypeError, ValueError):  # of a builtin, which doesn't say
+        return
+    try:
+        signature.bind(None, None)
+    except TypeError:
+        raise TypeError(f"{what} is called with (output, context); {verify!r} takes {signature}") from None
 
 
 def verdict_of(answer: Any, pass_mark: float = PASS_MARK, who: str = "the verifier") -> Verdict:

@@ -19,6 +19,7 @@ from crew_guard.core.reliability.advising import advise
 from crew_guard.core.reliability.counts import Counts, Sums
 from crew_guard.core.reliability.jobs import JobDescription, JobStep
 from crew_guard.core.reliability.records import CrewRecord, Stream
+from crew_guard.core.reliability.trials import END_TO_END
 from crew_guard.core.usage import NANO, Rate, Rates
 from crew_guard.errors import ConfigError
 
@@ -212,8 +213,9 @@ def test_a_crew_in_python_is_read_for_what_its_code_says() -> None:
 
 
 def test_its_track_record_comes_before_estimates() -> None:
-    """Rates and verdicts by agent, the averages of cost and time, what was measured end to end."""
+    """Rates and verdicts by agent, averages of cost and time, and end to end the runs that its workflow saved, too."""
     streams = {"reader/read": Stream(counts=Counts(200, 190.0)), "sender": Stream(counts=Counts(50, 50.0))}
+    streams[END_TO_END] = Stream(counts=Counts(50, 36.0))
     sums = Sums(runs=40, outcomes=Counts(40, 36.0), usd=20.0, seconds=400.0)
     record = CrewRecord("mail", streams=streams, crew_runs=sums)
     given = JobDescription.model_validate(
@@ -225,7 +227,7 @@ def test_its_track_record_comes_before_estimates() -> None:
     assert [part.trials for part in way.parts] == [200, 0, 50]
     assert (way.usd, way.seconds) == (Decimal("0.5"), 10.0)
     assert "read: 190 of 200 trials of reader were good" in found.sources
-    assert "measured end to end: 36 of 40 runs were good, 0.900" in found.sources
+    assert "measured end to end: 36 of 50 runs were good, 0.720" in found.sources
 
 
 def test_nodes_of_its_fallback_say_which_steps_are_code() -> None:

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from crew_guard.core.roles import Task
 from crew_guard.core.verdicts import Judge, Verdict, said, verdict_of
 
 
@@ -73,3 +74,12 @@ def test_a_judge_without_a_question_is_an_error():
     """Where it is made."""
     with pytest.raises(ValueError, match="needs a question"):
         Judge(" ")
+
+
+def test_a_verifier_of_the_wrong_arity_is_refused_where_it_is_given():
+    """Not told as a verdict against the agent, at run time."""
+    with pytest.raises(TypeError, match=r"a task's verify is called with \(output, context\)"):
+        Task("go", verify=lambda: True)
+    with pytest.raises(TypeError, match="takes"):
+        Task("go", verify=lambda output, context, more: True)
+    assert Task("go", verify=lambda output, context, more=1: True).verify is not None

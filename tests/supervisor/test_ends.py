@@ -249,8 +249,8 @@ def test_the_id_of_a_run_under_way_is_taken() -> None:
 
 def test_what_is_no_workflow_is_refused_before_it_is_needed() -> None:
     """Not when the crew has failed."""
-    with pytest.raises(ConfigError, match="must be a workflow"):
-        Supervisor(model=ScriptedModel(["x"]), store=MemoryStore()).run(crew_of(fallback=lambda inputs: "x"))
+    with pytest.raises(ValueError, match="must be a workflow"):
+        crew_of(fallback=lambda inputs: "x")
 
 
 @pytest.mark.parametrize(
