@@ -50,6 +50,9 @@ class MemoryStore:
             if journal is None:
                 return failed(self._refusal(run_id))
             last = journal[-1].seq
+            if len(events) == 1 and events[0].seq > last:
+                journal.append(events[0])
+                return ON_DISK
             for event in events:
                 if event.seq <= last:
                     error = out_of_order(run_id, event.seq, last, "memory")

@@ -13,7 +13,7 @@ import inspect
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 from autogen_core.code_executor import CodeExecutor, CodeResult
 from autogen_core.tools import (
@@ -254,7 +254,7 @@ def _starts(tool: Any, arguments: Mapping[str, Any]) -> bool:
 
 
 def _fits(tool: Any, arguments: Mapping[str, Any]) -> bool:
-    if _has_its_own_way(type(tool)):
+    if _has_its_own_way(cast(type[Any], type(tool))):
         return True
     try:
         tool.args_type().model_validate(arguments)
