@@ -85,10 +85,15 @@ async def acted(now: Here, items: AsyncIterator[Any]) -> AsyncGenerator[Any, Non
                 leave(token)
             yield item
     finally:
-        close = getattr(items, "aclose", None)
-        if close is not None:
-            with acting(now):
-                await close()
+        await closed(now, items)
+
+
+async def closed(now: Here, items: AsyncIterator[Any]) -> None:
+    """Close a generator as part of this, now and not when the collector finds it."""
+    close = getattr(items, "aclose", None)
+    if close is not None:
+        with acting(now):
+            await close()
 
 
 def leave(token: Token[Here | None]) -> None:

@@ -43,7 +43,7 @@ class PromptBounds:
         files = _files_in(message)
         parts = (message.get("content"), message.get("tool_calls"), message.get("role"), message.get("name"))
         tokens = self.count.message(parts, lambda: [_message(message)]) + IMAGE_TOKENS * files
-        return Weighed(message, tokens, files, [message], [_kept(message)])
+        return Weighed(message, tokens, files, message, _kept(message))
 
     def _request(self, llm: BaseLLM, tools: Sequence[Any] | None, output: Any) -> int:
         asked, known = tuple(tools or ()), self._shown
