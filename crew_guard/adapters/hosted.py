@@ -85,7 +85,8 @@ class PromptCounter:
     """Bounds of one model's prompts in one run: each message is counted when it is first seen."""
 
     facts: Facts
-    _messages: dict[tuple[int, ...], tuple[object, int]] = field(default_factory=dict[tuple[int, ...], Any])
+    _messages: dict[tuple[int, ...], tuple[Any, ...]] = field(default_factory=dict[tuple[int, ...], Any])
+    """By the ids of its parts: the bound of a message, and its parts."""
     _requests: dict[bytes, int] = field(default_factory=dict[bytes, int])
 
     def message(self, parts: tuple[object, ...], translate: Callable[[], Iterable[Message]]) -> int:
@@ -98,8 +99,8 @@ class PromptCounter:
         key = tuple(map(id, parts))
         known = self._messages.get(key)
         if known is None:
-            known = self._messages[key] = (parts, sum(map(self.facts.bound, translate())))
-        return known[1]
+            known = self._messages[key] = (sum(map(self.facts.bound, translate())), *parts)
+        return known[0]
 
     def shown(self, tools: Sequence[Any], make: Callable[[Any], ToolSpec]) -> int:
         """The same as `request`, for tools as a host has them, which are translated only when they are new.

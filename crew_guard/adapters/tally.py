@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter, is_
-from typing import Any, NamedTuple
+from typing import Any
+
+from msgspec import Struct
 
 State = dict[str, Any]
 """What an object is made of, by name: the object's own dictionary, which changes as the object does."""
@@ -19,18 +21,18 @@ _MOST = 64
 state_of: Callable[[object], State] = attrgetter("__dict__")
 
 
-class Weighed(NamedTuple):
-    """A message that was counted. It is held, so that its id stays its own."""
+class Weighed(Struct, frozen=True, gc=False):
+    """A message that was counted. It is held, so that its id stays its own; the collector has nothing to find in it."""
 
-    message: object
+    message: Any
     tokens: int
     """A bound of them."""
     files: int
     """How many images, sounds and other files it has."""
-    live: list[State]
+    live: State | list[State]
     """What it is made of."""
-    kept: list[State]
-    """Copies of that as it was."""
+    kept: State | list[State]
+    """A copy of that as it was."""
 
     @property
     def is_as_it_was(self) -> bool:
@@ -44,8 +46,8 @@ class _Conversation:
 
     first: Weighed
     messages: list[object]
-    live: list[State] = field(default_factory=list[State])
-    kept: list[State] = field(default_factory=list[State])
+    live: list[State | list[State]] = field(default_factory=list[Any])
+    kept: list[State | list[State]] = field(default_factory=list[Any])
     """Of all messages but the first, in order: as they are, and as they were."""
     tokens: int = 0
     files: int = 0
@@ -62,8 +64,8 @@ class _Conversation:
     def add(self, weighed: Weighed) -> None:
         """The next message."""
         self.messages.append(weighed.message)
-        self.live += weighed.live
-        self.kept += weighed.kept
+        self.live.append(weighed.live)
+        self.kept.append(weighed.kept)
         self.tokens += weighed.tokens
         self.files += weighed.files
 
@@ -113,7 +115,7 @@ class Tally:
         return known
 
 
-def _equal(live: list[State], kept: list[State]) -> bool:
+def _equal(live: object, kept: object) -> bool:
     try:
         return live == kept
     except Exception:  # noqa: BLE001  what a host's objects raise when they are compared

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Annotated, NamedTuple
 
-from msgspec import Struct, field
 from pydantic import BaseModel, ConfigDict, Field
 
 from crew_guard.core.actions import ModelCall
@@ -134,8 +133,9 @@ def _cap(value: int | None) -> int:
     return NO_CAP if value is None else value
 
 
-class Meter(Struct, gc=False):
-    """A running total that is added to in place: the ledger's hot path."""
+@dataclass(slots=True)
+class Meter:
+    """A running total that is added to in place: the ledger's hot path. Its slots change faster than a Struct's."""
 
     agents: int = 0
     steps: int = 0
@@ -172,7 +172,8 @@ class Meter(Struct, gc=False):
         return self.input_tokens + self.output_tokens if limit == "tokens" else getattr(self, limit)
 
 
-class Ledger(Struct, gc=False):
+@dataclass(slots=True)
+class Ledger:
     """One scope's caps, and what is used and reserved below them."""
 
     scope: str

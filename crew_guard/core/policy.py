@@ -290,6 +290,15 @@ def judge(policy: Policy, action: Action, known: Known | None = None) -> Decisio
     return decision
 
 
+def denies_nothing(policy: Policy) -> bool:
+    """Whether `judge` lets every action through, whatever it is: a policy that only limits."""
+    tools, models = policy.tools, policy.models
+    listed = (tools.deny, tools.allow_also, models.deny, models.allow_also, tools.rules)
+    if any(listed) or tools.allow is not None or models.allow is not None:
+        return False
+    return all(one.max_usd is None for one in (policy.limits, policy.per_agent, *policy.agents.values()))
+
+
 def _listed(policy: Policy, section: str, name: str, rules: ToolRules | ModelRules) -> Decision:
     if rules.deny and any(fnmatchcase(name, pattern) for pattern in rules.deny):
         place = next(i for i, pattern in enumerate(rules.deny) if fnmatchcase(name, pattern))

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from types import CoroutineType
 from typing import Any
 
 from crew_guard.core.actions import Action, Grant, Handoff, ModelCall, Outcome, ToolCall
@@ -36,9 +37,9 @@ class RunGate:
     keeper: Gatekeeper
     side: Side
 
-    async def admit(self, action: Action) -> Grant:
+    def admit(self, action: Action) -> CoroutineType[Any, Any, Grant]:
         """See Gate.admit."""
-        return await self.keeper.admit(action, self.side)
+        return self.keeper.admit(action, self.side)
 
     def admit_blocking(self, action: Action) -> Grant:
         """See Gate.admit_blocking."""

@@ -21,7 +21,7 @@ class Scales:
     def __call__(self, message):
         self.asked += 1
         state = state_of(message)
-        return Weighed(message, len(message.text), message.files, [state], [state.copy()])
+        return Weighed(message, len(message.text), message.files, state, state.copy())
 
 
 def said(text, files=0):
@@ -86,7 +86,7 @@ def test_messages_that_cannot_be_compared_are_counted_each_time():
 
     def weigh(message):
         state = state_of(message)
-        return Weighed(message, len(message.text), 0, [state], [{**state, "odd": Odd()}])
+        return Weighed(message, len(message.text), 0, state, {**state, "odd": Odd()})
 
     tally = Tally(weigh)
     message = SimpleNamespace(text="abc", files=0, odd=Odd())

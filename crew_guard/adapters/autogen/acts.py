@@ -16,7 +16,7 @@ from autogen_agentchat.messages import HandoffMessage
 from autogen_core.models import CreateResult
 
 from crew_guard.adapters.autogen.client import Exchange, ModelGate, is_cache, outcome_of
-from crew_guard.adapters.autogen.seams import Act, Frame, Here, Original, acted, acting, here, leave
+from crew_guard.adapters.autogen.seams import Act, Frame, Here, Original, acted, acting, closed, here, leave
 from crew_guard.adapters.autogen.tools import ToolActs
 from crew_guard.adapters.hosted import ModelFacts, ending
 from crew_guard.core.actions import Handoff, Outcome
@@ -72,16 +72,23 @@ class GuardedRun:
         self, original: Original, agent: Any, args: Any, options: Any
     ) -> AsyncGenerator[Any, None]:
         self.seen()
-        items = acted(Here(self, agent.name), original(agent, *args, **options))
+        now, items = Here(self, agent.name), original(agent, *args, **options)
         assists = isinstance(agent, AssistantAgent)
         try:
-            async for item in items:
+            while True:
+                token = here.set(now)  # as `acted` does: one generator less for each item
+                try:
+                    item = await anext(items)
+                except StopAsyncIteration:
+                    return
+                finally:
+                    leave(token)
                 # A refused handoff can't be told within the agent: its tool loop waits for ever for one that raises.
                 if assists and isinstance(item, Response):
                     await self._handed_over(agent.name, item)
                 yield item
         finally:
-            await items.aclose()
+            await closed(now, items)
 
     async def _handed_over(self, agent: str, response: Response) -> None:
         message = response.chat_message

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import types
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, cast
+from functools import cache
+from typing import Any, NamedTuple, cast
 
 from autogen_agentchat.agents import MessageFilterAgent
 from autogen_agentchat.base import ChatAgent, Team
@@ -34,6 +36,24 @@ _DEPTH = 8
 """How far below an agent something is looked for, through objects of the user's own."""
 
 
+class _Kind(NamedTuple):
+    """A class of objects that are met, looked at once: AutoGen's bases are slow to say what is one of theirs."""
+
+    package: str
+    inert: bool
+    """Numbers and texts, classes and functions: nothing below them acts."""
+    acts: bool
+    """An agent, a team, or a part of one that AutoGen has a class for."""
+
+
+@cache
+def _kind_of(kind: type[Any]) -> _Kind:
+    routine = issubclass(kind, (types.BuiltinFunctionType, types.FunctionType, types.MethodType))
+    routine = routine or (hasattr(kind, "__get__") and not hasattr(kind, "__set__"))
+    inert = routine or issubclass(kind, (type, *_PLAIN))
+    return _Kind(kind.__module__.partition(".")[0], inert, issubclass(kind, _FOLLOWED))
+
+
 @dataclass(slots=True)
 class Cast:
     """Everyone and everything that a host object is made of."""
@@ -54,31 +74,29 @@ class Cast:
         Raises:
             ConfigError: a part that can't be guarded, by its path
         """
-        if id(value) in self._seen or depth > _DEPTH or inspect.isclass(value) or inspect.isroutine(value):
+        kind = _kind_of(type(value))
+        if id(value) in self._seen or depth > _DEPTH or kind.inert:
             return
         self._seen[id(value)] = value
-        package = type(value).__module__.partition(".")[0]
-        if isinstance(value, _PLAIN):
-            return
-        if package in _SDKS or type(value).__name__ in _EMBED:
+        if kind.package in _SDKS or type(value).__name__ in _EMBED:
             raise ConfigError(
                 f"{path} is a {type(value).__module__}.{type(value).__name__}, which asks models where AutoGen has no "
                 "seam for a guard; give the agent a ChatCompletionClient instead, or take that part out"
             )
-        if isinstance(value, ChatCompletionClient):
+        if kind.acts and isinstance(value, ChatCompletionClient):
             check_client(value)
             if inner := vars(value).get("client"):
                 self.look(inner, f"{path}.client", depth + 1)
             return
-        if isinstance(value, ChatAgent):
+        if kind.acts and isinstance(value, ChatAgent):
             self._agent(value)
             path = f"agent {value.name!r}"
-        elif isinstance(value, Team):
+        elif kind.acts and isinstance(value, Team):
             path = f"team {value.name!r}"
             self._team(value, path)
-        elif isinstance(value, Workbench) and not isinstance(value, StaticWorkbench):
+        elif kind.acts and isinstance(value, Workbench) and not isinstance(value, StaticWorkbench):
             _check_sampling(value, path)
-        for name, part in _parts(value, package):
+        for name, part in _parts(value, kind):
             self.look(part, f"{path}{name}", depth + 1)
 
     def _agent(self, agent: ChatAgent) -> None:
@@ -117,14 +135,14 @@ def cast_of(host: ChatAgent | Team) -> Cast:
     return found
 
 
-def _parts(value: Any, package: str) -> Iterator[tuple[str, object]]:
+def _parts(value: Any, kind: _Kind) -> Iterator[tuple[str, object]]:
     if isinstance(value, Mapping):
         for key, part in cast(Mapping[object, object], value).items():
             yield f"[{key!r}]", part
     elif isinstance(value, list | tuple | set | frozenset):
         for place, part in enumerate(cast("list[object]", value)):
             yield f"[{place}]", part
-    elif hasattr(value, "__dict__") and (package not in _CLOSED or isinstance(value, _FOLLOWED)):
+    elif hasattr(value, "__dict__") and (kind.acts or kind.package not in _CLOSED):
         for name, part in tuple(cast(Mapping[str, object], vars(cast(object, value))).items()):
             yield f".{name}", part
 

@@ -34,6 +34,7 @@ from crew_guard.core.messages import JsonObject, Message, ToolRequest, ToolSpec
 from crew_guard.errors import ConfigError
 from crew_guard.ports import Gate
 
+_NO_IMAGES = frozenset({AssistantMessage, FunctionExecutionResultMessage})
 _NO_ARGS: Mapping[str, Any] = {}
 _LENGTHS = ("max_completion_tokens", "max_tokens")
 _CLAMPED = frozenset({"BaseOpenAIChatCompletionClient", "BaseAnthropicChatCompletionClient"})
@@ -146,8 +147,8 @@ class ModelGate:
         kept, images = state.copy(), 0
         if isinstance(content, list):
             kept["content"] = content[:]
-            images = sum(isinstance(part, Image) for part in content)
-        return Weighed(message, tokens + IMAGE_TOKENS * images, images, [state], [kept])
+            images = 0 if type(message) in _NO_IMAGES else sum(isinstance(part, Image) for part in content)
+        return Weighed(message, tokens + IMAGE_TOKENS * images, images, state, kept)
 
 
 def outcome_of(result: CreateResult) -> Outcome:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar, Token
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
@@ -85,10 +85,15 @@ async def acted(now: Here, items: AsyncIterator[Any]) -> AsyncGenerator[Any, Non
                 leave(token)
             yield item
     finally:
-        close = getattr(items, "aclose", None)
-        if close is not None:
-            with acting(now):
-                await close()
+        await closed(now, items)
+
+
+async def closed(now: Here, items: AsyncIterator[Any]) -> None:
+    """Close a generator as part of this, now and not when the collector finds it."""
+    close = getattr(items, "aclose", None)
+    if close is not None:
+        with acting(now):
+            await close()
 
 
 def leave(token: Token[Here | None]) -> None:
@@ -112,6 +117,8 @@ _METHODS: tuple[tuple[type, str], ...] = (
     (Team, "run_stream"),
 )
 _NOT_OURS = object()
+_SEAM = "_crew_guard_seam"
+"""Where a method keeps its patch between runs."""
 
 
 @dataclass(slots=True)
@@ -170,6 +177,11 @@ def patched() -> Generator[None]:
 
 
 def _seam(name: str, original: Original) -> Original:
+    kept = f"{_SEAM}_{name}"  # one function may stand for two methods
+    known = getattr(original, kept, None)
+    if known is not None and known.__wrapped__ is original:
+        return known
+
     # A plain function: what it hands back, a coroutine or a generator, is the caller's to await or to read.
     @functools.wraps(original)
     def seam(self: Any, *args: Any, **options: Any) -> Any:
@@ -178,6 +190,8 @@ def _seam(name: str, original: Original) -> Original:
             return original(self, *args, **options)
         return now.run.of(name)(original, self, args, options)
 
+    with suppress(AttributeError):  # a callable that takes none: made again next time
+        setattr(original, kept, seam)
     return seam
 
 

@@ -13,7 +13,8 @@ import inspect
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from types import FunctionType
+from typing import Any, cast
 
 from autogen_core.code_executor import CodeExecutor, CodeResult
 from autogen_core.tools import (
@@ -28,7 +29,7 @@ from autogen_core.tools import (
 )
 from pydantic import ValidationError
 
-from crew_guard.adapters.autogen.seams import Frame, Here, Original, acted, acting, here, patched
+from crew_guard.adapters.autogen.seams import Frame, Here, Original, acted, acting, closed, here, leave, patched
 from crew_guard.adapters.hosted import RESULT_CHARS, json_of, tool_failure
 from crew_guard.core.actions import Grant, Outcome, ToolCall
 from crew_guard.core.content import withheld
@@ -75,10 +76,9 @@ class ToolActs:
     ) -> AsyncGenerator[Any, None]:
         """StaticStreamWorkbench.call_tool_stream."""
         now, name, arguments = self._asked(args, options)
-        events = acted(_within(now, "workbench", bench), original(bench, *args, **options))
-        tool = _tool(bench, name)
+        tool, inside = _tool(bench, name), _within(now, "workbench", bench)
         if _is_part(now.frame, bench, ("workbench",)) or not _starts(tool, arguments):
-            async for event in events:
+            async for event in acted(inside, original(bench, *args, **options)):
                 yield event
             return
         try:
@@ -86,11 +86,18 @@ class ToolActs:
         except RefusedError as error:
             yield _refused(name, error)
             return
-        settled = False
+        events, settled = original(bench, *args, **options), False
         try:
-            async for event in events:
+            while True:
+                token = here.set(inside)  # as `acted` does: one generator less for each item
+                try:
+                    event = await anext(events)
+                except StopAsyncIteration:
+                    return
+                finally:
+                    leave(token)
                 if isinstance(event, ToolResult):
-                    event = await self._looked_at(now.agent, name, event)  # noqa: PLW2901  the checked one goes on
+                    event = await self._looked_at(now.agent, name, event)
                     self._settle(grant, event)
                     settled = True
                 else:
@@ -101,7 +108,7 @@ class ToolActs:
                 self._ended(grant, error)
             raise
         finally:
-            await events.aclose()
+            await closed(inside, events)
 
     async def run_json(self, original: Original, tool: Any, args: Any, options: Any) -> Any:
         """BaseTool.run_json: of a workbench's tool a part of its call, else an agent executes a tool by itself."""
@@ -254,7 +261,7 @@ def _starts(tool: Any, arguments: Mapping[str, Any]) -> bool:
 
 
 def _fits(tool: Any, arguments: Mapping[str, Any]) -> bool:
-    if _has_its_own_way(type(tool)):
+    if _has_its_own_way(cast(type[Any], type(tool))):
         return True
     try:
         tool.args_type().model_validate(arguments)
@@ -293,11 +300,17 @@ def _in_context(tool: Any) -> Any:
     if type(tool) is not FunctionTool:
         return tool
     function: Any = tool._func  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-    if inspect.iscoroutinefunction(function):
+    if _is_coroutine(function):
         return tool
     same = copy.copy(tool)
     same._func = functools.partial(_in_thread, contextvars.copy_context(), function)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
     return same
+
+
+def _is_coroutine(function: Any) -> bool:
+    # The plain case by itself: inspect takes its time for it.
+    plain = type(function) is FunctionType and function.__code__.co_flags & inspect.CO_COROUTINE
+    return bool(plain) or inspect.iscoroutinefunction(function)
 
 
 def _in_thread(context: contextvars.Context, function: Callable[..., Any], **arguments: Any) -> Any:

@@ -254,12 +254,15 @@ def _in_time_async(own: _Method) -> _Method:
 
 
 def _flow_method(own: _Method) -> _Method:
-    async def execute(flow: Any, method_name: str, *args: Any, **kwargs: Any) -> Any:
-        # CrewAI's own flows, an agent's executor say, are what somebody else does.
-        if scope_of_run.get() is None or type(flow).__module__.startswith("crewai."):
-            return await own(flow, method_name, *args, **kwargs)
+    async def as_one(flow: Any, method_name: str, args: Any, kwargs: Any) -> Any:
         with as_actor(str(method_name)):
             return await own(flow, method_name, *args, **kwargs)
+
+    def execute(flow: Any, method_name: str, *args: Any, **kwargs: Any) -> Any:
+        # CrewAI's own flows, an agent's executor say, are what somebody else does; they go through a dozen a step.
+        if scope_of_run.get() is None or type(flow).__module__.startswith("crewai."):
+            return own(flow, method_name, *args, **kwargs)
+        return as_one(flow, method_name, args, kwargs)
 
     return execute
 

@@ -43,7 +43,7 @@ class PromptBounds:
         files = _files_in(message)
         parts = (message.get("content"), message.get("tool_calls"), message.get("role"), message.get("name"))
         tokens = self.count.message(parts, lambda: [_message(message)]) + IMAGE_TOKENS * files
-        return Weighed(message, tokens, files, [message], [_kept(message)])
+        return Weighed(message, tokens, files, message, _kept(message))
 
     def _request(self, llm: BaseLLM, tools: Sequence[Any] | None, output: Any) -> int:
         asked, known = tuple(tools or ()), self._shown
@@ -57,7 +57,12 @@ class PromptBounds:
 
 
 def _kept(message: State) -> State:
-    return {name: cast("list[Any]", value)[:] if isinstance(value, list) else value for name, value in message.items()}
+    kept = dict(message)
+    if list in map(type, kept.values()):
+        for name, value in message.items():
+            if isinstance(value, list):
+                kept[name] = cast("list[Any]", value)[:]
+    return kept
 
 
 def _files_in(message: Mapping[str, Any]) -> int:
@@ -99,10 +104,14 @@ def asked_for(reply: Any) -> tuple[tuple[str, str, str], ...]:
 
 
 def _request(item: Any) -> tuple[str, str, str]:
-    function = _get(item, "function") or item
-    arguments = _get(function, "arguments")
+    function: Any = _get(item, "function") or item
+    if type(item) is dict and type(function) is dict:
+        one, own = cast("State", item), cast("State", function)
+        id_, name, arguments = one.get("id"), own.get("name"), own.get("arguments")
+    else:
+        id_, name, arguments = _get(item, "id"), _get(function, "name"), _get(function, "arguments")
     text = arguments if isinstance(arguments, str) else json_of(arguments or {})
-    return str(_get(item, "id") or ""), str(_get(function, "name") or ""), text
+    return str(id_ or ""), str(name or ""), text
 
 
 def _get(item: Any, name: str) -> Any:

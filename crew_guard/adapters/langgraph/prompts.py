@@ -56,7 +56,7 @@ class Prompts:
         kept = state.copy()
         if isinstance(content, list):
             kept["content"] = content[:]
-        return Weighed(message, tokens, media, [state], [kept])
+        return Weighed(message, tokens, media, state, kept)
 
 
 def _is_plain(tool: object) -> bool:

@@ -65,11 +65,12 @@ def model_name(llm: Any, kind: Kind) -> str:
 
 def wish_of(llm: Any, kwargs: Mapping[str, Any], kind: Kind, *, clampable: bool) -> int | None:
     """The longest completion that a call asks for; of a class that can't be clamped the longest that it declares."""
-    for given in (_extra(llm, kind), {"max_tokens": _declared(llm, "max_tokens", kind)}, kwargs):
-        for key in LENGTHS if given else ():
-            value = given.get(key)
-            if isinstance(value, int) and value > 0:
-                return int(value)
+    extra = _extra(llm, kind)
+    wish = _length(extra) if extra else None
+    if wish is None:
+        wish = _positive(_declared(llm, "max_tokens", kind)) or _length(kwargs)
+    if wish is not None:
+        return wish
     if not clampable and llm.metadata.num_output > 0:
         return llm.metadata.num_output
     return None
@@ -112,3 +113,11 @@ def unbounded(llm: Any, kwargs: Mapping[str, Any], kind: Kind) -> str | None:
 def _extra(llm: Any, kind: Kind) -> Mapping[str, Any]:
     given = _declared(llm, "additional_kwargs", kind)
     return given if isinstance(given, dict) else _NONE  # pyright: ignore[reportUnknownVariableType]
+
+
+def _length(given: Mapping[str, Any]) -> int | None:
+    return _positive(given.get(LENGTHS[0])) or _positive(given.get(LENGTHS[1]))
+
+
+def _positive(value: object) -> int | None:
+    return int(value) if isinstance(value, int) and value > 0 else None
