@@ -80,7 +80,8 @@ class ReliabilityRules(_Section):
     require_fallback: Annotated[bool, Strictest((True, False))] = False
     """Whether a crew without a fallback is refused before it runs."""
     agent_target: Annotated[float | None, GREATEST] = Field(default=None, gt=0, lt=1, allow_inf_nan=False)
-    """Success of one agent below which an alarm is due; by default the threshold's root over the crew's parts."""
+    """Success of one agent below which an alarm is due; by default the threshold, and from an agent's 100th trial on
+    the threshold's root over the crew's parts."""
     targets: Targets = Targets()
     """What a run should cost and take."""
     alarm_after: Annotated[int, LEAST] = Field(default=10_000, ge=100)
