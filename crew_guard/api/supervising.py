@@ -305,7 +305,7 @@ class Supervisor:
             secrets=self._secrets,
             estimator=self._estimator,
             expects=expects,
-            guards=self._guards({**(tasks or {}), **_inside(fallback), **_inside(runtime)}),
+            guards=self._guards({**(tasks or {}), **_inside(runtime if side == "fallback" else fallback)}),
             side=side,
         )
 
@@ -341,6 +341,8 @@ def _no_mapping(inputs: Any) -> ConfigError:
 
 def _inside(worker: Any) -> dict[str, Sequence[Any]]:
     """The guardrails of tasks inside of a workflow's nodes, as NODE/TASK."""
+    if worker is None:
+        return {}
     crews: Mapping[str, Crew] = worker.crews() if isinstance(worker, Delegating) else {}
     tasks = [(f"{node}/{task.name}", task.guardrails) for node, crew in crews.items() for task in crew.tasks]
     return {name: guardrails for name, guardrails in tasks if guardrails}
