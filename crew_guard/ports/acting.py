@@ -256,7 +256,7 @@ class Resuming(Protocol):
         Args:
             inputs: the run's
             gate: as in `run`
-            done: outputs of finished and verified tasks or nodes, by name
+            done: outputs of finished nodes, by name; as TasksDone, of a crew's finished and verified tasks
         """
         ...
 

@@ -12,8 +12,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TextIO
 
-import anyio.from_thread
-
 from crew_guard.core.plain import plain
 from crew_guard.core.roles import Verdict
 from crew_guard.core.verdicts import raised, verdict_of
@@ -57,7 +55,7 @@ async def decision(approve: Callable[..., Any] | None, approval: Approval) -> tu
     if approve is None:
         if not at_terminal():
             return Verdict(passed=False, reason="there is nobody to ask: give it approve=, or run it in a terminal"), ""
-        return await beside_the_loop(lambda: _asked(approval), abandon=False), "the terminal"
+        return await _at_the_terminal(approval), "the terminal"
     who = getattr(approve, "__name__", type(approve).__name__)
     try:
         given = await call(approve, approval)
@@ -77,31 +75,50 @@ def at_terminal() -> bool:
         return False
 
 
-def _asked(approval: Approval) -> Verdict:
+async def _at_the_terminal(approval: Approval) -> Verdict:
+    over = threading.Event()
+    try:
+        return await beside_the_loop(lambda: _asked(approval, over))
+    finally:
+        over.set()
+
+
+class _GivenUpError(Exception):
+    """Nobody waits for the answer any more."""
+
+
+def _asked(approval: Approval, over: threading.Event) -> Verdict:
     shown = "".join(each if each.isprintable() or each == "\n" else "�" for each in approval.text)
-    with _the_terminal():
+    with _the_terminal(over):
         sys.stderr.write(f"\n{approval.workflow}: {approval.node} can't be undone. It is about to act on:\n{shown}\n")
         sys.stderr.write("Approve? [y/N] ")
         sys.stderr.flush()
-        said = _line(sys.stdin).strip().lower()
+        said = _line(sys.stdin, over).strip().lower()
     return Verdict(said in _YES, "" if said in _YES else f"answered {said!r:.40}")
 
 
 @contextmanager
-def _the_terminal() -> Generator[None]:
+def _the_terminal(over: threading.Event) -> Generator[None]:
     """Wait until no other question is open; give up with the run that asks."""
     while not _one_at_a_time.acquire(timeout=_LOOK):
-        anyio.from_thread.check_cancelled()
+        _go_on(over)
     try:
+        _go_on(over)
         yield
     finally:
         _one_at_a_time.release()
 
 
-def _line(stream: TextIO) -> str:
+def _go_on(over: threading.Event) -> None:
+    if over.is_set():
+        raise _GivenUpError
+
+
+def _line(stream: TextIO, over: threading.Event) -> str:
     """The next line; what was asked for a run that has ended since leaves the terminal's input alone."""
     while os.name == "posix":
-        anyio.from_thread.check_cancelled()
-        if select.select([stream], [], [], _LOOK)[0]:
+        typed, _, _ = select.select([stream], [], [], _LOOK)
+        _go_on(over)
+        if typed:
             break
     return stream.readline()

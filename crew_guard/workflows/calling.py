@@ -37,15 +37,10 @@ async def _called(function: Callable[..., Any], *given: Any, **named: Any) -> An
     return await made if inspect.isawaitable(made) else made
 
 
-async def beside_the_loop(function: Callable[[], T], *, abandon: bool = True) -> T:
-    """What a function that may block gives.
-
-    Args:
-        function: what is called, on a thread
-        abandon: whether its caller is released at once when it is cancelled; else the function looks for that itself
-    """
+async def beside_the_loop(function: Callable[[], T]) -> T:
+    """What a function that may block gives. If the caller is cancelled, its thread is left behind."""
     # A limiter of its own: threads that wait for a person, or are stuck, must not use up those of others.
-    return await anyio.to_thread.run_sync(function, abandon_on_cancel=abandon, limiter=anyio.CapacityLimiter(1))
+    return await anyio.to_thread.run_sync(function, abandon_on_cancel=True, limiter=anyio.CapacityLimiter(1))
 
 
 async def call_with(function: Callable[..., Any], value: Any, more: Any) -> Any:

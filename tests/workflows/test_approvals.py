@@ -6,6 +6,7 @@ import io
 import os
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -281,11 +282,11 @@ def test_one_question_at_a_time_is_open_at_the_terminal(terminal: int, monkeypat
     meet, met = threading.Barrier(2), []
     reads = asking._line
 
-    def line(stream: Any) -> str:
+    def line(*given: Any) -> str:
         with contextlib.suppress(threading.BrokenBarrierError):
             meet.wait(0.3)
             met.append("both are read at once")
-        return reads(stream)
+        return reads(*given)
 
     monkeypatch.setattr(asking, "_line", line)
     os.write(terminal, b"y\nn\n")
@@ -308,6 +309,31 @@ def test_a_question_that_waits_for_another_is_given_up_with_its_run(terminal: in
         result = supervisor.run(sending.flow, {"name": "Ann"})
     assert (result.status, sending.sent) == ("stopped", [])
     assert "Approve?" not in capsys.readouterr().err
+
+
+def test_a_question_of_a_run_that_has_ended_takes_no_answer(terminal: int, monkeypatch: pytest.MonkeyPatch):
+    """What is typed after a kill goes to the next question."""
+    reading: list[threading.Event] = [threading.Event(), threading.Event()]
+    begun = iter(reading)
+    reads = asking._line
+
+    def line(*given: Any) -> str:
+        next(begun).set()
+        return reads(*given)
+
+    monkeypatch.setattr(asking, "_line", line)
+    supervisor = Supervisor(Policy(), store=MemoryStore())
+    first, second = Sending(), Sending()
+    with ThreadPoolExecutor() as pool:
+        killed = pool.submit(supervisor.run, first.flow, {"name": "Ann"}, run_id="first")
+        assert reading[0].wait(20)
+        assert supervisor.kill("first")
+        assert killed.result(20).status == "stopped"
+        other = pool.submit(supervisor.run, second.flow, {"name": "Ann"}, run_id="second")
+        open_now = reading[1].wait(5)
+        os.write(terminal, b"y\n")
+        assert other.result(20).done
+    assert (open_now, first.sent, second.sent) == (True, [], ["to Ann"])
 
 
 def test_one_yes_is_for_one_act():
