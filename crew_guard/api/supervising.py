@@ -256,6 +256,7 @@ class Supervisor:
     def _runtime_of(self, crew: Crew) -> Runtime:
         """What runs a crew inside of a workflow's node: our own runtime."""
         chosen = {agent.name: self.model_named(agent.model or agent.role.model) for agent in crew.everyone()}
+        chosen |= {judge.name: self.model_named(judge.model) for judge in crew.judges()}
         return _compiled("native", crew, lambda agent: chosen[agent.name])
 
     def _warn_of_members(self, name: str, runtime: Runtime) -> None:
@@ -291,7 +292,7 @@ class Supervisor:
                 f"the fallback of {name!r} must be a workflow, such as chain(...) makes, not {fallback!r}"
             )
         rules = self.effective_policy.reliability
-        if rules.require_fallback and fallback is None:
+        if rules.require_fallback and fallback is None and side == "crew":
             raise no_fallback(self.effective_policy, name)
         return Job(
             run_id=run_id or new_run_id(),

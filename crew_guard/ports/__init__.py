@@ -16,6 +16,7 @@ from crew_guard.ports.acting import (
     Runtime,
     RuntimeResult,
     Tasked,
+    TasksDone,
     ToolResult,
     Workflow,
 )
@@ -49,6 +50,7 @@ __all__ = [
     "RuntimeResult",
     "Store",
     "Tasked",
+    "TasksDone",
     "ToolResult",
     "TrackRecord",
     "Workflow",

@@ -242,6 +242,10 @@ class Workflow(Protocol):
         ...
 
 
+class TasksDone(dict[str, Any]):
+    """Outputs of a crew's finished and verified tasks, by task: a node of the same name need not do the same."""
+
+
 @runtime_checkable
 class Resuming(Protocol):
     """A Workflow that can go on from what is done already."""
@@ -252,7 +256,7 @@ class Resuming(Protocol):
         Args:
             inputs: the run's
             gate: as in `run`
-            done: outputs of finished and verified tasks or nodes, by name
+            done: outputs of finished nodes, by name; as TasksDone, of a crew's finished and verified tasks
         """
         ...
 
@@ -261,8 +265,8 @@ class Resuming(Protocol):
 class Means:
     """What a workflow's nodes name and the supervisor has."""
 
-    model_named: Callable[[str], Model]
-    """Raises ConfigError or MissingDependencyError for a name that leads nowhere."""
+    model_named: Callable[[str | None], Model]
+    """None gives the supervisor's own. Raises ConfigError or MissingDependencyError for a name that leads nowhere."""
     runtime_of: Callable[[Crew], Runtime]
     """What runs a crew inside of a node."""
 

@@ -36,7 +36,7 @@ from crew_guard.core.tried import counts_at_all, done_and_verified, node_trials,
 from crew_guard.core.usage import NANO
 from crew_guard.core.verdicts import TaskContext, Verify
 from crew_guard.errors import StoreError
-from crew_guard.ports import Gate, Model, Resuming, RuntimeResult, TrackRecord
+from crew_guard.ports import Gate, Model, Resuming, RuntimeResult, TasksDone, TrackRecord
 from crew_guard.supervisor.gate import Gatekeeper
 from crew_guard.supervisor.threads import in_thread
 from crew_guard.workflows.hearing import hear
@@ -80,7 +80,7 @@ class Resumed:
 
     async def run(self, inputs: Mapping[str, Any], gate: Gate) -> RuntimeResult:
         """See Workflow.run."""
-        return await self.workflow.resume(inputs, gate, self.done)
+        return await self.workflow.resume(inputs, gate, TasksDone(self.done))
 
 
 @dataclass(slots=True)

@@ -22,12 +22,14 @@ from crew_guard.core.headroom import Remaining
 from crew_guard.core.limits import UNCAPPED
 from crew_guard.core.messages import ModelReply, ModelRequest
 from crew_guard.core.plain import plain
-from crew_guard.core.roles import Crew, Verdict
+from crew_guard.core.roles import Crew, TaskContext, Verdict
 from crew_guard.core.tools import Tool
+from crew_guard.core.verdicts import Judge, Verify
 from crew_guard.errors import LimitExceededError, PolicyDeniedError
 from crew_guard.ports import CallTerms, Flow, Gate, Model, RuntimeResult, ToolResult
 from crew_guard.workflows.answering import refuse_unpriced
 from crew_guard.workflows.context import NodeContext, NodeFailedError
+from crew_guard.workflows.hearing import hear
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,7 @@ class Delegation:
         if context.means is None:
             raise NodeFailedError(f"{node} delegates to the crew {self.crew.name!r}: a Supervisor has to run it")
         runtime = context.means.runtime_of(self.crew)
-        gate = _Inside(context.gate, node, dollars=context.dollars)
+        gate = Inside(context.gate, node, dollars=context.dollars)
         flow = context.gate.flow(node)
         for agent in self.crew.everyone():
             if agent.role.max_steps is not None:
@@ -63,7 +65,23 @@ class Delegation:
         task = asyncio.current_task()
         if task is not None and task.cancelling():
             raise asyncio.CancelledError  # an agent's loop hands over what it has instead
-        return _output_of(found[0], node)
+        output = _output_of(found[0], node)
+        await self._verified(output, TaskContext(inputs, found[0].outputs), context)
+        return output
+
+    async def _verified(self, output: Any, seen: TaskContext, context: NodeContext) -> None:
+        """Hear the crew's own verifier of the whole: its verdict is the node's.
+
+        Raises:
+            NodeFailedError: it says no
+        """
+        if self.crew.verify is None:
+            return
+        verdict = self.crew.attributed(await heard(self.crew.verify, output, context, seen))
+        context.gate.judged(context.node, context.node, verdict)
+        if not verdict.passed:
+            why = verdict.reason or "no reason given"
+            raise NodeFailedError(f"{context.node}: the verifier of {self.crew.name}'s output said no: {why}")
 
     def _inputs(self, value: Any, context: NodeContext) -> dict[str, Any]:
         """The run's inputs, the fields of what the node is given, and {value}: all of that as text."""
@@ -73,6 +91,30 @@ class Delegation:
             needs = ", ".join(f"{{{name}}}" for name in missing)
             raise NodeFailedError(f"the crew {self.crew.name!r} needs {needs}; given: {', '.join(sorted(given))}")
         return given
+
+
+async def heard(verify: Verify, output: Any, context: NodeContext, seen: TaskContext | None = None) -> Verdict:
+    """What a crew's verifier, or a judge, says inside of a node: a judge is NODE/JUDGE, its calls are the node's.
+
+    Args:
+        seen: what a function may look at; by default the inputs and outputs of the workflow
+    Raises:
+        RefusedError, ModelError: the judge can't be asked
+    """
+    gate = cast(Gate, Inside(context.gate, context.node, dollars=context.dollars))
+    known = TaskContext(context.inputs, context.outputs) if seen is None else seen
+    found: list[Verdict] = []
+
+    async def work() -> str:
+        found.append(await hear(verify, output, known, gate, lambda judge: context.model_named(judge.role.model)))
+        return found[0].reason
+
+    # What is done inside of a handoff counts for whoever handed it on, too.
+    if isinstance(verify, Judge):
+        await context.gate.delegate(context.node, verify.name, verify.question, work)
+    else:
+        await work()
+    return found[0]
 
 
 def _output_of(result: RuntimeResult, node: str) -> Any:
@@ -99,7 +141,7 @@ def _as_text(value: Any) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class _Inside:
+class Inside:
     """The gate as the agents inside of a node see it: they act under names of their own, within the node's caps."""
 
     gate: Gate

@@ -6,23 +6,24 @@ import json
 import os
 import select
 import sys
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TextIO
-
-import anyio.from_thread
-import anyio.to_thread
 
 from crew_guard.core.plain import plain
 from crew_guard.core.roles import Verdict
 from crew_guard.core.verdicts import raised, verdict_of
-from crew_guard.workflows.calling import call
+from crew_guard.workflows.calling import beside_the_loop, call
 
 _LONGEST = 2_000
 """Characters of the value that a person is shown."""
 _LOOK = 0.2
 """Seconds after which a question that nobody waits for any more is given up."""
 _YES = ("y", "yes")
+_one_at_a_time = threading.Lock()
+"""Held from a question until its answer: what is typed must not go to the question of another run or node."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +39,15 @@ class Approval:
 
     @property
     def text(self) -> str:
-        """The value in words."""
-        if isinstance(self.value, str):
-            return self.value[:_LONGEST]
-        return json.dumps(plain(self.value), ensure_ascii=False)[:_LONGEST]
+        """The value in words; of a long one the start, and how long it is."""
+        return self.short(_LONGEST)
+
+    def short(self, longest: int) -> str:
+        """The same in so many characters at the most, before the note that it is cut."""
+        whole = self.value if isinstance(self.value, str) else json.dumps(plain(self.value), ensure_ascii=False)
+        if len(whole) <= longest:
+            return whole
+        return f"{whole[:longest]}… [cut: the first {longest:,} of {len(whole):,} characters]"
 
 
 async def decision(approve: Callable[..., Any] | None, approval: Approval) -> tuple[Verdict, str]:
@@ -49,7 +55,7 @@ async def decision(approve: Callable[..., Any] | None, approval: Approval) -> tu
     if approve is None:
         if not at_terminal():
             return Verdict(passed=False, reason="there is nobody to ask: give it approve=, or run it in a terminal"), ""
-        return await anyio.to_thread.run_sync(_asked, approval), "the terminal"
+        return await _at_the_terminal(approval), "the terminal"
     who = getattr(approve, "__name__", type(approve).__name__)
     try:
         given = await call(approve, approval)
@@ -69,19 +75,50 @@ def at_terminal() -> bool:
         return False
 
 
-def _asked(approval: Approval) -> Verdict:
+async def _at_the_terminal(approval: Approval) -> Verdict:
+    over = threading.Event()
+    try:
+        return await beside_the_loop(lambda: _asked(approval, over))
+    finally:
+        over.set()
+
+
+class _GivenUpError(Exception):
+    """Nobody waits for the answer any more."""
+
+
+def _asked(approval: Approval, over: threading.Event) -> Verdict:
     shown = "".join(each if each.isprintable() or each == "\n" else "�" for each in approval.text)
-    sys.stderr.write(f"\n{approval.workflow}: {approval.node} can't be undone. It is about to act on:\n{shown}\n")
-    sys.stderr.write("Approve? [y/N] ")
-    sys.stderr.flush()
-    said = _line(sys.stdin).strip().lower()
+    with _the_terminal(over):
+        sys.stderr.write(f"\n{approval.workflow}: {approval.node} can't be undone. It is about to act on:\n{shown}\n")
+        sys.stderr.write("Approve? [y/N] ")
+        sys.stderr.flush()
+        said = _line(sys.stdin, over).strip().lower()
     return Verdict(said in _YES, "" if said in _YES else f"answered {said!r:.40}")
 
 
-def _line(stream: TextIO) -> str:
+@contextmanager
+def _the_terminal(over: threading.Event) -> Generator[None]:
+    """Wait until no other question is open; give up with the run that asks."""
+    while not _one_at_a_time.acquire(timeout=_LOOK):
+        _go_on(over)
+    try:
+        _go_on(over)
+        yield
+    finally:
+        _one_at_a_time.release()
+
+
+def _go_on(over: threading.Event) -> None:
+    if over.is_set():
+        raise _GivenUpError
+
+
+def _line(stream: TextIO, over: threading.Event) -> str:
     """The next line; what was asked for a run that has ended since leaves the terminal's input alone."""
     while os.name == "posix":
-        anyio.from_thread.check_cancelled()
-        if select.select([stream], [], [], _LOOK)[0]:
+        typed, _, _ = select.select([stream], [], [], _LOOK)
+        _go_on(over)
+        if typed:
             break
     return stream.readline()

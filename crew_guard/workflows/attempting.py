@@ -16,16 +16,18 @@ from crew_guard.core.decisions import Stop
 from crew_guard.core.limits import NO_CAP, UNCAPPED
 from crew_guard.core.roles import Verdict
 from crew_guard.core.tools import Tool, explain_validation
-from crew_guard.core.verdicts import raised, verdict_of
+from crew_guard.core.verdicts import Judge, raised, verdict_of
 from crew_guard.errors import ApprovalDeniedError, ModelError, RefusedError, StoreError
 from crew_guard.ports import Flow
-from crew_guard.workflows.agents import Delegation
+from crew_guard.workflows.agents import Delegation, heard
 from crew_guard.workflows.answering import Question, answered
 from crew_guard.workflows.asking import Approval, decision
 from crew_guard.workflows.calling import call, call_with
 from crew_guard.workflows.context import NodeContext, NodeFailedError
 from crew_guard.workflows.nodes import Node
 
+_IN_A_JOURNAL = 500
+"""Characters of what was asked about."""
 _GRACE = 0.5
 """Seconds that an attempt whose time is over has to tidy up."""
 
@@ -57,9 +59,11 @@ class Attempts:
         self._count(busy=1)
         try:
             if node.irreversible:
-                await self._approved(node, value, context)
+                # All of them before the first is acted on: a no, then, is the whole node's.
+                for each in _items(node, value) if node.each else [value]:
+                    await self._approved(node, each, context)
             bound = replace(context, dollars=node.caps.nano_usd < NO_CAP)
-            output = await self._whole(node, value, by_name, bound)
+            output = await self._timed(node, self._whole(node, value, by_name, bound), node.max_seconds, "max_seconds")
         except Exception as error:
             self.flow.failed(node.name, f"{type(error).__name__}: {error}", context.round)
             raise
@@ -75,7 +79,8 @@ class Attempts:
         own = replace(context, node=f"{node.name}.undo")
         self._count(busy=1)
         try:
-            await self._timed(node, call_with(node.compensate, output, own))
+            seconds, limit = (node.max_seconds, "max_seconds") if node.timeout is None else (node.timeout, "timeout")
+            await self._timed(node, call_with(node.compensate, output, own), seconds, limit)
         except Exception as error:  # noqa: BLE001  the others are undone all the same
             return f"{type(error).__name__}: {error}"
         finally:
@@ -86,7 +91,7 @@ class Attempts:
 
     async def _approved(self, node: Node, value: Any, context: NodeContext) -> None:
         approval = Approval(self.workflow, node.name, value, context.inputs)
-        self.flow.asked(node.name, approval.text[:500])
+        self.flow.asked(node.name, approval.short(_IN_A_JOURNAL))
         self._count(busy=-1, asking=1)
         try:
             verdict, by = await decision(node.approve, approval)
@@ -134,7 +139,7 @@ class Attempts:
         while True:
             now = replace(context, attempt=attempt, problem=problem)
             try:
-                output = await self._timed(node, _work(node, value, by_name, now))
+                output = await self._timed(node, _work(node, value, by_name, now), node.timeout, "timeout")
                 return await self._verified(node, output, now)
             except RefusedError:
                 raise
@@ -147,8 +152,8 @@ class Attempts:
             attempt += 1
             self.flow.began(node.name, attempt, context.round, problem)
 
-    async def _timed(self, node: Node, work: Coroutine[Any, Any, Any]) -> Any:
-        if node.timeout is None:
+    async def _timed(self, node: Node, work: Coroutine[Any, Any, Any], seconds: float | None, limit: str) -> Any:
+        if seconds is None:
             return await work
         loop = asyncio.get_running_loop()
         over: asyncio.Future[None] = loop.create_future()
@@ -156,7 +161,7 @@ class Attempts:
         def wake() -> None:
             loop.call_soon_threadsafe(_release, over)
 
-        timer = self.flow.call_later(node.timeout, wake)
+        timer = self.flow.call_later(seconds, wake)
         task = asyncio.ensure_future(work)
         try:
             await asyncio.wait({task, over}, return_when=asyncio.FIRST_COMPLETED)
@@ -167,7 +172,7 @@ class Attempts:
             if not task.done():
                 task.cancel()
                 await asyncio.wait({task}, timeout=_GRACE)
-        raise NodeFailedError(f"{node.name} was ended after {node.timeout:g} s, its timeout")
+        raise NodeFailedError(f"{node.name} was ended after {seconds:g} s, its {limit}")
 
     async def _verified(self, node: Node, output: Any, context: NodeContext) -> Any:
         """The output, if it passes.
@@ -179,14 +184,7 @@ class Attempts:
             if node.output is not None and node.model is not None:
                 self._judged(node, Verdict(passed=True, reason=f"it follows {node.output.__name__}"), context)
             return output
-        try:
-            given = await call_with(node.verify, output, context)
-        except (RefusedError, StoreError):
-            raise
-        except Exception as error:  # noqa: BLE001  a verifier that raises has not said yes
-            verdict = raised(error)
-        else:
-            verdict = verdict_of(given, node.pass_mark)
+        verdict = await _said(node, node.verify, output, context)
         self._judged(node, verdict, context)
         if not verdict.passed:
             raise NodeFailedError(f"the verifier of {node.name} said no: {verdict.reason or 'no reason given'}")
@@ -195,6 +193,17 @@ class Attempts:
     @staticmethod
     def _judged(node: Node, verdict: Verdict, context: NodeContext) -> None:
         context.gate.judged(node.name, node.name, verdict)
+
+
+async def _said(node: Node, verify: Callable[..., Any] | Judge, output: Any, context: NodeContext) -> Verdict:
+    if isinstance(verify, Judge):
+        return await heard(verify, output, context)
+    try:
+        return verdict_of(await call_with(verify, output, context), node.pass_mark)
+    except (RefusedError, StoreError):
+        raise
+    except Exception as error:  # noqa: BLE001  a verifier that raises has not said yes
+        return raised(error)
 
 
 def _release(future: asyncio.Future[None]) -> None:

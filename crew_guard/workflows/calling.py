@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
+import anyio
 import anyio.to_thread
 
 from crew_guard.errors import RuntimeFailedError
 
+T = TypeVar("T")
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
@@ -31,8 +33,14 @@ async def call(function: Callable[..., Any], *given: Any, **named: Any) -> Any:
 async def _called(function: Callable[..., Any], *given: Any, **named: Any) -> Any:
     if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None)):  # noqa: B004  an object that is called, not whether it may be
         return await function(*given, **named)
-    made = await anyio.to_thread.run_sync(lambda: function(*given, **named), abandon_on_cancel=True)
+    made = await beside_the_loop(lambda: function(*given, **named))
     return await made if inspect.isawaitable(made) else made
+
+
+async def beside_the_loop(function: Callable[[], T]) -> T:
+    """What a function that may block gives. If the caller is cancelled, its thread is left behind."""
+    # A limiter of its own: threads that wait for a person, or are stuck, must not use up those of others.
+    return await anyio.to_thread.run_sync(function, abandon_on_cancel=True, limiter=anyio.CapacityLimiter(1))
 
 
 async def call_with(function: Callable[..., Any], value: Any, more: Any) -> Any:

@@ -136,6 +136,8 @@ def _risks(node: Node) -> list[str]:
     found: list[str] = []
     if node.irreversible and node.retry is not None and node.retry.times:
         found.append(f"{node.name!r} is irreversible: it is not tried again, since nobody knows what the first try did")
+    if node.irreversible and (node.copies > 1 or node.ahead_by):
+        found.append(f"{node.name!r} is irreversible: it can't vote, which does it more than once; vote before it")
     if node.each < 0 or node.copies < 1:
         found.append(f"{node.name!r} works on at least one item, and at least once")
     if node.model is None and node.max_tokens is not None:

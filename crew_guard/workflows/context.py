@@ -71,13 +71,13 @@ class NodeContext:
         question = Question(self.model_named(model), prompt, output, max_tokens)
         return await answered(question, self)
 
-    def model_named(self, model: Model | str) -> Model:
-        """The model of this name.
+    def model_named(self, model: Model | str | None) -> Model:
+        """The model of this name; the supervisor's where there is none.
 
         Raises:
             NodeFailedError: the workflow runs without a supervisor, who knows models by name
         """
-        if not isinstance(model, str):
+        if model is not None and not isinstance(model, str):
             return model
         if self.means is None:
             raise NodeFailedError(f"{self.node}: nobody knows a model named {model!r}: a Supervisor does")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from crew_guard.core.limits import NO_CAP, POLICY_NAMES, Caps
 from crew_guard.core.tools import Tool
 from crew_guard.core.usage import NANO
+from crew_guard.core.verdicts import Judge
 from crew_guard.workflows.agents import Delegation
 from crew_guard.workflows.edges import Edge
 from crew_guard.workflows.nodes import Node
@@ -80,13 +81,18 @@ def facts(node: Node) -> list[str]:
         f"gives {node.output.__name__ if node.output else ''}": node.output,
         f"each of at most {node.each}": node.each,
         f"{node.copies} times": node.copies > 1,
-        f"verified by {getattr(node.verify, '__name__', 'a function')}": node.verify,
+        f"verified by {_verifier(node.verify)}": node.verify,
         "irreversible: asks first": node.irreversible,
         f"up to {node.retry.times if node.retry else 0} more tries": node.retry and node.retry.times,
         f"{node.timeout or 0:g} s at most": node.timeout,
+        f"{node.max_seconds or 0:g} s at most, all tries": node.max_seconds,
         "can be undone": node.compensate,
     }
     return [words for words, holds in said.items() if holds] + _capped(node.caps)
+
+
+def _verifier(verify: Any) -> str:
+    return f"the judge {verify.name}" if isinstance(verify, Judge) else getattr(verify, "__name__", "a function")
 
 
 def _members(worker: Any) -> str:

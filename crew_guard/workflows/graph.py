@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from crew_guard.core.events import Event
 from crew_guard.core.reliability.structure import Structure
 from crew_guard.core.roles import Crew
+from crew_guard.core.verdicts import Judge
 from crew_guard.errors import ConfigError, WorkflowError
 from crew_guard.ports import Gate, Means, RuntimeResult
 from crew_guard.workflows.agents import Delegation
@@ -116,6 +117,8 @@ class Workflow:
                     means.model_named(one.model)
                 if isinstance(one.function, Delegation):
                     means.runtime_of(one.function.crew)
+                if isinstance(one.verify, Judge):
+                    means.model_named(one.verify.model)
             except ConfigError as error:
                 raise ConfigError(f"workflow {self.name!r}, node {one.name!r}: {error}") from None
         return replace(self, means=means)

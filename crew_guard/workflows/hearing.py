@@ -8,7 +8,6 @@ import secrets
 from collections.abc import Callable
 from typing import Any
 
-import anyio.to_thread
 from pydantic import BaseModel
 
 from crew_guard.core.messages import ModelRequest
@@ -27,6 +26,7 @@ from crew_guard.core.verdicts import (
 )
 from crew_guard.errors import ModelError, RefusedError
 from crew_guard.ports import CallTerms, Gate, Model
+from crew_guard.workflows.calling import beside_the_loop
 
 
 async def hear(
@@ -46,8 +46,8 @@ async def hear(
         if inspect.iscoroutinefunction(verify) or inspect.iscoroutinefunction(getattr(verify, "__call__", None)):  # noqa: B004  asks whether calling it gives a coroutine
             answer = verify(output, context)
         else:
-            # Beside the loop: it may take its time, and other runs go on meanwhile.
-            answer = await anyio.to_thread.run_sync(verify, output, context, abandon_on_cancel=True)
+            # It may take its time, and other runs go on meanwhile.
+            answer = await beside_the_loop(lambda: verify(output, context))
         return verdict_of(await answer if inspect.isawaitable(answer) else answer)
     except (RefusedError, ModelError):
         raise

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ValidationError
 
 from crew_guard.core.limits import UNCAPPED, AgentLimits, Caps, Limits
 from crew_guard.core.tools import Tool, explain_validation
+from crew_guard.core.verdicts import Judge
 from crew_guard.errors import WorkflowError
 from crew_guard.ports import Model
 from crew_guard.workflows.context import NodeContext
@@ -78,12 +79,15 @@ class Node:
     system: str = ""
     output: type[BaseModel] | None = None
     max_tokens: int | None = None
-    verify: Callable[..., Any] | None = None
+    verify: Callable[..., Any] | Judge | None = None
     pass_mark: float = 0.5
     irreversible: bool = False
     approve: Callable[..., Any] | None = None
     retry: Retry | None = None
     timeout: float | None = None
+    """Seconds of one attempt."""
+    max_seconds: float | None = None
+    """Of all attempts and the pauses between them."""
     caps: Caps = UNCAPPED
     compensate: Callable[..., Any] | None = None
     done_by: str = ""
@@ -132,7 +136,7 @@ def node(
     system: str = "",
     output: type[BaseModel] | None = None,
     max_tokens: int | None = None,
-    verify: Callable[..., Any] | None = None,
+    verify: Callable[..., Any] | Judge | None = None,
     pass_mark: float = 0.5,
     irreversible: bool = False,
     approve: Callable[..., Any] | None = None,
@@ -152,13 +156,15 @@ def node(
         system: what the model is told it is
         output: a pydantic model that the answer, or the function's value, must follow
         max_tokens: the longest completion
-        verify: whether the output is right: (output) or (output, context) → bool, grade in [0, 1] or Verdict
+        verify: whether the output is right: (output) or (output, context) → bool, grade in [0, 1] or Verdict; or a
+            Judge, whose calls are the node's
         pass_mark: the least grade that passes
         irreversible: its effect can't be undone: it is asked for approval first
         approve: (Approval) → bool or Verdict; by default a person at the terminal is asked
         retry: how often it is tried again where it fails, or a Retry
         timeout: seconds of one attempt
-        caps: its own max_steps, max_tool_calls, max_tokens, max_usd, max_agents, taken from the run's
+        caps: its own max_steps, max_tool_calls, max_tokens, max_usd, max_agents, taken from the run's; max_seconds
+            is for all attempts
         compensate: undoes it where a later node fails: (output) or (output, context)
         done_by: the crew's task that does the same: where that is done and verified, its output is taken
     Raises:
@@ -191,7 +197,7 @@ def bounded(
     """The same node with what bounds it. See `node`."""
     given = Retry(retry) if isinstance(retry, int) else retry
     limits, seconds = _caps(caps, bare.name)
-    return replace(bare, retry=given, timeout=seconds if timeout is None else timeout, caps=limits)
+    return replace(bare, retry=given, timeout=timeout, max_seconds=seconds, caps=limits)
 
 
 def checked(made: Node) -> Node:
@@ -202,7 +208,9 @@ def checked(made: Node) -> Node:
     """
     if not made.name or "/" in made.name:
         raise WorkflowError(f"a node's name must not be empty or hold a '/', like {made.name!r}")
-    for what in ("verify", "approve", "compensate"):
+    if made.verify is not None and not isinstance(made.verify, Judge) and not callable(made.verify):
+        raise _wrong(made, f"verify must be a function or a Judge, not {made.verify!r}")
+    for what in ("approve", "compensate"):
         given = getattr(made, what)
         if given is not None and not callable(given):
             raise _wrong(made, f"{what} must be a function, not {given!r}")

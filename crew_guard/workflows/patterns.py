@@ -5,6 +5,7 @@ Each gives a Workflow, which may stand wherever a step may: patterns nest. All o
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ from typing import Any, Literal
 from crew_guard.core.limits import AgentLimits
 from crew_guard.core.plain import plain
 from crew_guard.core.roles import Agent, Crew, Task
-from crew_guard.core.verdicts import verdict_of
+from crew_guard.core.verdicts import Judge, verdict_of
 from crew_guard.errors import WorkflowError
 from crew_guard.workflows.agents import Delegation
 from crew_guard.workflows.context import NodeContext, NodeFailedError
@@ -33,18 +34,18 @@ from crew_guard.workflows.nodes import (
 )
 
 
-def gate(check: Callable[..., Any], *, name: str | None = None, pass_mark: float = 0.5) -> Node:
+def gate(check: Callable[..., Any] | Judge, *, name: str | None = None, pass_mark: float = 0.5) -> Node:
     """A step between others that passes its value on, or ends the workflow there.
 
     Args:
-        check: (value) or (value, context) → bool, grade in [0, 1] or Verdict
+        check: (value) or (value, context) → bool, grade in [0, 1] or Verdict; or a Judge
         name: the check's own name by default
         pass_mark: the least grade that passes
     """
-    try:
-        takes = next(iter(signature_of(check).parameters.values()), UNKNOWN)
-    except (TypeError, ValueError):  # a check that can't be looked at takes whatever comes
-        takes = UNKNOWN
+    takes: Any = UNKNOWN
+    if not isinstance(check, Judge):
+        with contextlib.suppress(TypeError, ValueError):  # a check that can't be looked at takes whatever comes
+            takes = next(iter(signature_of(check).parameters.values()), UNKNOWN)
     seen = Signature({"value": takes}, order=("value",))
     looks = Node(name or getattr(check, "__name__", "gate"), passed_on, seen, verify=check, pass_mark=pass_mark)
     return checked(looks)
@@ -298,8 +299,9 @@ def agent_node(
     name: str | None = None,
     caps: AgentLimits | Mapping[str, Any],
     output: Any = None,
-    verify: Callable[..., Any] | None = None,
+    verify: Callable[..., Any] | Judge | None = None,
     pass_mark: float = 0.5,
+    approve: Callable[..., Any] | None = None,
     retry: Retry | int | None = None,
     timeout: float | None = None,
     compensate: Callable[..., Any] | None = None,
@@ -313,6 +315,8 @@ def agent_node(
             given, and {value}, all of that as text. A crew has tasks of its own, which may hold the same
         caps: what it may use at the most, taken from the run's; not optional: an agent without an end is none
         output: for an agent: a pydantic model that its answer must follow
+        approve: where it has an irreversible tool, the node is irreversible as a whole: asked before it begins, never
+            tried again. See `node`
     """
     if isinstance(worker, Agent):
         if not task:
@@ -330,7 +334,9 @@ def agent_node(
     ends = crew.results()
     returns: Any = (ends[0].output or str) if len(ends) == 1 else UNKNOWN
     bare = Node(made, Delegation(crew), Signature({"value": UNKNOWN}, returns=returns, order=("value", "context")))
-    bare = replace(bare, verify=verify, pass_mark=pass_mark, compensate=compensate, done_by=done_by)
+    risky = any(tool.irreversible for agent in crew.everyone() for tool in agent.tools)
+    bare = replace(bare, verify=verify, pass_mark=pass_mark, irreversible=risky, approve=approve)
+    bare = replace(bare, compensate=compensate, done_by=done_by)
     return checked(bounded(bare, retry=retry, timeout=timeout, caps=caps))
 
 

@@ -7,13 +7,14 @@ in attempting.py.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from crew_guard.core.decisions import Stop
 from crew_guard.errors import ApprovalDeniedError, RefusedError
-from crew_guard.ports import Flow, Gate, Means, RuntimeResult
+from crew_guard.ports import Flow, Gate, Means, RuntimeResult, TasksDone
 from crew_guard.workflows.asking import at_terminal
 from crew_guard.workflows.attempting import Attempts
 from crew_guard.workflows.calling import call_with
@@ -35,7 +36,7 @@ class Going:
     means: Means | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Made:
     """A finished node, for whoever has to undo it."""
 
@@ -51,13 +52,14 @@ async def run_graph(shape: Shape, going: Going) -> RuntimeResult:
     try:
         await run.until_over()
     except asyncio.CancelledError:
-        await run.let_go()
-        for made in run.to_undo():
-            run.flow.undone(made.node.name, "the run was ended before it could be undone")
+        with run.ended_at_once():
+            await run.let_go()
+        run.leave_undone()
         raise
     except Exception as error:
-        await run.let_go()
-        lost = await run.undo()
+        with run.ended_at_once():
+            await run.let_go()
+            lost = await run.undo()
         if lost and not isinstance(error, RefusedError):
             raise NodeFailedError(f"{_words(error)}; not undone: {'; '.join(lost)}") from error
         raise
@@ -83,6 +85,8 @@ class _Run:
     """Nodes that run, or ran, or never will, in the rounds that are under way."""
     ever: set[str] = field(default_factory=set[str])
     """Nodes that began at least once."""
+    resumed: set[str] = field(default_factory=set[str])
+    """Nodes whose latest output was done already."""
     made: list[_Made] = field(default_factory=list[_Made])
     tasks: dict[asyncio.Task[Any], str] = field(default_factory=dict[Any, str])
     attempts: Attempts = field(init=False)
@@ -130,7 +134,9 @@ class _Run:
         self.begun.add(name)
         self.given[name] = value
         source = self._done_name(node)
+        self.resumed.discard(name)
         if source is not None and name not in self.ever:
+            self.resumed.add(name)
             work = self._from_done(node, source)
         else:
             work = self.attempts.carry_out(node, value, self._named(node), self._context(node))
@@ -166,7 +172,9 @@ class _Run:
 
     def _done_name(self, node: Node) -> str | None:
         """The name under which what it would do is done already."""
-        for name in (node.name, node.done_by):
+        # A crew's task that happens to have its name is no reason to leave out what has an effect.
+        names = (node.done_by,) if node.irreversible and isinstance(self.going.done, TasksDone) else ()
+        for name in names or (node.name, node.done_by):
             # What can't be undone is not done again, whatever shape its output has.
             if name in self.going.done and (node.irreversible or self._reads(node, name)):
                 return name
@@ -194,7 +202,8 @@ class _Run:
         self.history.setdefault(name, []).append(output)
         self.made.append(_Made(node, output, self._context(node)))
         loop = self.shape.loops.get(name)
-        if loop is not None and await self._again(name, output):
+        # A loop whose end was done already was left: its rounds are used up, perhaps.
+        if loop is not None and name not in self.resumed and await self._again(name, output):
             value = output
             if loop.passes is not None:
                 value = await call_with(loop.passes, output, self._context(node))
@@ -286,12 +295,28 @@ class _Run:
     async def undo(self) -> list[str]:
         """Undo what was finished, the latest first; what could not be is given back, with the reason."""
         lost: list[str] = []
-        for made in self.to_undo():
+        while left := self.to_undo():
+            made = left[0]
             problem = await self.attempts.undo(made.node, made.output, made.context)
+            self.made.remove(made)
             self.flow.undone(made.node.name, problem)
             if problem:
                 lost.append(f"{made.node.name} ({problem})")
         return lost
+
+    @contextmanager
+    def ended_at_once(self) -> Generator[None]:
+        """Where the run is ended in here, its journal says what was not undone."""
+        try:
+            yield
+        except asyncio.CancelledError:
+            self.leave_undone()
+            raise
+
+    def leave_undone(self) -> None:
+        """Say of all that is left to undo that it stays."""
+        for made in self.to_undo():
+            self.flow.undone(made.node.name, "the run was ended before it could be undone")
 
 
 def _words(error: BaseException) -> str:

@@ -1,24 +1,29 @@
 """What can't be undone asks first, and a person's time is not the run's."""
 
 import asyncio
+import contextlib
 import io
 import os
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
-from crew_guard import Supervisor, chain, node
+from crew_guard import Agent, Supervisor, agent_node, chain, node, orchestrate, parallel, tool, vote
 from crew_guard.core.events import ApprovalAsked, ApprovalGiven, NodeStarted
 from crew_guard.core.policy import Policy
 from crew_guard.core.result import Result
-from crew_guard.core.roles import Verdict
+from crew_guard.core.roles import Role, Verdict
+from crew_guard.errors import WorkflowError
+from crew_guard.models.scripted import Reply, ScriptedModel
 from crew_guard.observers.progress import Progress
 from crew_guard.ports import Gate, RuntimeResult
 from crew_guard.store.memory import MemoryStore
 from crew_guard.supervisor.life import Job, Life
 from crew_guard.testing import FakeClock
+from crew_guard.workflows import asking
 from crew_guard.workflows.alone import Alone
 from crew_guard.workflows.asking import Approval
 from tests.workflows.going import Ran
@@ -223,8 +228,6 @@ def test_time_goes_on_while_something_else_is_at_work():
         await asyncio.Event().wait()
 
     ask = node(lambda v: v, name="ask", irreversible=True, approve=person)
-    from crew_guard import parallel
-
     life, clock = life_of(parallel(ask, work), limits={"max_seconds": 10})
 
     async def meanwhile() -> None:
@@ -264,10 +267,142 @@ def test_no_workflow_of_others_is_taken_for_ours():
         async def run(self, inputs: Any, gate: Gate) -> RuntimeResult:
             return RuntimeResult("fixed")
 
-    from crew_guard import Agent, Crew, Task
-    from crew_guard.core.roles import Role
-    from crew_guard.models.scripted import ScriptedModel
+    from crew_guard import Crew, Task
 
     crew = Crew([Agent(Role(name="ann", goal="x"))], [Task("x", verify=lambda *_: False)], fallback=Own())
     result = Supervisor(Policy(), model=ScriptedModel(["x"]), store=MemoryStore()).run(crew)
     assert (result.output, result.via) == ("fixed", "workflow")
+
+
+# Several questions
+
+
+def test_one_question_at_a_time_is_open_at_the_terminal(terminal: int, monkeypatch: pytest.MonkeyPatch):
+    """Two nodes side by side: what is typed can't go to the other one's question."""
+    meet, met = threading.Barrier(2), []
+    reads = asking._line
+
+    def line(*given: Any) -> str:
+        with contextlib.suppress(threading.BrokenBarrierError):
+            meet.wait(0.3)
+            met.append("both are read at once")
+        return reads(*given)
+
+    monkeypatch.setattr(asking, "_line", line)
+    os.write(terminal, b"y\nn\n")
+    sent: list[str] = []
+    acts = [node(lambda _, name=name: sent.append(name), name=name, irreversible=True) for name in ("a", "b")]
+    ran = Ran(parallel(*acts))
+    assert (ran.result.status, met) == ("denied", [])
+    assert sorted(event.approved for event in ran.of(ApprovalGiven)) == [False, True]
+
+
+def test_a_question_that_waits_for_another_is_given_up_with_its_run(terminal: int, capsys: pytest.CaptureFixture[str]):
+    """It was never shown."""
+    sending = Sending()
+    supervisor = Supervisor(
+        Policy(),
+        store=MemoryStore(),
+        observers=[lambda run, event: isinstance(event, ApprovalAsked) and supervisor.kill(run)],
+    )
+    with asking._one_at_a_time:
+        result = supervisor.run(sending.flow, {"name": "Ann"})
+    assert (result.status, sending.sent) == ("stopped", [])
+    assert "Approve?" not in capsys.readouterr().err
+
+
+def test_a_question_of_a_run_that_has_ended_takes_no_answer(terminal: int, monkeypatch: pytest.MonkeyPatch):
+    """What is typed after a kill goes to the next question."""
+    reading: list[threading.Event] = [threading.Event(), threading.Event()]
+    begun = iter(reading)
+    reads = asking._line
+
+    def line(*given: Any) -> str:
+        next(begun).set()
+        return reads(*given)
+
+    monkeypatch.setattr(asking, "_line", line)
+    supervisor = Supervisor(Policy(), store=MemoryStore())
+    first, second = Sending(), Sending()
+    with ThreadPoolExecutor() as pool:
+        killed = pool.submit(supervisor.run, first.flow, {"name": "Ann"}, run_id="first")
+        assert reading[0].wait(20)
+        assert supervisor.kill("first")
+        assert killed.result(20).status == "stopped"
+        other = pool.submit(supervisor.run, second.flow, {"name": "Ann"}, run_id="second")
+        open_now = reading[1].wait(5)
+        os.write(terminal, b"y\n")
+        assert other.result(20).done
+    assert (open_now, first.sent, second.sent) == (True, [], ["to Ann"])
+
+
+def test_one_yes_is_for_one_act():
+    """What can't be undone doesn't vote; each item of a list is asked about, before the first is acted on."""
+    sent: list[str] = []
+    asked: list[str] = []
+
+    def approves(approval: Approval) -> bool:
+        asked.append(approval.value)
+        return approval.value != "c"
+
+    send = node(sent.append, name="send", irreversible=True, approve=approves)
+    for votes in ({"voters": 3}, {"ahead_by": 2}):
+        with pytest.raises(WorkflowError, match="'send' is irreversible: it can't vote"):
+            vote(send, **votes)  # type: ignore[arg-type]
+    ran = Ran(orchestrate(node(lambda inputs: ["a", "b"], name="plan"), send, node(lambda _: "all", name="end")))
+    assert (ran.result.output, asked, sorted(sent)) == ("all", ["a", "b"], ["a", "b"])
+    sent.clear()
+    ran = Ran(orchestrate(node(lambda inputs: ["a", "c"], name="plan"), send, node(lambda _: "all", name="end")))
+    assert (ran.result.status, sent) == ("denied", [])
+
+
+def test_a_long_value_says_that_it_is_cut():
+    """In the question and in the journal; who approves in code has all of it."""
+    long = "x" * 3_000
+    approval = Approval("mail", "send", {"text": long}, {})
+    assert approval.text.endswith("x… [cut: the first 2,000 of 3,012 characters]")
+    assert Approval("mail", "send", "x" * 2_000, {}).text == "x" * 2_000
+    seen: list[Any] = []
+
+    def approves(given: Approval) -> bool:
+        seen.append(given.value)
+        return True
+
+    ran = Ran(chain(node(lambda _: long, name="write"), node(len, name="send", irreversible=True, approve=approves)))
+    assert seen == [long]
+    assert ran.of(ApprovalAsked)[0].what == f"{'x' * 500}… [cut: the first 500 of 3,000 characters]"
+
+
+# Agents with tools that can't be undone
+
+
+@tool(irreversible=True)
+def mail(to: str) -> str:
+    """Send a mail."""
+    SENT.append(to)
+    return "sent"
+
+
+SENT: list[str] = []
+
+
+def mailing(**more: Any) -> Any:
+    ann = Agent(Role(name="ann", goal="mail"), [mail])
+    return agent_node(ann, "Mail {value}", name="post", caps={"max_steps": 3}, **more)
+
+
+def test_an_agent_with_an_irreversible_tool_asks_before_it_begins():
+    """As any irreversible node: an approver or a person, else nothing begins; and it isn't tried again."""
+    SENT.clear()
+    assert chain(mailing()).unapproved() == ("post",)
+    model = ScriptedModel([Reply(tools=(("mail", '{"to": "Ann"}'),)), "done"])
+    ran = Ran(chain(mailing()), models={"embedded:smollm2": model})
+    assert (ran.result.status, SENT, ran.of(NodeStarted)) == ("denied", [], [])
+    ran = Ran(chain(mailing(approve=lambda _: False)), models={"embedded:smollm2": model})
+    assert (ran.result.status, SENT, model.calls) == ("denied", [], [])
+    ran = Ran(chain(mailing(approve=lambda _: True)), models={"embedded:smollm2": model})
+    assert (ran.result.output, SENT) == ("done", ["Ann"])
+    with pytest.raises(WorkflowError, match="'post' is irreversible: it is not tried again"):
+        chain(mailing(approve=lambda _: True, retry=1))
+    with pytest.raises(WorkflowError, match="approve= is for a node that is irreversible"):
+        agent_node(Agent(Role(name="ann", goal="x")), "x", caps={}, approve=lambda _: True)

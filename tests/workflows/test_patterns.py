@@ -25,8 +25,9 @@ from crew_guard import (
 )
 from crew_guard.adapters.native import NativeRuntime
 from crew_guard.core.events import Admitted, Judged, NodeFinished
-from crew_guard.core.roles import Role, Verdict
-from crew_guard.errors import WorkflowError
+from crew_guard.core.roles import Role, TaskContext, Verdict
+from crew_guard.core.verdicts import Judge
+from crew_guard.errors import ConfigError, WorkflowError
 from crew_guard.models.scripted import Reply, ScriptedModel
 from crew_guard.ports import Means
 from crew_guard.workflows.context import NodeFailedError
@@ -345,3 +346,68 @@ def test_an_agent_node_takes_a_crew_or_a_task_not_both():
     """A crew has its own."""
     with pytest.raises(WorkflowError, match="a crew has tasks of its own"):
         agent_node(Crew([ann()], [Task("x")]), "x", caps={})
+
+
+def yes_or_no(passed: bool) -> str:
+    return f'{{"passed": {str(passed).lower()}, "reason": "because"}}'
+
+
+def test_a_crews_judge_gives_its_verdict_in_a_node():
+    """It has a model as in a crew, and what it uses counts for the node."""
+    model = ScriptedModel(["text", yes_or_no(True)])
+    crew = Crew([ann()], [Task("Write", name="write", verify=Judge("Is it good?", name="critic"))])
+    ran = Ran(chain(agent_node(crew, name="team", caps={"max_steps": 5})), models={"embedded:smollm2": model})
+    assert ran.result.output == "text"
+    assert (ran.result.agents["team/critic"].steps, ran.of(Judged)[0].source) == (1, "judge")
+    capped = chain(agent_node(crew, name="team", caps={"max_steps": 1}))
+    ran = Ran(capped, models={"embedded:smollm2": ScriptedModel(["text", yes_or_no(True)])})
+    assert (ran.result.usage.steps, ran.result.stopped and ran.result.stopped.scope) == (1, "node:team")
+    crew = Crew([ann()], [Task("Write", name="write")], verify=Judge("Is it good?"))
+    capped = chain(agent_node(crew, name="team", caps={"max_steps": 1}))
+    ran = Ran(capped, models={"embedded:smollm2": ScriptedModel(["text", yes_or_no(True)])})
+    assert (ran.result.usage.steps, ran.result.stopped and ran.result.stopped.scope) == (1, "node:team")
+
+
+@pytest.mark.parametrize("judge", [False, True])
+def test_a_crews_verifier_of_the_whole_is_heard_in_a_node(judge: bool):
+    """A function or a judge: its no is the node's, which is tried again where that is said."""
+    seen: list[Any] = []
+
+    def whole(output: str, context: TaskContext) -> bool:
+        seen.append((output, dict(context.outputs)))
+        return output == "two"
+
+    model = ScriptedModel(["one", yes_or_no(False), "two", yes_or_no(True)] if judge else ["one", "two"])
+    verify = Judge("Is it two?", model="m:judge") if judge else whole
+    crew = Crew([ann()], [Task("Write", name="write")], verify=verify)
+    flow = chain(agent_node(crew, name="team", caps={"max_steps": 5}, retry=1))
+    ran = Ran(flow, models={"embedded:smollm2": model, "m:judge": model})
+    assert ran.result.output == "two"
+    assert [(event.agent, event.task, event.passed) for event in ran.of(Judged)] == [
+        ("team", "team", False),
+        ("team", "team", True),
+    ]
+    assert seen == ([] if judge else [("one", {"write": "one"}), ("two", {"write": "two"})])
+
+
+@pytest.mark.parametrize("passed", [False, True])
+def test_a_judge_may_verify_a_node(passed: bool):
+    """By a model of its own, found before the run; its calls are the node's."""
+    model = ScriptedModel([yes_or_no(passed)])
+    made = node(lambda _: "text", name="make", verify=Judge("Is it good?", model="m:judge"), caps={"max_steps": 1})
+    ran = Ran(chain(made), models={"m:judge": model})
+    verdict = ran.of(Judged)[0]
+    assert (verdict.agent, verdict.task, verdict.passed, verdict.source) == ("make", "make", passed, "judge")
+    assert (ran.result.done, ran.result.agents["make/judge"].steps) == (passed, 1)
+    assert "The rule: Is it good?" in model.calls[0].messages[0].text
+    with pytest.raises(ConfigError, match=r"node 'make': .*nonsense"):
+        Ran(chain(node(lambda _: "text", name="make", verify=Judge("x", model="nonsense"))))
+    ran = Ran(chain(node(lambda _: "text", name="make", verify=Judge("x"), caps={"max_steps": 0})))
+    assert (ran.result.status, ran.result.stopped and ran.result.stopped.scope) == ("stopped", "node:make")
+
+
+def test_a_judge_may_be_a_gate():
+    """Its name in drawings, too."""
+    flow = chain(node(lambda _: "text", name="make"), gate(Judge("x", name="critic"), name="good"))
+    assert "verified by the judge critic" in flow.mermaid()
+    assert Ran(flow, models={"embedded:smollm2": ScriptedModel([yes_or_no(True)])}).result.output == "text"

@@ -1,6 +1,8 @@
 """Graphs at work: what runs when, what is tried again, what is undone, and what a journal keeps of it."""
 
 import asyncio
+import io
+import threading
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -8,18 +10,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
+from rich.console import Console
 
-from crew_guard import Agent, Crew, NodeContext, Supervisor, Task, Workflow, chain, node, tool
+from crew_guard import Agent, Crew, NodeContext, Supervisor, Task, Workflow, chain, node, refine, tool, vote
 from crew_guard.core.events import Compensated, Judged, NodeFinished, NodeStarted, RunStarted, ScopeOpened
 from crew_guard.core.policy import Policy
-from crew_guard.core.roles import Role, Verdict
+from crew_guard.core.roles import Role, TaskContext, Verdict
 from crew_guard.core.usage import Rate, Rates
 from crew_guard.errors import LimitExceededError, ModelError
 from crew_guard.models.scripted import Reply, ScriptedModel
 from crew_guard.ports import Resuming
 from crew_guard.store.memory import MemoryStore
+from crew_guard.workflows.calling import call
 from crew_guard.workflows.context import NodeFailedError
 from crew_guard.workflows.graph import branch, loop
+from crew_guard.workflows.hearing import hear
 from crew_guard.workflows.nodes import Retry
 from tests.workflows.going import AtGate, Ran
 
@@ -562,3 +567,128 @@ def test_nodes_whose_names_lead_nowhere_without_a_supervisor_say_so():
     """A workflow run at a gate by itself has nobody who knows models by name."""
     with pytest.raises(NodeFailedError, match="nobody knows a model named 'm:x': a Supervisor does"):
         AtGate(chain(node(lambda _: "x", name="ask", model="m:x"))).run()
+
+
+def test_a_loop_that_was_left_is_not_entered_again():
+    """Its rounds are used up: neither further votes nor drafts beyond the bound."""
+    calls: list[str] = []
+
+    def called(name: str, gives: Any) -> Any:
+        def work(value: Any) -> Any:
+            calls.append(name)
+            return gives
+
+        return node(work, name=name)
+
+    voted = chain(vote(called("ask", "A"), ahead_by=2), node(fails_first(1), name="end"), name="voted")
+    done = voted.done_in(Ran(voted).events)
+    assert calls == ["ask", "ask"]
+    assert AtGate(voted).run(done=done).output == "done after ['', '']"
+    assert calls == ["ask", "ask"]
+    calls.clear()
+    drafts = refine(called("draft", "d"), called("review", False), rounds=2, then="go_on")
+    refined = chain(drafts, node(fails_first(1), name="end"), name="refined")
+    done = refined.done_in(Ran(refined).events)
+    assert calls == ["draft", "review"] * 2
+    assert AtGate(refined).run(done=done).output == "done after ['', '']"
+    assert calls == ["draft", "review"] * 2
+
+
+def test_an_irreversible_node_is_not_left_out_for_a_task_of_its_name():
+    """Only its done_by says that a crew's task does the same; the others' names do, too."""
+    sent: list[str] = []
+
+    def send(value: str) -> str:
+        sent.append(value)
+        return "sent"
+
+    def fallen(**more: Any) -> Any:
+        act = node(send, irreversible=True, approve=lambda _: True, **more)
+        tasks = [
+            Task("Write", name="draft", verify=lambda *_: True),
+            Task("Say what to send", name="send", verify=lambda *_: True),
+            Task("Check", name="check", verify=lambda *_: False),
+        ]
+        crew = Crew([Agent(Role(name="ann", goal="x"))], tasks, fallback=chain(node(lambda _: "d", name="draft"), act))
+        return Supervisor(Policy(), model=ScriptedModel(["a", "b", "c"]), store=MemoryStore()).run(crew)
+
+    assert (fallen().output, sent) == ("sent", ["a"])
+    assert (fallen(done_by="send").output, sent) == ("b", ["a"])
+
+
+def test_an_undo_that_the_runs_end_cuts_short_is_told():
+    """It and those that never began: what stays is in the journal."""
+    undone: list[str] = []
+    begun = asyncio.Event()
+
+    async def slow(output: str) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    at = AtGate(
+        chain(
+            booking(undone, "flight"),
+            node(lambda v: 1, name="hotel", compensate=slow),
+            booking(undone, "car"),
+            node(fails_first(9), name="pay"),
+        )
+    )
+
+    async def main() -> None:
+        task = asyncio.ensure_future(at.work())
+        await begun.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+    ended = "the run was ended before it could be undone"
+    left = [(event.node, event.error) for event in at.events() if isinstance(event, Compensated)]
+    assert left == [("car", ""), ("hotel", ended), ("flight", ended)]
+
+
+def test_the_seconds_of_a_nodes_caps_are_for_all_of_its_tries():
+    """Three pauses of a second use them up, though it might be tried nine times; timeout= is for one attempt."""
+    fails = node(fails_first(99), name="flaky", retry=Retry(9, first=1, factor=1), caps={"max_seconds": 3})
+    at = AtGate(chain(fails), fire=lambda seconds: seconds != 3)
+    with pytest.raises(NodeFailedError, match="flaky was ended after 3 s, its max_seconds"):
+        at.run()
+    assert at.waited == [1, 1, 1]
+    both = node(lambda v: "x", name="both", timeout=2, caps={"max_seconds": 5})
+    at = AtGate(chain(both), fire=lambda _: False)
+    assert at.run().output == "x"
+    assert "both  2 s at most, 5 s at most, all tries" in shown(at.flow)
+
+
+def shown(flow: Workflow) -> str:
+    console = Console(width=200, file=io.StringIO())
+    console.print(flow)
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_a_workflow_by_itself_needs_no_fallback():
+    """A policy asks one of crews."""
+    assert Ran(chain(node(lambda _: "x", name="one")), reliability={"require_fallback": True}).result.output == "x"
+
+
+# Many at once
+
+
+@pytest.mark.parametrize("verifies", [False, True])
+def test_blocked_threads_of_one_run_hold_no_other_up(verifies: bool):
+    """Fifty functions, or verifiers, that wait for each other: all of them have a thread."""
+    all_there = threading.Barrier(50)
+
+    def waits(*given: Any) -> bool:
+        all_there.wait(10)
+        return True
+
+    async def one() -> Any:
+        if not verifies:
+            return await call(waits, "x")
+        return (await hear(waits, "x", TaskContext({}, {}), None, None)).passed  # type: ignore[arg-type]
+
+    async def main() -> list[Any]:
+        return await asyncio.gather(*(one() for _ in range(50)))
+
+    assert asyncio.run(main()) == [True] * 50
