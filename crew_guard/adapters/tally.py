@@ -93,7 +93,7 @@ class Tally:
         if one is None:
             one = _Conversation(self._weighed(messages[0]), [messages[0]])
         elif one.first.message is not messages[0] or not one.first.is_as_it_was:
-            one.first = self._weighed(messages[0])  # some hosts write their instructions anew for each call
+            one.first = self._weigh(messages[0])  # some hosts write their instructions anew for each call: not kept
         for message in messages[len(one.messages) :]:
             one.add(self._weighed(message))
         if len(self._conversations) >= _MOST:

@@ -533,6 +533,26 @@ async def _unguarded(flow):
     return await flow.run(task="x")
 
 
+class _Busy(Workflow):
+    """Begins a task that would never end, and a thousand that do."""
+
+    @step
+    async def begin(self, ev: StartEvent) -> StopEvent:
+        self.waiting = asyncio.ensure_future(asyncio.Event().wait())
+        for _ in range(1_000):
+            await asyncio.ensure_future(asyncio.sleep(0))
+        return StopEvent(result="done")
+
+
+def test_a_task_that_was_begun_long_ago_is_ended_with_its_run():
+    """Tasks that are done are let go of on the way; one that isn't is found however many came after it."""
+    flow = _Busy(timeout=None)
+    assert Guard(llama_index, flow, policy()).run().done
+    _settle_down()
+    assert flow.waiting.cancelled()
+    assert not _tasks_left()
+
+
 def _settle_down():
     """Two turns of the host's loop, so that what was cancelled has ended."""
     for _ in range(2):
