@@ -54,11 +54,11 @@ def trials_of(reliance: Reliance, verdicts: Iterable[Judged], stop: Stop | None 
 
 
 def done_and_verified(reliance: Reliance, verdicts: Sequence[Judged]) -> frozenset[str]:
-    """The tasks that passed, and that nothing later blamed."""
-    judged = {verdict.task for verdict in verdicts if verdict.source != "outcome"}
-    failed = {trial.task for trial in trials_of(reliance, verdicts) if trial.source == "later"}
+    """The tasks that passed, that nothing later blamed, and that are not built on one that failed or was blamed."""
     passed = {verdict.task: verdict.passed for verdict in verdicts if verdict.source != "outcome"}
-    return frozenset(task for task in judged - failed if passed[task])
+    failed = {trial.task for trial in trials_of(reliance, verdicts) if trial.source == "later"}
+    failed |= {task for task, good in passed.items() if not good}
+    return frozenset(task for task in passed.keys() - failed if not failed & reliance.before([task]))
 
 
 def outcome_of(reliance: Reliance, verdicts: Sequence[Judged], *, done: bool) -> float | None:
