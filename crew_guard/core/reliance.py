@@ -123,7 +123,7 @@ def reliance_of(crew: Crew, models: Mapping[str, str], policy: Policy) -> Relian
     return _under(
         policy,
         crew=crew.name,
-        version=_version(crew, models),
+        version=behaviour_of(crew, models),
         parts=parts,
         structure=whole,
         results=tuple(task.name for task in crew.results()),
@@ -134,7 +134,7 @@ def reliance_of(crew: Crew, models: Mapping[str, str], policy: Policy) -> Relian
 
 def reliance_of_host(name: str, runtime: str, members: Sequence[str], policy: Policy, *, verified: bool) -> Reliance:
     """A host's own crew: known from outside only."""
-    version = _digest([runtime, sorted(members)])
+    version = digest([runtime, sorted(members)])
     return _under(policy, crew=name, version=version, verified=verified, held_back=False)
 
 
@@ -168,7 +168,7 @@ def _parts(crew: Crew, models: Mapping[str, str]) -> tuple[Part, ...]:
     found: list[Part] = []
     earlier: list[str] = []
     for task, owner in zip(crew.tasks, owners, strict=True):
-        version = _digest([_of_agent(owner), _of_task(task)])
+        version = digest([_of_agent(owner), _of_task(task)])
         subject = Subject(owner.role.name, models.get(owner.name, ""), task.kind, version)
         judged = task.verify is not None or task.output is not None
         before = () if crew.process == "parallel" else tuple(earlier)
@@ -190,10 +190,15 @@ def _owner(crew: Crew, task: Task) -> Agent:
     return crew.manager if isinstance(crew.manager, Agent) else crew.agent(task.agent)
 
 
-def _version(crew: Crew, models: Mapping[str, str]) -> str:
+def behaviour_of(crew: Crew, models: Mapping[str, str]) -> str:
+    """A digest of what defines a crew's behaviour.
+
+    Args:
+        models: by agent, the name of its model
+    """
     agents = [[agent.name, models.get(agent.name, ""), _of_agent(agent)] for agent in crew.everyone()]
     tasks = [[task.name, task.agent, task.context, _of_task(task)] for task in crew.tasks]
-    return _digest([crew.process, agents, tasks])
+    return digest([crew.process, agents, tasks])
 
 
 def _of_agent(agent: Agent) -> Any:
@@ -206,8 +211,9 @@ def _of_task(task: Task) -> Any:
 
 @lru_cache(maxsize=256)
 def _schema(output: type[BaseModel]) -> str:
-    return _digest(output.model_json_schema())
+    return digest(output.model_json_schema())
 
 
-def _digest(value: Any) -> str:
+def digest(value: Any) -> str:
+    """A short digest of a JSON value."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:_DIGITS]

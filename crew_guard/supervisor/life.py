@@ -179,7 +179,7 @@ class Life:
         if self._relying is None:
             return result
         taken = via == "workflow" and self.job.fallback is not None
-        workflow = replace(found.ended, name=self.job.fallback.name) if taken and self.job.fallback else None
+        workflow = replace(found.ended, workflow=self.job.fallback) if taken else None
         return replace(result, reliability=await self._relying.keep(workflow, result.seconds))
 
     # Its parts, in order

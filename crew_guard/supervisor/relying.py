@@ -37,7 +37,7 @@ from crew_guard.core.tried import counts_at_all, done_and_verified, node_trials,
 from crew_guard.core.usage import NANO
 from crew_guard.core.verdicts import TaskContext, Verify
 from crew_guard.errors import StoreError
-from crew_guard.ports import Gate, Model, Resuming, RuntimeResult, TrackRecord
+from crew_guard.ports import Gate, Model, Recorded, Resuming, RuntimeResult, TrackRecord, Workflow
 from crew_guard.supervisor.gate import Gatekeeper
 from crew_guard.supervisor.threads import in_thread
 from crew_guard.workflows.hearing import hear
@@ -69,8 +69,8 @@ class Ended:
     stop: Stop | None = None
     fault: bool = False
     """Whether a provider that could not be used ended it."""
-    name: str = ""
-    """The workflow's."""
+    workflow: Workflow | None = None
+    """Where it was that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,7 +289,9 @@ class Relying:
             own = []  # what a person ended says nothing of the workflow; how the crew had ended stays true
         elif not workflow.fault:
             outcome = workflow_outcome(reliance, own, done=workflow.done)
-        nodes = node_trials(workflow.name, own)
+        worker = workflow.workflow
+        known = worker.subjects() if isinstance(worker, Recorded) else {}
+        nodes = node_trials(worker.name if worker else "", own, known)
         found = {"trials": (*trials, *nodes), "outcome": outcome, "crew_grade": grade}
         return self._figures("workflow", seconds, workflow.fault, **found)
 

@@ -108,7 +108,7 @@ def release(waiter: asyncio.Future[None]) -> None:
 
 
 async def on_disk(store: Store, flushed: Flushed) -> None:
-    """The same, and raise what was wrong.
+    """Wait until something is on disk.
 
     Raises:
         StoreError: it could not be written

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from crew_guard import Agent, Crew, Policy, Role, Supervisor, Task, agent_node, chain, tool
+from crew_guard import Agent, Crew, Policy, Role, Supervisor, Task, agent_node, chain, node, parallel, tool
 from crew_guard.core.events import Judged
 from crew_guard.core.roles import Verdict
 from crew_guard.errors import StoreError
@@ -189,3 +189,68 @@ def test_a_record_that_doesnt_answer_holds_no_result_up(method, monkeypatch):
     else:
         assert result.done
     assert "unknown" in result.reliability.problem or method == "crew"
+
+
+# Nodes of the workflow
+
+
+def nodes_of(workflow: Any, model: ScriptedModel | None = None) -> dict[tuple[str, str], Any]:
+    """The trials of the workflow that finishes what the crew failed, by agent and task."""
+    store = MemoryStore()
+    supervisor(store, model=model).run(crew_of(no, workflow), run_id="r1")
+    trials = store.track_record().run("r1").report.trials
+    return {(trial.agent, trial.task): trial for trial in trials if trial.side == "fallback"}
+
+
+def helper(grade: float, instructions: str = "") -> Crew:
+    role = Role(name="ann", goal="g", instructions=instructions)
+    return Crew([Agent(role)], [Task("x", verify=lambda _output, _context: grade)])
+
+
+def test_agents_inside_of_two_nodes_have_a_trial_each():
+    """Their crews' tasks have the same name."""
+    one, two = (
+        agent_node(helper(grade), name=name, caps={"max_steps": 3}) for name, grade in [("one", 0.6), ("two", 1.0)]
+    )
+    found = nodes_of(parallel(one, two))
+    assert {who: trial.grade for who, trial in found.items()} == {
+        ("one/ann", "task_1"): 0.6,
+        ("two/ann", "task_1"): 1.0,
+    }
+    assert found["one/ann", "task_1"].subject.kind == "one/ann/task_1"
+
+
+def test_a_node_that_blames_another_fails_its_trial():
+    """As an agent of the crew does."""
+
+    def wrong(_: Any) -> Verdict:
+        return Verdict(passed=False, reason="a wrong number", blames="first")
+
+    first = node(by_hand, name="first", verify=lambda _: True)
+    found = nodes_of(chain(first, node(by_hand, name="second", verify=wrong)))
+    assert [(trial.task, trial.grade, trial.source) for trial in found.values()] == [
+        ("first", 0.0, "later"),
+        ("second", 0.0, "check"),
+    ]
+    assert found["first", "first"].reason == "second: a wrong number"
+
+
+def test_another_model_or_prompt_begins_a_nodes_record_afresh():
+    """And the same node, made again, goes on with the one it has."""
+
+    def ask(value: Any) -> str:
+        return "Say something."
+
+    def subject(model: str = "small", system: str = "") -> Any:
+        own = ScriptedModel(lambda _: "said", name=model)
+        return nodes_of(chain(node(ask, model=own, system=system, verify=lambda _: True)))["ask", "ask"].subject
+
+    def inside(instructions: str) -> Any:
+        made = agent_node(helper(1.0, instructions), name="one", caps={"max_steps": 3})
+        return nodes_of(chain(made))["one/ann", "task_1"].subject
+
+    assert subject() == subject()
+    assert subject().model == "scripted:small"
+    assert len({subject(), subject("large"), subject(system="Be brief.")}) == 3
+    assert inside("") == inside("")
+    assert inside("") != inside("Be brief.")
