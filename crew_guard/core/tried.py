@@ -113,9 +113,10 @@ def _blamed_node(
 ) -> tuple[str, str] | None:
     """What a verdict blames: a task or an agent of its own node's crew, else a node; as agent and task."""
     name, (node, inside, _) = verdict.blames, verdict.agent.partition("/")
-    mates = [one for one in reversed(found) if inside and one[0].startswith(f"{node}/")]
-    mate = next((one for one in mates if name in (one[1], one[0].removeprefix(f"{node}/"))), None)
-    return mate or ((name, name) if (name, name) in found or name in subjects else None)
+    for agent, task in reversed(list(found)):
+        if inside and agent.startswith(f"{node}/") and name in (task, agent.removeprefix(f"{node}/")):
+            return agent, task
+    return (name, name) if (name, name) in found or name in subjects else None
 
 
 def workflow_outcome(reliance: Reliance, verdicts: Sequence[Judged], *, done: bool) -> float | None:

@@ -17,7 +17,7 @@ from crew_guard.core.decisions import Stop
 from crew_guard.core.events import Judged, Routed, Via
 from crew_guard.core.limits import NO_CAP
 from crew_guard.core.reliability.records import CrewRecord, crew_grade
-from crew_guard.core.reliability.trials import RunReport, adherence
+from crew_guard.core.reliability.trials import RunReport, Subject, adherence
 from crew_guard.core.reliability.verdict import Estimate
 from crew_guard.core.reliance import Reliance
 from crew_guard.core.roles import Agent
@@ -290,7 +290,7 @@ class Relying:
         elif not workflow.fault:
             outcome = workflow_outcome(reliance, own, done=workflow.done)
         worker = workflow.workflow
-        known = worker.subjects() if isinstance(worker, Recorded) else {}
+        known: Mapping[str, Subject] = worker.subjects() if isinstance(worker, Recorded) else {}
         nodes = node_trials(worker.name if worker else "", own, known)
         found = {"trials": (*trials, *nodes), "outcome": outcome, "crew_grade": grade}
         return self._figures("workflow", seconds, workflow.fault, **found)
