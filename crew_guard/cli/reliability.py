@@ -13,6 +13,7 @@ from crew_guard.cli.journal import open_store, store_file
 from crew_guard.cli.reliability_json import account_json, agent_json, run_json
 from crew_guard.cli.reliability_words import agents_parts, crew_parts, overview_parts, run_parts, standing_line
 from crew_guard.cli.summary import write
+from crew_guard.config import secrets
 from crew_guard.core.reliability.accounts import Account, account, raising, subjects_of
 from crew_guard.core.reliability.records import CrewRecord
 from crew_guard.core.reliability.trials import Subject
@@ -93,15 +94,17 @@ class Given:
 
 def judge_run(run_id: str, given: Given, store: Path | None, *, as_json: bool, debug: bool) -> None:
     """Count a person's verdict, and say where the crew stands with it."""
+    from crew_guard.supervisor.redaction import redactor
+
     with command(as_json=as_json, debug=debug) as stdout:
-        grade, agent = _grade(given.grade), given.agent
+        grade, agent, because = _grade(given.grade), given.agent, redactor(secrets())(given.because)
         with closing(open_store(store_file(store))) as opened:
             track = opened.track_record()
             run_id = run_id if track.run(run_id) else opened.find(run_id)
-            record = track.outcome(run_id, grade, agent=agent, task=given.task, because=given.because)
+            record = track.outcome(run_id, grade, agent=agent, task=given.task, because=because)
             found = _account(track, record, record.version)
         if as_json:
-            value = {"run_id": run_id, "agent": agent, "task": given.task, "grade": grade, "because": given.because}
+            value = {"run_id": run_id, "agent": agent, "task": given.task, "grade": grade, "because": because}
             stdout.json({**value, "reliability": account_json(found)})
             return
         what = "the outcome" if agent is None else f"what {clean(agent, 60)} did"

@@ -6,21 +6,23 @@ share it; what defines the behaviour goes into the version, and a new one begins
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 from pydantic import BaseModel
 
 from crew_guard.core.policy import Policy
 from crew_guard.core.reliability.judging import Judge as JudgeRecord
 from crew_guard.core.reliability.records import Settings
 from crew_guard.core.reliability.structure import AllOf, Chain, Leaf, Structure
-from crew_guard.core.reliability.trials import Subject
+from crew_guard.core.reliability.trials import END_TO_END, Subject
 from crew_guard.core.reliability_rules import FallbackMode, Unknown
 from crew_guard.core.roles import Agent, Crew, Task
 from crew_guard.core.verdicts import Judge, Verify
@@ -41,6 +43,8 @@ class Part(Struct, frozen=True):
     """Whether something gives a verdict on it."""
     judge: JudgeRecord | None = None
     """How often the judge of it is right, where that was measured."""
+    needs: tuple[str, ...] = ()
+    """The tasks whose outputs it is given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +87,17 @@ class Reliance:
         """The part of this task."""
         return self._by_task.get(task)
 
+    def before(self, tasks: Iterable[str]) -> frozenset[str]:
+        """The tasks that these are built on, directly or not."""
+        found: set[str] = set()
+        todo = list(tasks)
+        while todo:
+            part = self._by_task.get(todo.pop())
+            new = set(part.needs) - found if part else set[str]()
+            found |= new
+            todo += new
+        return frozenset(found)
+
     def blamed(self, name: str) -> tuple[Part, ...]:
         """The parts that a verdict blames: a task by its name, else an agent's, the last first."""
         if part := self._by_task.get(name):
@@ -108,7 +123,7 @@ def reliance_of(crew: Crew, models: Mapping[str, str], policy: Policy) -> Relian
     return _under(
         policy,
         crew=crew.name,
-        version=_version(crew, models),
+        version=behaviour_of(crew, models),
         parts=parts,
         structure=whole,
         results=tuple(task.name for task in crew.results()),
@@ -119,14 +134,15 @@ def reliance_of(crew: Crew, models: Mapping[str, str], policy: Policy) -> Relian
 
 def reliance_of_host(name: str, runtime: str, members: Sequence[str], policy: Policy, *, verified: bool) -> Reliance:
     """A host's own crew: known from outside only."""
-    version = _digest([runtime, sorted(members)])
+    version = digest([runtime, sorted(members)])
     return _under(policy, crew=name, version=version, verified=verified, held_back=False)
 
 
 def _under(policy: Policy, **known: Any) -> Reliance:
     rules, limits = policy.reliability, policy.limits
+    parts: tuple[Part, ...] = known.get("parts", ())
     usd = limits.max_usd if rules.targets.usd is None else rules.targets.usd
-    return Reliance(
+    found = Reliance(
         **known,
         least=rules.least,
         unknown=rules.unknown,
@@ -136,22 +152,30 @@ def _under(policy: Policy, **known: Any) -> Reliance:
             rules.confidence,
             rules.alarm_after,
             rules.agent_target,
-            max(1, len(known.get("parts", ()))),
+            max(1, len(parts)),
             rules.probes,
         ),
         target_usd=None if usd is None else float(usd),
         target_seconds=limits.max_seconds if rules.targets.seconds is None else rules.targets.seconds,
     )
+    judged = tuple(part.key for part in parts if part.judged)
+    settings = replace(found.settings, judged=(*judged, END_TO_END) if found.judged else judged)
+    return dataclasses.replace(found, settings=settings)
 
 
 def _parts(crew: Crew, models: Mapping[str, str]) -> tuple[Part, ...]:
     owners = [_owner(crew, task) for task in crew.tasks]
     found: list[Part] = []
+    earlier: list[str] = []
     for task, owner in zip(crew.tasks, owners, strict=True):
-        version = _digest([_of_agent(owner), _of_task(task)])
+        version = digest([_of_agent(owner), _of_task(task)])
         subject = Subject(owner.role.name, models.get(owner.name, ""), task.kind, version)
         judged = task.verify is not None or task.output is not None
-        found.append(Part(f"{owner.name}/{task.kind}", owner.name, task.name, subject, judged, _record_of(task.verify)))
+        before = () if crew.process == "parallel" else tuple(earlier)
+        needs = before if task.context is None else tuple(task.context)
+        record = _record_of(task.verify)
+        found.append(Part(f"{owner.name}/{task.kind}", owner.name, task.name, subject, judged, record, needs))
+        earlier.append(task.name)
     return tuple(found)
 
 
@@ -166,10 +190,15 @@ def _owner(crew: Crew, task: Task) -> Agent:
     return crew.manager if isinstance(crew.manager, Agent) else crew.agent(task.agent)
 
 
-def _version(crew: Crew, models: Mapping[str, str]) -> str:
+def behaviour_of(crew: Crew, models: Mapping[str, str]) -> str:
+    """A digest of what defines a crew's behaviour.
+
+    Args:
+        models: by agent, the name of its model
+    """
     agents = [[agent.name, models.get(agent.name, ""), _of_agent(agent)] for agent in crew.everyone()]
     tasks = [[task.name, task.agent, task.context, _of_task(task)] for task in crew.tasks]
-    return _digest([crew.process, agents, tasks])
+    return digest([crew.process, agents, tasks])
 
 
 def _of_agent(agent: Agent) -> Any:
@@ -182,8 +211,9 @@ def _of_task(task: Task) -> Any:
 
 @lru_cache(maxsize=256)
 def _schema(output: type[BaseModel]) -> str:
-    return _digest(output.model_json_schema())
+    return digest(output.model_json_schema())
 
 
-def _digest(value: Any) -> str:
+def digest(value: Any) -> str:
+    """A short digest of a JSON value."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:_DIGITS]

@@ -22,7 +22,6 @@ from crew_guard.core.reliability.structure import AllOf, Chain, Leaf, Structure
 from crew_guard.core.reliability.trials import END_TO_END, Subject
 from crew_guard.core.reliability.verdict import Estimate, Way, estimate, route
 from crew_guard.core.reliance import Reliance
-from crew_guard.core.tried import grade_of
 
 _ENOUGH_RUNS = 5
 """Runs from which on a crew's mean cost says what the next one will cost."""
@@ -116,7 +115,7 @@ def _by_figures(reliance: Reliance, record: CrewRecord, routing: Routing) -> Rou
         why = "its probes have closed the breaker: figures from before that don't count against it"
         return routing._replace(to="crew", why=why, by_parts=False)
     share = round(1 / reliance.settings.probes)
-    if (record.workflow_runs.runs + record.end_to_end.trials + 1) % share == 0:
+    if (record.runs + 1) % share == 0:
         return _probed(reliance, routing.why, routing.estimate)
     return routing
 
@@ -154,6 +153,8 @@ class Left(NamedTuple):
 
     usd: float | None = None
     seconds: float | None = None
+    used_usd: float = 0.0
+    used_seconds: float = 0.0
 
 
 def forecast(
@@ -162,26 +163,33 @@ def forecast(
     """Why the rest of a crew's tasks is not worth beginning: it can't reach the threshold, or won't fit.
 
     Args:
-        verdicts: the crew's so far
+        verdicts: on the crew's tasks so far, all of them good
         left: of the crew's own budget, the workflow's reserve taken off
         by_parts: whether the parts' numbers count; what was measured end to end may say otherwise
     """
-    grades = {part.key: grade_of(one) for one in verdicts if (part := reliance.part(one.task))}
-    rest = _without(reliance.structure, grades)
+    done = _finished(reliance, {one.task for one in verdicts})
+    rest = _without(reliance.structure, done)
     if rest is None or reliance.least is None:
         return None
-    made = 1.0
-    for grade in grades.values():
-        made *= grade
+    # What has passed is good: that its grade was below 1 makes the rest no less likely to be.
     best = bounds.upper(rest, _counts(reliance, known), reliance.settings.confidence, beta) if by_parts else 1.0
-    if made * best < reliance.least:
+    if best < reliance.least:
         detail = (
-            f"the rest of the crew can't reach {reliance.least:g}: what is done is worth {made:.3g}, "
-            f"and the tasks to come succeed in at most {best:.3g} of the runs"
+            f"the rest of the crew can't reach {reliance.least:g}: "
+            f"the tasks to come succeed in at most {best:.3g} of the runs"
         )
         return Stop("unreliable", "crew", detail=detail)
-    share = sum(part.key not in grades for part in reliance.parts) / len(reliance.parts)
+    share = sum(part.key not in done for part in reliance.parts) / len(reliance.parts)
     return _too_dear(known.record if is_of_this_version(reliance, known.record) else None, share, left)
+
+
+def _finished(reliance: Reliance, judged: Collection[str]) -> set[str]:
+    """The keys of the parts that must be finished where these tasks are judged, by a verifier of their own or not."""
+    tasks = {*judged, *reliance.before(judged)}
+    if isinstance(reliance.structure, Chain):
+        last = max((place for place, part in enumerate(reliance.parts) if part.task in judged), default=-1)
+        tasks.update(part.task for part in reliance.parts[: last + 1])
+    return {part.key for part in reliance.parts if part.task in tasks}
 
 
 def _without(structure: Structure | None, done: Collection[str]) -> Structure | None:
@@ -196,11 +204,13 @@ def _too_dear(record: CrewRecord | None, share: float, left: Left) -> Stop | Non
     if record is None or record.crew_runs.runs < _ENOUGH_RUNS:
         return None
     runs = record.crew_runs
-    for mean, has, unit in ((runs.usd / runs.runs, left.usd, "$"), (runs.seconds / runs.runs, left.seconds, "s")):
-        needs = mean * share
+    for limit, spent, has, used in (
+        ("max_usd", runs.usd, left.usd, left.used_usd),
+        ("max_seconds", runs.seconds, left.seconds, left.used_seconds),
+    ):
+        needs = spent / runs.runs * share
         if has is not None and needs > has:
-            money = unit == "$"
-            shown = [f"${value:.4g}" if money else f"{value:.3g} s" for value in (needs, has)]
+            shown = [f"${value:.4g}" if limit == "max_usd" else f"{value:.3g} s" for value in (needs, has)]
             detail = f"the rest of the crew won't fit its budget: it takes {shown[0]} on average, {shown[1]} is left"
-            return Stop("unreliable", "crew", "max_usd" if money else "max_seconds", detail=detail)
+            return Stop("unreliable", "crew", limit, has + used, used, needs, detail)
     return None

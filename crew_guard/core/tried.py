@@ -5,11 +5,13 @@ What nobody judged is no trial, and neither is what a person or an outage ended.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+
+from msgspec.structs import replace
 
 from crew_guard.core.decisions import Stop
 from crew_guard.core.events import Judged
-from crew_guard.core.reliability.trials import Subject, Trial
+from crew_guard.core.reliability.trials import Source, Subject, Trial
 from crew_guard.core.reliance import Part, Reliance
 
 _NOT_ITS_DOING = ("killed", "cancelled", "failed")
@@ -54,11 +56,11 @@ def trials_of(reliance: Reliance, verdicts: Iterable[Judged], stop: Stop | None 
 
 
 def done_and_verified(reliance: Reliance, verdicts: Sequence[Judged]) -> frozenset[str]:
-    """The tasks that passed, and that nothing later blamed."""
-    judged = {verdict.task for verdict in verdicts if verdict.source != "outcome"}
-    failed = {trial.task for trial in trials_of(reliance, verdicts) if trial.source == "later"}
+    """The tasks that passed, that nothing later blamed, and that are not built on one that failed or was blamed."""
     passed = {verdict.task: verdict.passed for verdict in verdicts if verdict.source != "outcome"}
-    return frozenset(task for task in judged - failed if passed[task])
+    failed = {trial.task for trial in trials_of(reliance, verdicts) if trial.source == "later"}
+    failed |= {task for task, good in passed.items() if not good}
+    return frozenset(task for task in passed.keys() - failed if not failed & reliance.before([task]))
 
 
 def outcome_of(reliance: Reliance, verdicts: Sequence[Judged], *, done: bool) -> float | None:
@@ -82,13 +84,39 @@ def outcome_of(reliance: Reliance, verdicts: Sequence[Judged], *, done: bool) ->
     return min(grades) if len(grades) == len(reliance.results) else None
 
 
-def node_trials(workflow: str, verdicts: Iterable[Judged]) -> tuple[Trial, ...]:
-    """One trial for each of a workflow's nodes that was judged, the last verdict on it."""
-    last = {verdict.task: verdict for verdict in verdicts if verdict.source != "outcome" and verdict.agent}
-    return tuple(
-        Trial(Subject(workflow, kind=node), one.agent, node, grade_of(one), one.source, one.reason, "fallback")
-        for node, one in last.items()
-    )
+def node_trials(workflow: str, verdicts: Iterable[Judged], subjects: Mapping[str, Subject]) -> tuple[Trial, ...]:
+    """One trial for each of a workflow's nodes that was judged, and for each task of the agents inside of one.
+
+    Args:
+        verdicts: the workflow's, in order: the last on each counts, and a failure that blames another fails that, too
+        subjects: by node, and by NODE/AGENT for agents inside
+    """
+    found: dict[tuple[str, str], Trial] = {}
+
+    def count(agent: str, task: str, grade: float, source: Source, reason: str) -> None:
+        kind = agent if agent == task else f"{agent}/{task}"
+        subject = replace(subjects.get(agent, Subject(workflow)), kind=kind)
+        found[agent, task] = Trial(subject, agent, task, grade, source, reason, "fallback")
+
+    for one in verdicts:
+        if one.agent and one.source != "outcome":
+            count(one.agent, one.task, grade_of(one), one.source, one.reason)
+        if one.blames and not one.passed:
+            blamed = _blamed_node(one, found, subjects)
+            if blamed is not None and blamed != (one.agent, one.task):
+                count(*blamed, 0.0, "later", f"{one.task or 'the output'}: {one.reason}")
+    return tuple(found.values())
+
+
+def _blamed_node(
+    verdict: Judged, found: Mapping[tuple[str, str], Trial], subjects: Mapping[str, Subject]
+) -> tuple[str, str] | None:
+    """What a verdict blames: a task or an agent of its own node's crew, else a node; as agent and task."""
+    name, (node, inside, _) = verdict.blames, verdict.agent.partition("/")
+    for agent, task in reversed(list(found)):
+        if inside and agent.startswith(f"{node}/") and name in (task, agent.removeprefix(f"{node}/")):
+            return agent, task
+    return (name, name) if (name, name) in found or name in subjects else None
 
 
 def workflow_outcome(reliance: Reliance, verdicts: Sequence[Judged], *, done: bool) -> float | None:

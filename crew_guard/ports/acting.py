@@ -14,6 +14,7 @@ from crew_guard.core.decisions import Stop
 from crew_guard.core.events import AgentStep
 from crew_guard.core.headroom import Remaining
 from crew_guard.core.messages import JsonObject, Message, ModelReply, ModelRequest, ToolSpec
+from crew_guard.core.reliability.trials import Subject
 from crew_guard.core.roles import Crew, Verdict
 from crew_guard.core.tools import Tool
 from crew_guard.core.usage import Rates
@@ -277,6 +278,15 @@ class Delegating(Protocol):
 
     def crews(self) -> Mapping[str, Crew]:
         """By the node that they work in."""
+        ...
+
+
+@runtime_checkable
+class Recorded(Protocol):
+    """A Workflow whose nodes have records of their own, which begin afresh where what defines a node changes."""
+
+    def subjects(self) -> Mapping[str, Subject]:
+        """Whose record a verdict goes into, by node, and by NODE/AGENT for agents inside of one."""
         ...
 
 

@@ -134,7 +134,8 @@ def of_the_workflow(run_id: str, place: str) -> StoreError:
     """The error for an outcome that would count as the crew's, and is about its workflow's answer."""
     return StoreError(
         f"the answer of run {run_id!r} in {place} came from its workflow, and the record has what its crew did: "
-        "an outcome would count as the crew's; judge what an agent did with --agent"
+        "an outcome would count as the crew's; judge what an agent did with --agent, or what the crew did in the "
+        "workflow's shadow with --agent and the crew's name"
     )
 
 

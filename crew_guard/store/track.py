@@ -125,9 +125,18 @@ class Track(ABC):
             run = rows.run(storable(run_id))
             if run is None:
                 raise not_reported(run_id, self.place)
+            # What a shadow did is judged by the crew's name: its answer wasn't the run's.
+            shadow = agent is not None and _is_its_shadow(run, agent)
+            if shadow:
+                agent = task = None
             if agent is None and run.report.ended_by_fault:
                 raise ended_by_fault(run_id, self.place)
-            if agent is None and _is_of_the_crew(run) and rows.answered_by(run.report.run_id) == "workflow":
+            if (
+                agent is None
+                and not shadow
+                and _is_of_the_crew(run)
+                and rows.answered_by(run.report.run_id) == "workflow"
+            ):
                 raise of_the_workflow(run_id, self.place)
             before = judged_before(run_id, run.verdicts, agent, task, self.place)
             about = before or VerdictRow(None, "", NOBODY, grade, "person", 0.0, "")
@@ -201,6 +210,12 @@ def _is_of_the_crew(run: RunRow) -> bool:
     return run.report.via == "crew" or run.report.shadow
 
 
+def _is_its_shadow(run: RunRow, name: str) -> bool:
+    """Whether the crew of this name worked in a shadow there, and no agent of it is called so."""
+    named = storable(name) == run.report.crew and run.report.shadow
+    return named and all(verdict.agent != name for verdict in run.verdicts)
+
+
 def _crew(rows: Rows, name: str, version: str | None) -> CrewRow | None:
     row = rows.crew(storable(name), None if version is None else storable(version))
     if row is None or row.record is not None:
@@ -238,7 +253,7 @@ def _revised(
     if after.agent is None:
         counted = replace(run.report, outcome=before.grade if before else None)
         return records.revise_outcome(record, counted, after.grade, settings)
-    return records.revise(record, before.trial if before else None, after.trial, settings)
+    return records.revise(record, before.trial if before else None, after.trial, settings, run.report.at)
 
 
 def _public(row: VerdictRow) -> KeptVerdict:

@@ -63,7 +63,7 @@ class RunGate:
 
     def judged(self, agent: str, task: str, verdict: Verdict) -> None:
         """See Gate.judged."""
-        self.keeper.judged(agent, task, verdict)
+        self.keeper.judged(agent, task, verdict, self.side)
 
     async def check(self, place: Place, agent: str, target: str, value: Any) -> Check:
         """See Gate.check."""

@@ -226,7 +226,7 @@ class Gatekeeper(Line):
             own = self._known_scopes[key_of(action, side)][-1]
             stop = Stop("denied", own, decision.rule, detail=self.redact.short(decision.told))
             return self._refuse(action_id, action, side, stop, latch=False)
-        if not isinstance(action, ModelCall) and is_agent(side, action.agent) and (stop := self._astray(action)):
+        if not isinstance(action, ModelCall) and is_agent(side, action.agent) and (stop := self._astray(action, side)):
             stop = _placed_on(side, stop)
             return self._refuse(action_id, action, side, stop, latch=stop.scope.startswith(("agent:", "node:")))
         answer = self.state.ask(action, scopes, self._terms)
@@ -240,10 +240,10 @@ class Gatekeeper(Line):
             return refused
         return self._queue(Waiter(action_id, action, side, scopes, answer))
 
-    def _astray(self, action: Action) -> Stop | None:
+    def _astray(self, action: Action, side: Side) -> Stop | None:
         """Why an action leads nowhere, whatever is left to spend: a loop, or too deep a delegation."""
         if isinstance(action, ToolCall):
-            if self.shadow and action.irreversible:
+            if self.shadow and side == "crew" and action.irreversible:
                 return Stop("denied", f"tool:{action.tool}", "shadow", detail=_IN_A_SHADOW.format(action.tool))
             return self.circles.asks(action) if self.circles.repeating else None
         if isinstance(action, Handoff) and (short := self.state.too_deep(action, self.policy.limits.max_depth)):

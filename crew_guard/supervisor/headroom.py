@@ -27,7 +27,7 @@ class Headroom:
     def remaining(self, side: Side, agent: str) -> Remaining:
         """See Gate.remaining."""
         cap = self.seconds[side]
-        return remaining(self._ledgers(side, agent), None if cap is None else cap - self._elapsed())
+        return remaining(self._ledgers(side, agent), None if cap is None else cap - self.elapsed())
 
     def notice(self, side: Side, agent: str) -> str | None:
         """What the agent is to be told of its budget now; None at nearly every turn, so that is spelled out."""
@@ -55,16 +55,17 @@ class Headroom:
         seconds, cap = None, self.seconds[who[0]]
         if cap is not None and self._late(who):
             self._told_time.add(who)
-            seconds = max(0.0, cap - self._elapsed()), cap
+            seconds = max(0.0, cap - self.elapsed()), cap
         return words(merged(mark.tell() for mark in watched), seconds)
 
     def _late(self, who: tuple[Side, str]) -> bool:
         cap = self.seconds[who[0]]
-        return cap is not None and who not in self._told_time and self._elapsed() >= cap * self._share
+        return cap is not None and who not in self._told_time and self.elapsed() >= cap * self._share
 
     def _ledgers(self, side: Side, agent: str) -> tuple[Ledger, ...]:
         return self._state.ledgers_of(self._state.scopes(side, agent, None, None))
 
-    def _elapsed(self) -> float:
+    def elapsed(self) -> float:
+        """Seconds of the run so far, without those of persons."""
         started = self._state.started
         return 0.0 if started is None else self._clock.now() - started.at - self._standstill.seconds

@@ -41,7 +41,7 @@ from crew_guard.supervisor.outbox import Outbox
 from crew_guard.supervisor.redaction import redactor
 from crew_guard.supervisor.relying import Ended, Relied, Relying, Resumed
 from crew_guard.supervisor.tap import Tap
-from crew_guard.supervisor.wakeups import release, written
+from crew_guard.supervisor.wakeups import on_disk, release
 from crew_guard.supervisor.watching import contained, either
 
 _GRACE_AFTER_A_LIMIT = 1.0
@@ -146,9 +146,16 @@ class Life:
             StoreError: the journal can't be written
         """
         self._loop = asyncio.get_running_loop()
+        try:
+            return await self._lived()
+        finally:
+            if self._relying is not None:
+                await self._relying.let_go()
+
+    async def _lived(self) -> Result:
         guarding = self.gate.guarding
         unfit = None if guarding is None else await guarding.look_at_inputs(RunGate(self.gate, "crew"))
-        await _on_disk(self.job.store, self.begin())
+        await on_disk(self.job.store, self.begin())
         if guarding is not None:
             guarding.tell()
         if unfit is not None:
@@ -172,7 +179,7 @@ class Life:
         if self._relying is None:
             return result
         taken = via == "workflow" and self.job.fallback is not None
-        workflow = replace(found.ended, name=self.job.fallback.name) if taken and self.job.fallback else None
+        workflow = replace(found.ended, workflow=self.job.fallback) if taken else None
         return replace(result, reliability=await self._relying.keep(workflow, result.seconds))
 
     # Its parts, in order
@@ -210,10 +217,14 @@ class Life:
         if relying is None or self._dead():
             return await self._crew()
         try:
-            routing = await relying.route(fallback=self.job.fallback is not None)
+            routing = await relying.route(fallback=self.job.fallback is not None, seconds=self.seconds)
         except StoreError as error:
+            if self._dead():
+                return _Finding(stop=self._stop_of(self.job.side))
             self.gate.end("failed", None, None, self.gate.redact(str(error)))
             raise
+        if self._dead():
+            return _Finding(stop=self._stop_of(self.job.side))
         if routing.to == "workflow":
             return _Finding(error=routing.why)
         found = await self._crew()
@@ -261,7 +272,7 @@ class Life:
         shown = self.gate.redact.value(plain(output))
         error = "" if found.done or status != "failed" else self.gate.redact(found.error or found.reason)
         flushed = self.gate.end(status, via, stop, error, shown, late)
-        await _on_disk(self.job.store, flushed)
+        await on_disk(self.job.store, flushed)
         if result is not None and self.gate.guarding is not None:
             result = self.gate.guarding.without_unchecked(result)
         partial = None if found.done or result is None else result.output
@@ -378,11 +389,6 @@ class Life:
         news = self._news
         if self._loop is not None and news is not None and scope in ("run", "crew", "fallback"):
             self._loop.call_soon_threadsafe(release, news)
-
-
-async def _on_disk(store: Store, flushed: Flushed) -> None:
-    await written(store, flushed)
-    flushed.result()
 
 
 def _status(found: _Finding) -> Status:

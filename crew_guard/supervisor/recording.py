@@ -20,6 +20,7 @@ from crew_guard.core.events import (
     Judged,
     Latched,
     RunEnded,
+    Side,
 )
 from crew_guard.core.known import Known
 from crew_guard.core.policy import Policy
@@ -94,8 +95,10 @@ class Recorder:
         """See Gate.moved."""
         self.record(AgentMoved, agent, task, step)
 
-    def judged(self, agent: str, task: str, verdict: Verdict) -> None:
-        """See Gate.judged."""
+    def judged(self, agent: str, task: str, verdict: Verdict, side: Side) -> None:
+        """See Gate.judged. A verdict of a side that has ended is dropped: it would be taken for the other one's."""
+        if self.state.over(side) is not None:
+            return
         reason = self.redact(verdict.reason)
         self.record(Judged, agent, task, verdict.passed, verdict.grade, reason, verdict.blames, verdict.source)
         if self.on_verdict is not None:

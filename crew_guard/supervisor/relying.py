@@ -5,6 +5,7 @@ Reading and writing the track record happens on a thread. What decides is pure: 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field, replace
 from random import Random
@@ -16,7 +17,7 @@ from crew_guard.core.decisions import Stop
 from crew_guard.core.events import Judged, Routed, Via
 from crew_guard.core.limits import NO_CAP
 from crew_guard.core.reliability.records import CrewRecord, crew_grade
-from crew_guard.core.reliability.trials import RunReport, adherence
+from crew_guard.core.reliability.trials import RunReport, Subject, adherence
 from crew_guard.core.reliability.verdict import Estimate
 from crew_guard.core.reliance import Reliance
 from crew_guard.core.roles import Agent
@@ -36,11 +37,13 @@ from crew_guard.core.tried import counts_at_all, done_and_verified, node_trials,
 from crew_guard.core.usage import NANO
 from crew_guard.core.verdicts import TaskContext, Verify
 from crew_guard.errors import StoreError
-from crew_guard.ports import Gate, Model, Resuming, RuntimeResult, TasksDone, TrackRecord
+from crew_guard.ports import Gate, Model, Recorded, Resuming, RuntimeResult, TasksDone, TrackRecord, Workflow
 from crew_guard.supervisor.gate import Gatekeeper
 from crew_guard.supervisor.threads import in_thread
 from crew_guard.workflows.hearing import hear
 
+_LONGEST_WAIT = 2.0
+"""Seconds past the run's own deadline that its track record may take."""
 _LONGEST_PROBE = 3_600.0
 """Seconds until a probe without a deadline, of a process that died say, no longer blocks the next one."""
 
@@ -66,8 +69,8 @@ class Ended:
     stop: Stop | None = None
     fault: bool = False
     """Whether a provider that could not be used ended it."""
-    name: str = ""
-    """The workflow's."""
+    workflow: Workflow | None = None
+    """Where it was that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +99,10 @@ class Relying:
     _heard: int = 0
     """Verdicts until then: the others are the workflow's."""
     _seconds: float = 0.0
+    _left: bool = False
+    """Whether nobody waits for the route any more."""
+    _kept_it: bool = False
+    """Whether the run was handed to the track record, its probe with it."""
 
     @property
     def decides(self) -> bool:
@@ -104,15 +111,22 @@ class Relying:
 
     # Before
 
-    async def route(self, *, fallback: bool) -> Routing:
+    async def route(self, *, fallback: bool, seconds: float) -> Routing:
         """Where the run goes; recorded where reliability decides.
 
+        Args:
+            seconds: of the run so far
         Raises:
-            StoreError: the track record can't be read
+            StoreError: the track record can't be read, or not in the run's time
         """
         if not self.decides:
             return self.routing
-        routing = await in_thread(self._route, fallback=fallback)
+        try:
+            async with asyncio.timeout(self._patience(seconds)):
+                routing = await in_thread(self._route, fallback=fallback)
+        except TimeoutError:
+            self._left = True  # before the thread has its probe: then it gives it back itself
+            raise StoreError("the track record could not be read in the time that the run has") from None
         self.routing = routing
         told = figures(routing, self.relied.reliance)
         self.gate.record(Routed, routing.to, self.gate.redact(routing.why), told, routing.probe)
@@ -131,7 +145,14 @@ class Relying:
         now, seconds = self.gate.clock.now(), self.gate.policy.limits.max_seconds
         until = now + (_LONGEST_PROBE if seconds is None else seconds + 1)
         mine = track.begin_probe(self.relied.reliance.crew, self.gate.run_id, until, now=now)
+        if mine and self._left:
+            track.end_probe(self.relied.reliance.crew, self.gate.run_id)
         return routing if mine else instead_of_a_probe(routing)
+
+    def _patience(self, seconds: float) -> float | None:
+        """How long a run that took so many seconds may wait for its track record; None where it has no deadline."""
+        cap = self.gate.policy.limits.max_seconds
+        return None if cap is None else max(0.0, cap - seconds) + _LONGEST_WAIT
 
     def _read(self) -> Known:
         reliance, track = self.relied.reliance, self.relied.track
@@ -167,10 +188,11 @@ class Relying:
     def _look_ahead(self, verdict: Judged) -> None:
         """After a verdict on the crew: end its part where the rest is not worth it."""
         state = self.gate.state
-        if not verdict.passed or state.side != "crew":
-            return  # a "no" ends the crew by itself
+        if not verdict.passed or verdict.source == "outcome" or state.side != "crew":
+            return  # a "no" ends the crew by itself, and after the outcome there is nothing to come
         left = self.gate.headroom.remaining("crew", verdict.agent)
-        room = Left(None if left.nano_usd == NO_CAP else left.nano_usd / NANO, left.seconds)
+        usd = None if left.nano_usd == NO_CAP else left.nano_usd / NANO
+        room = Left(usd, left.seconds, state.used("crew").nano_usd / NANO, self.gate.headroom.elapsed())
         by_parts = self.routing.by_parts
         reliance = self.relied.reliance
         stop = forecast(reliance, self._known, state.verdicts, room, self._draw(), by_parts=by_parts)
@@ -210,12 +232,27 @@ class Relying:
             told["outcome"] = crew_grade(report)
         record, found = None, self.routing.estimate
         if self.relied.track is not None:
+            self._kept_it = True
             try:
-                record, found = await in_thread(self._kept, report=report)
+                async with asyncio.timeout(self._patience(seconds)):
+                    record, found = await in_thread(self._kept, report=report)
+            except TimeoutError:
+                told["problem"] = "the track record took too long: whether the run was added to it is unknown"
             except Exception as error:  # noqa: BLE001  the job is done: what goes wrong with its record costs no result
                 told["problem"] = str(error) if isinstance(error, StoreError) else f"{type(error).__name__}: {error}"
                 logger.warning("the reliability of run {} is not kept: {}", self.gate.run_id, error)
         return standing(self.relied.reliance, record, found, **told)
+
+    async def let_go(self) -> None:
+        """Give the probe back where the run ended without handing itself to the track record. Never raises."""
+        track = self.relied.track
+        if not self.routing.probe or self._kept_it or track is None:
+            return
+        try:
+            async with asyncio.timeout(_LONGEST_WAIT):
+                await in_thread(track.end_probe, crew=self.relied.reliance.crew, run_id=self.gate.run_id)
+        except Exception as error:  # noqa: BLE001  it ends by itself later, and the run has an error of its own
+            logger.warning("the probe of run {} is not given back: {}", self.gate.run_id, error)
 
     def _kept(self, *, report: RunReport | None) -> tuple[CrewRecord | None, Estimate | None]:
         reliance, track = self.relied.reliance, self.relied.track
@@ -243,11 +280,18 @@ class Relying:
         if crew is not None and (workflow is None or self.gate.shadow):
             via: Via = "workflow" if workflow else "crew"
             return self._figures(via, self._seconds, crew.fault, trials=trials, outcome=grade)
-        if workflow is None or not counts_at_all(workflow.stop):
+        if workflow is None:
             return None
-        own = verdicts[self._heard :]
-        outcome = None if workflow.fault else workflow_outcome(reliance, own, done=workflow.done)
-        nodes = node_trials(workflow.name, own)
+        own, outcome = verdicts[self._heard :], None
+        if not counts_at_all(workflow.stop):
+            if crew is None:
+                return None
+            own = []  # what a person ended says nothing of the workflow; how the crew had ended stays true
+        elif not workflow.fault:
+            outcome = workflow_outcome(reliance, own, done=workflow.done)
+        worker = workflow.workflow
+        known: Mapping[str, Subject] = worker.subjects() if isinstance(worker, Recorded) else {}
+        nodes = node_trials(worker.name if worker else "", own, known)
         found = {"trials": (*trials, *nodes), "outcome": outcome, "crew_grade": grade}
         return self._figures("workflow", seconds, workflow.fault, **found)
 

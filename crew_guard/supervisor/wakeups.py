@@ -105,3 +105,13 @@ def release(waiter: asyncio.Future[None]) -> None:
     """Wake who waits for this future, unless it was woken before."""
     if not waiter.done():
         waiter.set_result(None)
+
+
+async def on_disk(store: Store, flushed: Flushed) -> None:
+    """Wait until something is on disk.
+
+    Raises:
+        StoreError: it could not be written
+    """
+    await written(store, flushed)
+    flushed.result()

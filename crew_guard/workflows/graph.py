@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from crew_guard.core.events import Event
 from crew_guard.core.reliability.structure import Structure
+from crew_guard.core.reliability.trials import Subject
 from crew_guard.core.roles import Crew
 from crew_guard.core.verdicts import Judge
 from crew_guard.errors import ConfigError, WorkflowError
@@ -127,6 +128,12 @@ class Workflow:
         """The crews that nodes delegate to, by node."""
         every = self.shape.nodes.items()
         return {name: one.function.crew for name, one in every if isinstance(one.function, Delegation)}
+
+    def subjects(self) -> dict[str, Subject]:
+        """Whose record a verdict goes into, by node, and by NODE/AGENT for agents inside of one."""
+        from crew_guard.workflows.subjects import subjects_of
+
+        return subjects_of(self.name, self.shape, self.means)
 
     def done_in(self, events: Iterable[Event]) -> dict[str, Any]:
         """What a run's journal says is done: for `resume`, outputs of finished nodes that were not undone."""

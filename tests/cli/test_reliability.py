@@ -280,3 +280,14 @@ def test_a_record_of_a_newer_crew_guard_is_an_error(store):
     with closing(sqlite3.connect(store)) as connection, connection:
         connection.execute("UPDATE crew_records SET format = 99")
     assert "upgrade crew_guard" in run("reliability", "--store", store, code=5).stderr
+
+
+def test_a_reason_never_holds_a_secret(store, monkeypatch):
+    """What is configured as a key, or looks like one, is neither kept nor shown."""
+    monkeypatch.setenv("SOME_API_KEY", "very-secret-value")
+    filled(store, [report(1)])
+    given = told("outcome", "run-001", "bad", "--because", "it showed very-secret-value", "--store", store)
+    assert given["because"] == "it showed [redacted]"
+    with closing(SqliteStore(store)) as opened:
+        kept = opened.track_record().run("run-001").verdicts
+    assert [one.because for one in kept if one.source == "person"] == ["it showed [redacted]"]

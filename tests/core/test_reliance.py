@@ -1,5 +1,7 @@
 """A crew as it is reckoned: its parts, its structure, its version, and what its verdicts come to."""
 
+from random import Random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,9 +10,12 @@ from pydantic import BaseModel
 from crew_guard import Agent, Crew, Policy, Role, Task, tool
 from crew_guard.core.decisions import Stop
 from crew_guard.core.events import Judged
+from crew_guard.core.reliability.counts import Counts
+from crew_guard.core.reliability.records import add
 from crew_guard.core.reliability.structure import AllOf, Chain, Leaf
-from crew_guard.core.reliability.trials import Subject
+from crew_guard.core.reliability.trials import END_TO_END, RunReport, Subject
 from crew_guard.core.reliance import declares_verdicts, reliance_of
+from crew_guard.core.routing import Known, Left, forecast, routed
 from crew_guard.core.tried import counts_at_all, done_and_verified, outcome_of, trials_of
 from crew_guard.core.verdicts import Judge
 
@@ -209,3 +214,74 @@ def test_the_outcome_of_a_crew_that_is_done_is_that_of_its_result(told):
     verdicts = [judged(task, grade >= 0.5, grade) for task, grade in told]
     last = [grade for task, grade in told if task == "write"]
     assert outcome_of(known, verdicts, done=True) == (last[-1] if last else None)
+
+
+def trio(process="sequential", draft_context=None):
+    """Research, a draft, a review."""
+    draft = {"context": draft_context}
+    tasks = [
+        Task("Find.", "ann", name="find", **JUDGED),
+        Task("Write.", "bob", name="write", **draft, **JUDGED),
+        Task("Check.", "ann", name="check", context=["write"], **JUDGED),
+    ]
+    return reckoned(Crew([Agent(ANN), Agent(BOB)], tasks, process=process))
+
+
+@pytest.mark.parametrize(
+    ("known", "done"),
+    [(trio(), set()), (trio(draft_context=[]), {"write"}), (trio("parallel"), {"write"})],
+)
+def test_what_is_built_on_a_blamed_task_is_not_done(known, done):
+    """It passed, on wrong facts; what was not given them stays."""
+    verdicts = [judged("find"), judged("write"), judged("check", False, blames="find")]
+    assert done_and_verified(known, verdicts) == done
+
+
+def test_what_is_built_on_a_failed_task_is_not_done():
+    """Directly, or through another."""
+    assert done_and_verified(trio(), [judged("find", False), judged("write"), judged("check")]) == frozenset()
+
+
+def test_what_is_judged_in_every_run_is_known():
+    """The parts with a verifier or a schema, and the outcomes where something judges the whole."""
+    assert reckoned(pair(), threshold=0.5).settings.judged == ("ann/find", "bob/write", END_TO_END)
+    assert reckoned(pair(JUDGED, UNJUDGED)).settings.judged == ("ann/find",)
+
+
+def test_while_parts_are_unknown_a_share_of_the_runs_is_probed():
+    """Where nothing judges the whole: runs of the workflow come between the shadows."""
+    known = reckoned(pair(JUDGED, UNJUDGED), threshold=0.85)
+    counts = {known.parts[0].subject: Counts(200, 100.0)}
+    record, ways = None, list[str]()
+    for run in range(50):
+        way = routed(known, Known(record, counts), Random(run).betavariate, fallback=True).to if record else "workflow"
+        ways.append(way)
+        shadow = way == "shadow"
+        told = RunReport(f"r{run}", "crew", known.version, float(run), via="workflow", shadow=shadow)
+        record = add(record, told, known.settings)
+    assert ways.count("shadow") == 10
+
+
+@pytest.mark.parametrize("grade", [0.6, 1.0])
+def test_a_task_that_passed_is_good_whatever_its_grade(grade):
+    """The outcome takes no product of grades, and neither does the forecast."""
+    known = reckoned(pair(), threshold=0.85)
+    verdicts = [judged("find", True, grade)]
+    assert forecast(known, Known(), verdicts, Left(), Random(1).betavariate, by_parts=True) is None
+
+
+def test_what_is_finished_costs_nothing_more():
+    """Judged or not: after the last verdict nothing is left that could be too dear."""
+    known = reckoned(pair(UNJUDGED, JUDGED), threshold=0.85)
+    dear = [RunReport(f"r{run}", "crew", known.version, usd=1.0, at=0.0) for run in range(6)]
+    record = None
+    for one in dear:
+        record = add(record, one, known.settings)
+    left = Left(usd=0.1, used_usd=0.9)
+    stops = [
+        forecast(one, Known(record), [judged(task)], left, Random(1).betavariate, by_parts=True)
+        for one, task in ((known, "write"), (reckoned(pair(), threshold=0.85), "find"))
+    ]
+    assert stops[0] is None
+    assert stops[1] is not None
+    assert (stops[1].limit, stops[1].cap, stops[1].used, stops[1].asked) == ("max_usd", 1.0, 0.9, 0.5)

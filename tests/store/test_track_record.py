@@ -285,3 +285,17 @@ def test_the_queries_of_the_docs_work(store):
     assert [(row["crew"], row["tier"]) for row in crews] == [("brief", "internal")]
     assert [(row["role"], row["trials"]) for row in agents] == [("writer", 25)]
     assert verdicts == [{"run_id": "r0", "agent": "writer", "because": "looked at"}]
+
+
+def test_what_a_crew_did_in_a_shadow_is_judged_by_its_name(store):
+    """The run's answer was its workflow's, so an outcome without a name is still refused."""
+    track = store.track_record()
+    shadow = report("s", trial(), via="workflow", shadow=True)
+    record = track.add(shadow, TERMS)
+    assert record.end_to_end.trials == 0
+    assert track.outcome("s", 0.0, agent="brief").end_to_end == Counts(1, 0.0)
+    with pytest.raises(StoreError, match="has judged the outcome"):
+        track.outcome("s", 1.0, agent="brief")
+    track.add(report("c", trial(), outcome=1.0), TERMS)
+    with pytest.raises(StoreError, match="no trial of an agent 'brief'"):
+        track.outcome("c", 0.0, agent="brief")

@@ -86,13 +86,25 @@ class Breaker(Struct, frozen=True, omit_defaults=True):
         for stream, grade in outcomes:
             if stream in tests:
                 tests[stream] = tests[stream].observed(grade)
+        return self._answered(tests, at) or replace(self, fallbacks=0, probes=self.probes + 1, tests=tests)
+
+    def revised(self, stream: str, before: float | None, after: float, at: float) -> Breaker:
+        """After a later verdict on one of its probes; before is None where it had none."""
+        test = self.tests.get(stream)
+        if self.state == "closed" or test is None:
+            return self
+        tests = {**self.tests, stream: test.revised(before, after)}
+        return self._answered(tests, at) or replace(self, tests=tests)
+
+    def _answered(self, tests: Mapping[str, Sprt], at: float) -> Breaker | None:
+        """What follows from the tests; None where they need more trials."""
         answers = [test.answer for test in tests.values()]
         if "bad" in answers:
             fresh = {name: Sprt(test.ok, test.bad, test.alpha, test.beta) for name, test in tests.items()}
             return Breaker("open", at, self.why, self.culprit, tests=fresh)
         if answers and all(answer == "good" for answer in answers):
             return Breaker("closed", at)
-        return replace(self, fallbacks=0, probes=self.probes + 1, tests=tests)
+        return None
 
 
 def _waited(fallbacks: int, share: float) -> bool:

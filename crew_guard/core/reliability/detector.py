@@ -30,6 +30,8 @@ FREE_OF_BURSTS = -1.5
 """The log likelihood ratio of bursts against none at which a stream's bets are made in full: e^-1.5 is 1 to 4.5."""
 QUIET = 10
 """Good trials in a row after which a failure is over, and tells of bursts: a drop has too few of them to teach."""
+_LEAST = 0.05
+"""What a stream is held to at the least: nothing is worse than a rate of 0."""
 _FAILED = 0.5
 """Grades below count as failures in a row."""
 
@@ -121,7 +123,7 @@ def level_of(target: float, baseline_lower: float | None) -> float:
         baseline_lower: Jeffreys' lower 90 % of at least 100 runs; the plain rate would give false alarms
     """
     least = target if baseline_lower is None else min(target, baseline_lower)
-    return min(0.999, max(0.05, least))
+    return min(0.999, max(_LEAST, least))
 
 
 class Alarm(Struct, frozen=True):
@@ -178,8 +180,17 @@ class Sprt(Struct, frozen=True):
         """With one outcome in [0, 1] more; an answer stays what it is."""
         if self.answer != "open":
             return self
-        step = grade * math.log(self.ok / self.bad) + (1 - grade) * math.log((1 - self.ok) / (1 - self.bad))
-        return Sprt(self.ok, self.bad, self.alpha, self.beta, self.log_ratio + step, self.trials + 1)
+        return Sprt(self.ok, self.bad, self.alpha, self.beta, self.log_ratio + self._step(grade), self.trials + 1)
+
+    def revised(self, before: float | None, after: float) -> Sprt:
+        """With a later verdict on one of its outcomes; before is None where it had none."""
+        if before is None or self.answer != "open":
+            return self.observed(after)
+        log_ratio = self.log_ratio + self._step(after) - self._step(before)
+        return Sprt(self.ok, self.bad, self.alpha, self.beta, log_ratio, self.trials)
+
+    def _step(self, grade: float) -> float:
+        return grade * math.log(self.ok / self.bad) + (1 - grade) * math.log((1 - self.ok) / (1 - self.bad))
 
 
 def sprt_for(level: float) -> Sprt:
@@ -187,6 +198,7 @@ def sprt_for(level: float) -> Sprt:
     default = Sprt()
     if level >= default.ok:
         return default
+    level = max(_LEAST, level)
     ratio = (default.ok / (1 - default.ok)) / (default.bad / (1 - default.bad))
     odds = level / (1 - level) / ratio
     return Sprt(level, odds / (1 + odds))

@@ -6,6 +6,7 @@ threshold. Another version of an agent, or of the crew, begins its stream afresh
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from msgspec import Struct, field
@@ -13,7 +14,15 @@ from msgspec.structs import replace
 
 from crew_guard.core.reliability.breaker import Breaker
 from crew_guard.core.reliability.counts import NO_TRIALS, Counts, Sums
-from crew_guard.core.reliability.detector import ALARM_AFTER, BASELINE_RUNS, Alarm, EDetector, alarm, level_of
+from crew_guard.core.reliability.detector import (
+    ALARM_AFTER,
+    BASELINE_RUNS,
+    Alarm,
+    EDetector,
+    alarm,
+    level_of,
+    sprt_for,
+)
 from crew_guard.core.reliability.intervals import jeffreys
 from crew_guard.core.reliability.trials import END_TO_END, RunReport, Subject, Trial
 
@@ -25,6 +34,8 @@ _BASELINE_DOUBT = 0.10
 """The chance that the first baseline is above the truth; halved for each later one."""
 
 
+_LEVELS = 3
+"""Other levels that evidence is kept for."""
 _CALM = 100.0
 """Evidence below which a stream may be taken for healthy: what is shown during a drop is no baseline."""
 
@@ -45,6 +56,12 @@ class Settings(Struct, frozen=True, omit_defaults=True):
     """How many agents must succeed."""
     probes: float = 0.2
     """The share of the workflow's runs that have a shadow probe of the crew beside them."""
+    judged: tuple[str, ...] | None = None
+    """The streams of this version that something judges in every run; None where that isn't known."""
+
+    def judges(self, stream: str) -> bool:
+        """Whether something judges this stream, as far as is known."""
+        return self.judged is None or stream in self.judged
 
     def target(self, *, has_baseline: bool) -> float | None:
         """What each agent is held to; None where nothing is decided."""
@@ -66,26 +83,45 @@ class Stream(Struct, frozen=True, omit_defaults=True):
 
     It only rises: a slow decline must not lower what the stream is held to.
     """
+    others: tuple[EDetector, ...] = ()
+    """The same at other levels, the latest first: policies of several thresholds may take turns with one crew."""
 
     def observed(self, grade: float, target: float | None) -> Stream:
-        """With one trial more."""
+        """With one trial more. One without a target is evidence, too, for the runs that have one."""
         counts = self.counts.plus(grade)
-        detector = None if target is None else self._detector(target).observed(grade)
+        detector, others = self._detectors(target)
+        detector = None if detector is None else detector.observed(grade)
         calm = detector is None or detector.evidence < _CALM
-        return Stream(self.subject, counts, detector, _baseline(counts, self.baseline) if calm else self.baseline)
+        baseline = _baseline(counts, self.baseline) if calm else self.baseline
+        return Stream(self.subject, counts, detector, baseline, tuple([one.observed(grade) for one in others]))
 
-    def _detector(self, target: float) -> EDetector:
+    def _detectors(self, target: float | None) -> tuple[EDetector | None, tuple[EDetector, ...]]:
+        """The one at the target's level, and the others."""
+        own = self.detector
+        if target is None:
+            return own, self.others
         level = level_of(target, self.baseline)
-        if self.detector is None:
-            return EDetector(level)
-        return self.detector if self.detector.level == level else self.detector.restarted(level)
+        if own is None:
+            return EDetector(level), ()
+        if own.level == level:
+            return own, self.others
+        known = next((one for one in self.others if one.level == level), own.restarted(level))
+        return known, (own, *(one for one in self.others if one.level != level))[:_LEVELS]
 
     def revised(self, before: float | None, after: float, target: float | None) -> Stream:
         """With a later verdict on a trial; before is None where it had none."""
         if before is None:
             return self.observed(after, target)
-        detector = None if target is None else self._detector(target).corrected(before, after)
-        return Stream(self.subject, self.counts.revised(before, after), detector, self.baseline)
+        detector, others = self._detectors(target)
+        detector = None if detector is None else detector.corrected(before, after)
+        counts = self.counts.revised(before, after)
+        return Stream(
+            self.subject, counts, detector, self.baseline, tuple([one.corrected(before, after) for one in others])
+        )
+
+    def restarted(self) -> Stream:
+        """Its evidence forgotten."""
+        return self if self.detector is None else replace(self, detector=self.detector.restarted(), others=())
 
 
 class CrewRecord(Struct, frozen=True, omit_defaults=True):
@@ -106,6 +142,13 @@ class CrewRecord(Struct, frozen=True, omit_defaults=True):
     updated: float = 0.0
     """Unix seconds of the last report."""
     format: int = FORMAT
+    shadows: int = 0
+    """Runs that the crew worked through beside its workflow: the sums have none of them."""
+
+    @property
+    def runs(self) -> int:
+        """All that were reported."""
+        return self.crew_runs.runs + self.workflow_runs.runs + self.shadows
 
     @property
     def end_to_end(self) -> Counts:
@@ -170,6 +213,7 @@ def add(record: CrewRecord | None, report: RunReport, settings: Settings) -> Cre
         breaker,
         record.versions,
         report.at,
+        shadows=record.shadows + report.shadow,
     )
     return _decided(record, report, seen, settings)
 
@@ -178,35 +222,51 @@ def of_version(record: CrewRecord, version: str, at: float, settings: Settings) 
     """The record as a run of this version finds it: outcomes of another one say nothing, and it is probed first."""
     if record.version == version:
         return record
-    streams = {name: stream for name, stream in record.streams.items() if name != END_TO_END}
+    streams = {name: one for name, one in record.streams.items() if name != END_TO_END and settings.judges(name)}
     breaker = record.breaker
     if settings.threshold is not None and record.streams:
-        judged = END_TO_END in record.streams
-        levels: Mapping[str, float] = {END_TO_END: settings.threshold} if judged else record.levels
-        breaker = breaker.renewed(levels, "a new version of the crew is tried", at)
+        breaker = breaker.renewed(_to_test(record, settings), "a new version of the crew is tried", at)
     return replace(record, version=version, streams=streams, breaker=breaker, versions=record.versions + 1)
+
+
+def _to_test(record: CrewRecord, settings: Settings) -> Mapping[str, float]:
+    """The streams of a new version that can show that it is fine, each with its level: without one it never could.
+
+    The outcomes, else the agents of the version before it, else its own; where nothing judges any of them, the
+    outcomes, which a person may give.
+    """
+    whole, target = {END_TO_END: settings.threshold or 0.0}, settings.target(has_baseline=False) or 0.0
+    if settings.judges(END_TO_END) and END_TO_END in record.streams:
+        return whole
+    kept = {name: level for name, level in record.levels.items() if name != END_TO_END and settings.judges(name)}
+    return kept or dict.fromkeys(settings.judged or (), target) or whole
 
 
 def crew_grade(report: RunReport) -> float | None:
     """The crew's own end-to-end grade in a run; None where it has none."""
-    if report.ended_by_fault:
-        return None
-    return report.outcome if report.via == "crew" or report.shadow else report.crew_grade
+    if report.via == "workflow" and not report.shadow:
+        return report.crew_grade  # a fault that ended the workflow doesn't change how the crew had ended
+    return None if report.ended_by_fault else report.outcome
 
 
-def revise(record: CrewRecord, before: Trial | None, after: Trial, settings: Settings) -> CrewRecord:
+def revise(
+    record: CrewRecord, before: Trial | None, after: Trial, settings: Settings, at: float = math.inf
+) -> CrewRecord:
     """The record after a later verdict on a trial of one of its runs.
 
     Args:
         before: the verdict that it corrects; None where there was none
         after: of the same agent and subject; where the subject has a newer version since, nothing changes here
+        at: Unix seconds of the run: from before the breaker's last change it is no probe
     """
     stream = record.streams.get(after.stream)
     if after.side != "crew" or (stream is not None and stream.subject != after.subject):
         return record
+    if stream is None and before is not None:
+        return record  # a newer version hasn't got this stream, nor what is corrected
     stream = Stream(after.subject) if stream is None else stream
     given = None if before is None else before.grade
-    return _revised(record, after.stream, stream, (given, after.grade), settings)
+    return _revised(record, (after.stream, stream), (given, after.grade), at, settings)
 
 
 def revise_outcome(record: CrewRecord, report: RunReport, grade: float, settings: Settings) -> CrewRecord:
@@ -225,15 +285,20 @@ def revise_outcome(record: CrewRecord, report: RunReport, grade: float, settings
     if (report.via == "workflow" and not report.shadow) or report.version != record.version:
         return record
     stream = record.streams.get(END_TO_END, _NO_STREAM)
-    return _revised(record, END_TO_END, stream, (report.outcome, grade), settings)
+    return _revised(record, (END_TO_END, stream), (report.outcome, grade), report.at, settings)
 
 
 def _revised(
-    record: CrewRecord, name: str, stream: Stream, grades: tuple[float | None, float], settings: Settings
+    record: CrewRecord, named: tuple[str, Stream], grades: tuple[float | None, float], at: float, settings: Settings
 ) -> CrewRecord:
-    target = _target(stream, name, settings)
-    streams = {**record.streams, name: stream.revised(*grades, target)}
-    return _watched(replace(record, streams=streams), settings)
+    name, stream = named
+    streams = {**record.streams, name: stream.revised(*grades, _target(stream, name, settings))}
+    breaker = record.breaker
+    if at > breaker.since:
+        breaker = breaker.revised(name, *grades, record.updated)
+    closes = breaker.state == "closed" != record.breaker.state
+    record = replace(record, streams=streams, breaker=breaker)
+    return _restarted(record) if closes else _watched(record, settings)
 
 
 def _seen(stream: Stream, name: str, grade: float, settings: Settings) -> Stream:
@@ -249,7 +314,7 @@ def _target(stream: Stream, name: str, settings: Settings) -> float | None:
 def _renewed(breaker: Breaker, stream: Stream, trial: Trial, at: float, settings: Settings) -> Breaker:
     """The breaker after an agent that had a record came in another version."""
     target = settings.target(has_baseline=False)
-    if target is None or not stream.counts.trials:
+    if target is None or not stream.counts.trials or not settings.judges(trial.stream):
         return breaker
     tested = {name: test.ok for name, test in breaker.tests.items() if name != trial.stream}
     return breaker.renewed({**tested, trial.stream: level_of(target, None)}, f"{trial.agent} is new", at)
@@ -278,11 +343,11 @@ def _decided(record: CrewRecord, report: RunReport, seen: list[tuple[str, float]
     breaker = record.breaker
     if breaker.state == "closed":
         return _watched(record, settings)
-    worked = report.shadow or report.via == "crew"
-    if worked:
-        # A crew that works although its breaker is open, having no workflow, is probed by that.
+    if report.shadow or report.via == "crew" or seen:
+        # A crew that works although its breaker is open, having no workflow, is probed by that; and where its workflow
+        # had to finish what it began, it was its failure that was seen.
         breaker = breaker.probed(seen, report.at)
-    if report.via == "workflow" and not report.shadow:
+    else:
         breaker = breaker.fell_back(settings.probes, report.at)
     record = replace(record, breaker=breaker)
     return _restarted(record) if breaker.state == "closed" else record
@@ -295,13 +360,14 @@ def _watched(record: CrewRecord, settings: Settings) -> CrewRecord:
     found = record.alarm(settings.alarm_after)
     if found is None:
         return record
-    return replace(record, breaker=record.breaker.opened(found, record.levels, record.updated))
+    breaker = record.breaker.opened(found, record.levels, record.updated)
+    judged = {name: test for name, test in breaker.tests.items() if settings.judges(name)}
+    if not judged and END_TO_END not in breaker.tests:
+        # It was only ever blamed: those who are judged in every run say when that is over.
+        judged = {name: sprt_for(level) for name, level in record.levels.items() if settings.judges(name)}
+    return replace(record, breaker=replace(breaker, tests=judged or breaker.tests))
 
 
 def _restarted(record: CrewRecord) -> CrewRecord:
     """All evidence forgotten: the crew was found to be fine."""
-    streams = {
-        name: stream if stream.detector is None else replace(stream, detector=stream.detector.restarted())
-        for name, stream in record.streams.items()
-    }
-    return replace(record, streams=streams)
+    return replace(record, streams={name: stream.restarted() for name, stream in record.streams.items()})

@@ -252,3 +252,113 @@ def test_what_is_shown_during_a_drop_is_no_baseline() -> None:
     record = after([report(run, {"reader": 1.0, "writer": 0.0}) for run in range(90, 110)], held, record)
     assert record.streams["writer"].baseline is None
     assert record.streams["reader"].baseline is not None
+
+
+# What may close the breaker again
+
+
+def probed(record: CrewRecord, held: Settings, reports: int = 400, **more: object) -> CrewRecord:
+    """Good shadows whenever one is due, and runs of the workflow between them."""
+    for run in range(1_000, 1_000 + reports):
+        if record.version != "2" or record.breaker.due(held.probes):
+            record = add(record, good(run, version="2", via="workflow", shadow=True, **more), held)
+        else:
+            record = add(record, report(run, {}, version="2", via="workflow", outcome=None), held)
+    return record
+
+
+def test_an_agent_that_a_new_version_dropped_is_not_waited_for() -> None:
+    """Nobody could ever say that it is fine; its stream is gone, too."""
+    held = Settings(threshold=0.85, parts=2, judged=("reader",))
+    before = after([report(run, {"reader": 1.0, "old": 1.0}, outcome=None) for run in range(30)], Settings(0.85))
+    assert set(of_version(before, "2", 50.0, held).breaker.tests) == {"reader"}
+    record = probed(before, held, outcome=None, trials=(trial("reader", 1.0),))
+    assert record.breaker.state == "closed"
+    assert set(record.streams) == {"reader"}
+
+
+def test_a_new_version_that_is_no_longer_judged_as_a_whole_is_probed_by_its_agents() -> None:
+    """And one with other agents by those; where nothing is judged a person's outcomes are waited for."""
+    held = Settings(threshold=0.85, parts=2, judged=NAMES)
+    before = after([good(run) for run in range(30)], held)
+    assert probed(before, held, outcome=None).breaker.state == "closed"
+    other = of_version(before, "2", 50.0, Settings(threshold=0.85, judged=("editor",)))
+    assert set(other.breaker.tests) == {"editor"}
+    assert set(of_version(before, "2", 50.0, Settings(threshold=0.85, judged=())).breaker.tests) == {END_TO_END}
+
+
+def test_an_agent_that_is_only_ever_blamed_is_not_what_is_tested() -> None:
+    """It has no good trials: those who are judged say when the drop is over."""
+    held = Settings(threshold=0.85, parts=2, judged=("writer", END_TO_END))
+    record = after([report(run, {"writer": 1.0}) for run in range(20)], held)
+    while record.breaker.state == "closed":
+        record = add(record, report(30, {"writer": 1.0, "reader": 0.0}, outcome=1.0), held)
+    assert record.breaker.culprit == "reader"
+    assert set(record.breaker.tests) == {END_TO_END}
+
+
+def test_a_persons_outcomes_close_the_breaker() -> None:
+    """Where nothing else judges the crew; those of runs from before it opened are no probes."""
+    held, record, run = Settings(threshold=0.85, judged=()), None, 0
+    while record is None or record.breaker.state == "closed":
+        run += 1
+        told = report(run, {}, outcome=None)
+        record = revise_outcome(add(record, told, held), told, 0.0, held)
+    assert revise_outcome(record, report(1, {}, outcome=0.0), 1.0, held).breaker == record.breaker
+    for run in range(100, 400):
+        if record.breaker.state == "closed":
+            break
+        if record.breaker.due():
+            told = report(run, {}, outcome=None, via="workflow", shadow=True)
+            record = revise_outcome(add(record, told, held), told, 1.0, held)
+        else:
+            record = add(record, report(run, {}, outcome=None, via="workflow"), held)
+    assert record.breaker.state == "closed"
+    assert all(detector.evidence < 100 for detector in record.detectors.values())
+
+
+def test_a_probe_that_failed_and_fell_back_is_a_probe() -> None:
+    """A host's own crew works itself: what its workflow had to finish was its failure, and no wait for the next."""
+    record = broken()
+    while not record.breaker.due(HELD.probes):
+        record = add(record, report(200, {}, via="workflow", outcome=None), HELD)
+    failed = report(201, {}, via="workflow", outcome=1.0, crew_grade=0.0)
+    found = add(record, failed, HELD).breaker
+    assert (found.probes, found.fallbacks) == (1, 0)
+    assert not found.due(HELD.probes)
+    assert found.tests[END_TO_END].log_ratio < 0
+
+
+def test_a_fault_of_the_workflow_leaves_the_crews_failure() -> None:
+    """The crew had ended before it."""
+    failed = report(1, {}, via="workflow", outcome=None, crew_grade=0.0, ended_by_fault=True, faults=1)
+    assert after([failed]).end_to_end == Counts(1, 0.0)
+
+
+@pytest.mark.parametrize("other", [Settings(), Settings(threshold=0.9), Settings(threshold=0.7)])
+def test_policies_that_take_turns_lose_no_evidence(other: Settings) -> None:
+    """Neither one without a threshold nor one with another."""
+    held, record, run = Settings(threshold=0.85), None, 0
+    while record is None or record.breaker.state == "closed":
+        record = add(record, report(run, {"writer": float(run % 3 == 0)}), held if run % 2 else other)
+        run += 1
+        assert run < 60
+
+
+@pytest.mark.parametrize("threshold", [0.0, 1e-9])
+def test_a_threshold_of_next_to_nothing_is_no_error(threshold: float) -> None:
+    """A new version is probed under it as under any other."""
+    held = Settings(threshold=threshold)
+    assert after([good(1), good(2, version="2")], held).breaker.state == "half_open"
+
+
+def test_shadows_are_counted_as_runs() -> None:
+    """Else the share of runs that are probes would never be over."""
+    record = after([good(1), good(2, via="workflow", shadow=True), good(3, via="workflow")])
+    assert (record.runs, record.shadows) == (3, 1)
+
+
+def test_a_correction_of_a_trial_that_a_newer_version_has_not_got_changes_nothing() -> None:
+    """Its stream is not there to be corrected."""
+    record = after([good(1)])
+    assert revise(record, trial("old", 1.0), trial("old", 0.0), HELD) is record

@@ -1,0 +1,256 @@
+"""What a run tells its track record where it doesn't end as planned: kills, late verdicts, lost probes."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any
+
+import pytest
+
+from crew_guard import Agent, Crew, Policy, Role, Supervisor, Task, agent_node, chain, node, parallel, tool
+from crew_guard.core.events import Judged
+from crew_guard.core.roles import Verdict
+from crew_guard.errors import StoreError
+from crew_guard.supervisor import relying
+from crew_guard.supervisor.acting import RunGate
+from crew_guard.testing import MemoryStore, Reply, ScriptedModel
+
+ANN = Role(name="ann", goal="find out")
+
+
+def policy(**more: Any) -> Policy:
+    return Policy.model_validate({"reliability": {"threshold": 0.85}, **more})
+
+
+def crew_of(verify: Any, workflow: Any) -> Crew:
+    return Crew([Agent(ANN)], [Task("Do it.", name="job", verify=verify)], fallback=workflow)
+
+
+def yes(_output: Any, _context: Any) -> bool:
+    return True
+
+
+def no(_output: Any, _context: Any) -> bool:
+    return False
+
+
+def by_hand(_: Any) -> str:
+    return "by hand"
+
+
+def supervisor(store: Any, rules: Policy | None = None, model: ScriptedModel | None = None) -> Supervisor:
+    return Supervisor(rules or policy(), model=model or ScriptedModel(lambda _: "good"), store=store)
+
+
+def test_in_a_shadow_run_the_workflow_does_what_cant_be_undone():
+    """Only the crew is held back: the workflow's answer is the one that counts."""
+    sent: list[str] = []
+
+    @tool(irreversible=True)
+    def send(text: str) -> str:
+        """Send it."""
+        sent.append(text)
+        return "sent"
+
+    def say(request: Any) -> Reply | str:
+        told = [message for message in request.messages if message.speaker == "tool"]
+        return told[-1].text if told else Reply(tools=(("send", f'{{"text": "{request.messages[-1].text[:8]}"}}'),))
+
+    poster = Agent(Role(name="poster", goal="post"), tools=[send])
+    workflow = chain(agent_node(poster, "workflow", caps={"max_steps": 5}))
+    crew = Crew([Agent(ANN, [send])], [Task("the crew", name="job", verify=yes)], fallback=workflow)
+    rules = Policy.model_validate({"reliability": {"threshold": 0.85, "unknown": "shadow"}})
+    result = supervisor(MemoryStore(), rules, ScriptedModel(say)).run(crew)
+    assert (result.via, result.output) == ("workflow", "sent")
+    assert len(sent) == 1
+    assert "workflow" in sent[0]
+
+
+def test_a_crew_whose_output_passed_is_not_too_dear(monkeypatch):
+    """There is nothing to come that could cost anything."""
+    asked: list[str] = []
+    monkeypatch.setattr(relying, "forecast", lambda _, __, verdicts, *___, **____: asked.append(verdicts[-1].task))
+    crew = Crew(
+        [Agent(ANN)], [Task("a", name="a"), Task("b", name="b", verify=yes)], verify=yes, fallback=chain(by_hand)
+    )
+    assert supervisor(MemoryStore()).run(crew).via == "crew"
+    assert asked == ["b"]
+
+
+def test_a_kill_while_the_track_record_is_read_is_a_kill():
+    """The result says who ended the run, and it is no trial."""
+    store = MemoryStore()
+    track = store.track_record()
+    watched = supervisor(store)
+    read = track.crew
+
+    def slowly(*given: Any) -> Any:
+        watched.kill("r1", "by me")
+        return read(*given)
+
+    track.crew = slowly  # type: ignore[method-assign]
+    rules = Policy.model_validate({"reliability": {"threshold": 0.85, "unknown": "workflow"}})
+    watched.policy = rules
+    result = watched.run(crew_of(no, chain(by_hand)), run_id="r1")
+    assert result.status == "stopped"
+    assert result.stopped is not None
+    assert result.stopped.reason == "killed"
+    assert track.run("r1") is None
+
+
+def test_a_crew_that_failed_has_failed_though_its_workflow_is_killed():
+    """What a person ended is the workflow's part only."""
+    store = MemoryStore()
+    watched = supervisor(store)
+
+    def killed(_: Any) -> str:
+        watched.kill("r1")
+        return "never"
+
+    result = watched.run(crew_of(no, chain(killed)), run_id="r1")
+    assert result.stopped is not None
+    report = store.track_record().run("r1").report
+    assert [(trial.agent, trial.grade) for trial in report.trials] == [("ann", 0.0)]
+    assert (report.crew_grade, report.outcome) == (0.0, None)
+    assert store.track_record().crew("crew").end_to_end.trials == 1
+
+
+def test_a_verdict_of_the_crew_that_comes_late_is_dropped():
+    """It would be taken for one on the workflow."""
+    seen: list[RunGate] = []
+
+    class Late:
+        name = "late"
+
+        def members(self) -> list[str]:
+            return []
+
+        async def run(self, inputs: Any, gate: Any) -> Any:
+            seen.append(gate)
+            raise RuntimeError("it gave up")
+
+    async def work(_: Any) -> str:
+        seen[0].judged("ann", "job", Verdict(passed=False))
+        await asyncio.sleep(0)
+        return "by hand"
+
+    store = MemoryStore()
+    watched = supervisor(store)
+    result = watched.run_runtime(Late(), {}, name="host", fallback=chain(work), verify=yes, run_id="r1").wait()
+    assert result.output == "by hand"
+    assert [(event.task, event.passed) for event in store.read("r1") if isinstance(event, Judged)] == [("output", True)]
+
+
+def renewed(store: MemoryStore) -> Crew:
+    """A new version of a crew that is known: its next run is a probe."""
+    supervisor(store).run(crew_of(yes, chain(by_hand)))
+    role = Role(name="ann", goal="find out", instructions="Be brief.")
+    return Crew([Agent(role)], [Task("Do it.", name="job", verify=yes)], fallback=chain(by_hand))
+
+
+def test_a_probe_is_given_back_where_the_journal_fails():
+    """Else nobody could probe for an hour."""
+    store = MemoryStore()
+    crew, append = renewed(store), store.append
+
+    def refuse(run_id: str, events: Any) -> Any:
+        if any(type(event).__name__ == "RunEnded" for event in events):
+            raise StoreError("the disk is full")
+        return append(run_id, events)
+
+    store.append = refuse  # type: ignore[method-assign]
+    store.write = refuse  # type: ignore[method-assign]
+    with pytest.raises(StoreError, match="disk is full"):
+        supervisor(store).run(crew)
+    assert store.track_record().begin_probe("crew", "the next", 2e12)
+
+
+@pytest.mark.parametrize("method", ["crew", "add"])
+def test_a_record_that_doesnt_answer_holds_no_result_up(method, monkeypatch):
+    """Before the run its deadline ends it; after it the result says that the record is unknown."""
+    monkeypatch.setattr(relying, "_LONGEST_WAIT", 0.05)
+    store, answers = MemoryStore(), threading.Event()
+    track = store.track_record()
+    does = getattr(track, method)
+
+    def hangs(*given: Any) -> Any:
+        answers.wait(30)
+        return does(*given)
+
+    setattr(track, method, hangs)
+    try:
+        result = supervisor(store, policy(limits={"max_seconds": 0.3})).run(crew_of(yes, chain(by_hand)))
+    finally:
+        answers.set()
+    if method == "crew":
+        assert result.stopped is not None
+        assert result.stopped.reason == "deadline"
+    else:
+        assert result.done
+    assert "unknown" in result.reliability.problem or method == "crew"
+
+
+# Nodes of the workflow
+
+
+def nodes_of(workflow: Any, model: ScriptedModel | None = None) -> dict[tuple[str, str], Any]:
+    """The trials of the workflow that finishes what the crew failed, by agent and task."""
+    store = MemoryStore()
+    supervisor(store, model=model).run(crew_of(no, workflow), run_id="r1")
+    trials = store.track_record().run("r1").report.trials
+    return {(trial.agent, trial.task): trial for trial in trials if trial.side == "fallback"}
+
+
+def helper(grade: float, instructions: str = "") -> Crew:
+    role = Role(name="ann", goal="g", instructions=instructions)
+    return Crew([Agent(role)], [Task("x", verify=lambda _output, _context: grade)])
+
+
+def test_agents_inside_of_two_nodes_have_a_trial_each():
+    """Their crews' tasks have the same name."""
+    one, two = (
+        agent_node(helper(grade), name=name, caps={"max_steps": 3}) for name, grade in [("one", 0.6), ("two", 1.0)]
+    )
+    found = nodes_of(parallel(one, two))
+    assert {who: trial.grade for who, trial in found.items()} == {
+        ("one/ann", "task_1"): 0.6,
+        ("two/ann", "task_1"): 1.0,
+    }
+    assert found["one/ann", "task_1"].subject.kind == "one/ann/task_1"
+
+
+def test_a_node_that_blames_another_fails_its_trial():
+    """As an agent of the crew does."""
+
+    def wrong(_: Any) -> Verdict:
+        return Verdict(passed=False, reason="a wrong number", blames="first")
+
+    first = node(by_hand, name="first", verify=lambda _: True)
+    found = nodes_of(chain(first, node(by_hand, name="second", verify=wrong)))
+    assert [(trial.task, trial.grade, trial.source) for trial in found.values()] == [
+        ("first", 0.0, "later"),
+        ("second", 0.0, "check"),
+    ]
+    assert found["first", "first"].reason == "second: a wrong number"
+
+
+def test_another_model_or_prompt_begins_a_nodes_record_afresh():
+    """And the same node, made again, goes on with the one it has."""
+
+    def ask(value: Any) -> str:
+        return "Say something."
+
+    def subject(model: str = "small", system: str = "") -> Any:
+        own = ScriptedModel(lambda _: "said", name=model)
+        return nodes_of(chain(node(ask, model=own, system=system, verify=lambda _: True)))["ask", "ask"].subject
+
+    def inside(instructions: str) -> Any:
+        made = agent_node(helper(1.0, instructions), name="one", caps={"max_steps": 3})
+        return nodes_of(chain(made))["one/ann", "task_1"].subject
+
+    assert subject() == subject()
+    assert subject().model == "scripted:small"
+    assert len({subject(), subject("large"), subject(system="Be brief.")}) == 3
+    assert inside("") == inside("")
+    assert inside("") != inside("Be brief.")
