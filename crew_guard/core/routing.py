@@ -22,6 +22,7 @@ from crew_guard.core.reliability.structure import AllOf, Chain, Leaf, Structure
 from crew_guard.core.reliability.trials import END_TO_END, Subject
 from crew_guard.core.reliability.verdict import Estimate, Way, estimate, route
 from crew_guard.core.reliance import Reliance
+from crew_guard.core.tried import grade_of
 
 _ENOUGH_RUNS = 5
 """Runs from which on a crew's mean cost says what the next one will cost."""
@@ -171,12 +172,13 @@ def forecast(
     rest = _without(reliance.structure, done)
     if rest is None or reliance.least is None:
         return None
-    # What has passed is good: that its grade was below 1 makes the rest no less likely to be.
+    # The least of them, no product: several good tasks that are not perfect make no bad crew.
+    worst = min((grade_of(one) for one in verdicts), default=1.0)
     best = bounds.upper(rest, _counts(reliance, known), reliance.settings.confidence, beta) if by_parts else 1.0
-    if best < reliance.least:
+    if min(worst, best) < reliance.least:
         detail = (
-            f"the rest of the crew can't reach {reliance.least:g}: "
-            f"the tasks to come succeed in at most {best:.3g} of the runs"
+            f"the rest of the crew can't reach {reliance.least:g}: what is done is worth {worst:.3g}, "
+            f"and the tasks to come succeed in at most {best:.3g} of the runs"
         )
         return Stop("unreliable", "crew", detail=detail)
     share = sum(part.key not in done for part in reliance.parts) / len(reliance.parts)

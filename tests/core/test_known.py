@@ -153,7 +153,8 @@ def test_no_inner_part_of_an_atom_is_known(word, start, end):
     """Neither a tail nor a head nor a middle of a name or a code."""
     known = told(f"pay ({word}), or '{word}' to {word}@b.co and {word}.")
     parts = {word[start:], word[: len(word) - end - 1], word[start : len(word) - end]}
-    assert not any(known.holds(part, ("user",)) for part in parts - {"pay", "or", "to", "and"})
+    told_besides = {"pay", "or", "to", "and"}
+    assert not any(known.holds(part, ("user",)) for part in parts if part.casefold() not in told_besides)
 
 
 @given(st.emails(), st.sampled_from(["{}", "<{}>", "({}),", '"{}".', "{}:", "{}'s", "\u2018{}\u2019"]))

@@ -262,12 +262,13 @@ def test_while_parts_are_unknown_a_share_of_the_runs_is_probed():
     assert ways.count("shadow") == 10
 
 
-@pytest.mark.parametrize("grade", [0.6, 1.0])
-def test_a_task_that_passed_is_good_whatever_its_grade(grade):
-    """The outcome takes no product of grades, and neither does the forecast."""
+@pytest.mark.parametrize(("grade", "stops"), [(0.6, True), (0.9, False), (1.0, False)])
+def test_a_crew_is_worth_its_worst_task_and_no_product_of_grades(grade, stops):
+    """Several tasks of 0.9 don't make a crew of 0.81; one of 0.6 can't make one of 0.85."""
     known = reckoned(pair(), threshold=0.85)
-    verdicts = [judged("find", True, grade)]
-    assert forecast(known, Known(), verdicts, Left(), Random(1).betavariate, by_parts=True) is None
+    verdicts = [judged("find", True, 0.9), judged("find", True, grade)]
+    found = forecast(known, Known(), verdicts, Left(), Random(1).betavariate, by_parts=True)
+    assert (found is not None) is stops
 
 
 def test_what_is_finished_costs_nothing_more():

@@ -58,7 +58,7 @@ def test_in_a_shadow_run_the_workflow_does_what_cant_be_undone():
         return told[-1].text if told else Reply(tools=(("send", f'{{"text": "{request.messages[-1].text[:8]}"}}'),))
 
     poster = Agent(Role(name="poster", goal="post"), tools=[send])
-    workflow = chain(agent_node(poster, "workflow", caps={"max_steps": 5}))
+    workflow = chain(agent_node(poster, "workflow", caps={"max_steps": 5}, approve=lambda _: True))
     crew = Crew([Agent(ANN, [send])], [Task("the crew", name="job", verify=yes)], fallback=workflow)
     rules = Policy.model_validate({"reliability": {"threshold": 0.85, "unknown": "shadow"}})
     result = supervisor(MemoryStore(), rules, ScriptedModel(say)).run(crew)
