@@ -132,4 +132,6 @@ def loop(
         then: what happens where the last round still wants another: the workflow fails, or goes on with what there is
         passes: what `back_to` is given then, of (what the source gave) or (that, context); by default what it gave
     """
+    if then not in ("fail", "go_on"):
+        raise WorkflowError(f"the loop from {source!r}: then is 'fail' or 'go_on', not {then!r}")
     return Loop(source, back_to, again, rounds, then, passes)

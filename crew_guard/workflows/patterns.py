@@ -14,7 +14,7 @@ from typing import Any, Literal
 from crew_guard.core.limits import AgentLimits
 from crew_guard.core.plain import plain
 from crew_guard.core.roles import Agent, Crew, Task
-from crew_guard.core.verdicts import Judge, verdict_of
+from crew_guard.core.verdicts import Answer, Judge, verdict_of
 from crew_guard.errors import WorkflowError
 from crew_guard.workflows.agents import Delegation
 from crew_guard.workflows.context import NodeContext, NodeFailedError
@@ -256,7 +256,7 @@ def refine(
     draft: Step,
     review: Step,
     *,
-    accept: Callable[[Any], bool] | None = None,
+    accept: Callable[[Any], Answer] | None = None,
     rounds: int = 3,
     then: Literal["fail", "go_on"] = "fail",
     name: str = "refine",
@@ -266,18 +266,18 @@ def refine(
     Args:
         draft: is given the value, and from the second round on a Revision: it should take both
         review: is given the draft; gives True, a grade, a Verdict or whatever `accept` understands
-        accept: whether a review is content; by default whether it is True, a passed Verdict, or a grade of 0.5 or more
+        accept: whether a review is content: a truth value, a grade or a Verdict; by default the review is one itself.
+            A grade passes from 0.5 on, and what is no verdict is no yes
         rounds: drafts at the most
         then: what happens where the last draft isn't good enough: the workflow fails, or goes on with it
     Returns:
         a workflow whose output is the draft
     """
     writer, judge = as_node(draft), as_node(review)
-    content = _content if accept is None else accept
     kept = f"{writer.name}_accepted"
 
     def again(found: Any) -> bool:
-        return not content(found)
+        return not _content(found if accept is None else accept(found))
 
     def revision(found: Any, context: NodeContext) -> Revision:
         before = context.given[writer.name]

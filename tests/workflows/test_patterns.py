@@ -200,6 +200,26 @@ def test_a_draft_is_refined_until_the_review_is_content():
     assert seen == [{"topic": "x"}, Revision({"topic": "x"}, "short", Verdict(passed=False, reason="too short"))]
 
 
+@pytest.mark.parametrize("said", ["No, this is wrong.", 0.1, None, 1.7])
+def test_a_review_that_is_no_clear_yes_is_no_yes(said):
+    """Whatever stands for truth in Python: words of a model do."""
+
+    def write(_asked: object) -> str:
+        return "draft"
+
+    def look(_draft: object) -> object:
+        return said
+
+    result = Ran(refine(write, look, accept=lambda review: review, rounds=2)).result
+    assert not result.done
+
+
+def test_what_follows_a_last_round_is_one_of_two_words():
+    """A typing error is no third way."""
+    with pytest.raises(WorkflowError, match="then is 'fail' or 'go_on', not 'goon'"):
+        refine(node(lambda asked: asked, name="a"), node(lambda draft: True, name="b"), then="goon")
+
+
 def test_refinement_has_an_end():
     """It fails there, or goes on with the last draft where that is said; a review that is none is a no."""
     bad = node(lambda asked: "bad", name="write")
