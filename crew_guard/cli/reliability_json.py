@@ -45,7 +45,7 @@ def account_json(found: Account) -> dict[str, Any]:
             "streams": [to_builtins(watch) for watch in found.watches],
         },
         "agents": [_part(part) for part in found.parts],
-        "runs": {"crew": record.crew_runs.runs, "workflow": record.workflow_runs.runs},
+        "runs": {"crew": record.crew_runs.runs, "workflow": record.workflow_runs.runs, "shadow": record.shadows},
         "faults": record.crew_runs.faults + record.workflow_runs.faults,
         "structure": to_builtins(found.structure),
     }

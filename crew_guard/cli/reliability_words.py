@@ -160,7 +160,9 @@ def _facts(found: Account) -> Table:
         told = {"good": "passed", "bad": "failed", "open": "goes on"}[test.answer]
         table.add_row("", f"test of {_stream(name)}: {told} after {count(test.trials, 'probe')}")
     table.add_row(
-        "Runs", f"{record.crew_runs.runs:,} finished by the crew, {record.workflow_runs.runs:,} by its workflow"
+        "Runs",
+        f"{record.crew_runs.runs:,} finished by the crew, {record.workflow_runs.runs:,} by its workflow"
+        + (f", {record.shadows:,} more with the crew in its shadow" if record.shadows else ""),
     )
     if faults := record.crew_runs.faults + record.workflow_runs.faults:
         table.add_row("Faults", f"{count(faults, 'run')} met a failure of the infrastructure: no trial of anyone")

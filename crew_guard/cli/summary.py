@@ -145,7 +145,7 @@ def path_words(result: Result) -> str:
         return f"the fixed workflow did it, because the crew did not: {clean(result.fell_back, 500)}"
     if result.fell_back:
         return f"the crew did not do it ({clean(result.fell_back, 500)}), and its workflow did not either"
-    return "the crew did not finish"
+    return "it did not finish"
 
 
 def reliability_words(result: Result) -> str | None:
