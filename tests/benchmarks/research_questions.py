@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from crew_guard import Result, Supervisor
+from crew_guard import Result, Supervisor, load_policy
 from crew_guard.crews.brief import Brief
 from crew_guard.crews.research import research_crew
 from crew_guard.crews.research_workflow import research_workflow
@@ -80,7 +80,11 @@ def run_workflow(corpus: Corpus, asked: Iterable[Question]) -> list[Row]:
 
 def run_crew(corpus: Corpus, asked: Iterable[Question], model: str) -> list[tuple[Row, Result]]:
     """The crew under the research policy; where it fails, its fallback answers and the result says why."""
-    supervisor = Supervisor(policy="research", model=model, store=MemoryStore())
+    policy = load_policy("research")
+    # Each question is the crew's to try: its record would send most of them to the workflow at once.
+    rules = policy.reliability.model_copy(update={"fallback": "on_failure"})
+    policy = policy.model_copy(update={"reliability": rules})
+    supervisor = Supervisor(policy=policy, model=model, store=MemoryStore())
     crew = research_crew(corpus)
     found: list[tuple[Row, Result]] = []
     for one in asked:
