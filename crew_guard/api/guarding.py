@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from crew_guard.core.roles import Crew
 from crew_guard.core.verdicts import Verify, check_verify
 from crew_guard.errors import ConfigError
 from crew_guard.ports import Continuing, Observer, Runtime, Store, Workflow
+from crew_guard.promises import Promise
 from crew_guard.supervisor.running import Running
 from crew_guard.supervisor.streaming import RunStream
 
@@ -106,8 +106,8 @@ class Guarded:
             self._jobs.end(job, run_id, result, self.runtime.executions(job))
 
 
-def _result_of(future: Future[Result]) -> Result | None:
-    return None if future.cancelled() or future.exception() else future.result()
+def _result_of(future: Promise[Result]) -> Result | None:
+    return None if future.exception() else future.result()
 
 
 def _as_inputs(inputs: Mapping[str, Any] | str | None) -> dict[str, Any]:

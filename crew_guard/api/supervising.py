@@ -326,7 +326,7 @@ class Supervisor:
 
     def _start(self, job: Job) -> Running:
         running = start(job, self._register)
-        running.future.add_done_callback(lambda _: self._live.pop(job.run_id, None))
+        running.future.add_done_callback(_Forgets(self._live, job.run_id))
         return running
 
     def _register(self, life: Life) -> None:
@@ -334,6 +334,17 @@ class Supervisor:
             if life.job.run_id in self._live:
                 raise JournalConflictError(f"the run {life.job.run_id!r} is under way: choose another id")
             self._live[life.job.run_id] = life
+
+
+@dataclass(frozen=True, slots=True)
+class _Forgets:
+    """Takes a run that has ended off the list of those under way."""
+
+    live: dict[str, Life]
+    run_id: str
+
+    def __call__(self, _ended: object) -> None:
+        self.live.pop(self.run_id, None)
 
 
 def _no_mapping(inputs: Any) -> ConfigError:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
+
+from msgspec import Struct
 
 from crew_guard.core.limits import NO_CAP, Caps, Ledger, Meter
 from crew_guard.core.usage import NANO
@@ -39,8 +40,7 @@ def remaining(ledgers: Iterable[Ledger], seconds: float | None) -> Remaining:
     return Remaining(**left, seconds=None if seconds is None else max(0.0, seconds))
 
 
-@dataclass(slots=True)
-class Mark:
+class Mark(Struct, gc=False):
     """Where a ledger's use crosses the share that its agent is told of; NO_CAP where it was told, or has no cap."""
 
     ledger: Ledger

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Annotated, NamedTuple
 
+from msgspec import Struct, field
 from pydantic import BaseModel, ConfigDict, Field
 
 from crew_guard.core.actions import ModelCall
@@ -133,9 +134,8 @@ def _cap(value: int | None) -> int:
     return NO_CAP if value is None else value
 
 
-@dataclass(slots=True)
-class Meter:
-    """A running total that is added to in place: the ledger's hot path. Its slots change faster than a Struct's."""
+class Meter(Struct, gc=False):
+    """A running total that is added to in place: the ledger's hot path."""
 
     agents: int = 0
     steps: int = 0
@@ -172,8 +172,7 @@ class Meter:
         return self.input_tokens + self.output_tokens if limit == "tokens" else getattr(self, limit)
 
 
-@dataclass(slots=True)
-class Ledger:
+class Ledger(Struct, gc=False):
     """One scope's caps, and what is used and reserved below them."""
 
     scope: str
@@ -220,13 +219,16 @@ class Ledger:
         return getattr(self.caps, limit) - self.used.of(limit) - self.reserved.of(limit)
 
 
-class Binding(NamedTuple):
+class Binding(Struct, frozen=True, gc=False):
     """Those of an action's ledgers that can stop it: not one without a cap, nor one that an outer one stops before."""
 
     calls: tuple[Ledger, ...]
     """Model calls of an agent that was counted already."""
     tools: tuple[Ledger, ...]
     """Tool calls that cost nothing."""
+
+
+NOT_BOUND = Binding((), ())
 
 
 def binding(ledgers: Sequence[Ledger]) -> Binding:

@@ -18,7 +18,7 @@ from crew_guard.core.argument_rules import ArgumentRule, Rules, judge_arguments,
 from crew_guard.core.content import ContentRules
 from crew_guard.core.decisions import ALLOWED, Decision
 from crew_guard.core.known import Known
-from crew_guard.core.limits import UNCAPPED, AgentLimits, Caps, Limits, Reserve, Terms, ToolLimits
+from crew_guard.core.limits import NO_CAP, UNCAPPED, AgentLimits, Caps, Limits, Reserve, Terms, ToolLimits
 from crew_guard.core.loops import LoopRules
 from crew_guard.core.merging import (
     BY_KEY,
@@ -209,7 +209,7 @@ class Policy(_Section):
         """As any model's; what was worked out of the old values is not copied along."""
         found = super().model_copy(update=update, deep=deep)
         if update:
-            vars(found).pop("hash", None)
+            _forget(found)
             found._sources = Sources()  # noqa: SLF001 - a copy of our own
         return found
 
@@ -232,18 +232,50 @@ class Policy(_Section):
     def priced(self, yielding: frozenset[str]) -> Self:
         """The same policy, the prices of these models yielding."""
         found = self.model_copy()
-        vars(found).pop("hash", None)
+        _forget(found)
         found._yielding = yielding  # noqa: SLF001 - a copy of our own
         return found
 
-    @property
+    # Worked out once, because every run of the policy asks for it
+
+    @cached_property
     def terms(self) -> Terms:
         """How long completions may be."""
         return Terms(self.completion_default, self.completion_min)
 
-    def tool_prices(self) -> dict[str, int]:
+    @cached_property
+    def tool_prices(self) -> Mapping[str, int]:
         """What one execution costs at the least, in nano-dollars, by tool name."""
         return {name: nano_price(limits.usd) for name, limits in self.tools.limits.items() if limits.usd}
+
+    @cached_property
+    def caps(self) -> Caps:
+        """Those of a whole run."""
+        return self.limits.caps()
+
+    @cached_property
+    def caps_but_size(self) -> Caps:
+        """The same without the number of agents."""
+        return self.caps._replace(agents=NO_CAP)
+
+    @cached_property
+    def caps_less_reserve(self) -> Caps:
+        """What a crew may use of a run whose workflow is kept something back for."""
+        return self.caps.minus(self.reserve.caps())
+
+    @cached_property
+    def denies_nothing(self) -> bool:
+        """Whether `judge` lets every action through, whatever it is: a policy that only limits."""
+        tools, models = self.tools, self.models
+        listed = (tools.deny, tools.allow_also, models.deny, models.allow_also, tools.rules)
+        if any(listed) or tools.allow is not None or models.allow is not None:
+            return False
+        return all(one.max_usd is None for one in (self.limits, self.per_agent, *self.agents.values()))
+
+    @cached_property
+    def _caps_per_agent(self) -> tuple[Caps, dict[str, Caps]]:
+        """Of every agent that isn't named, and of those that are."""
+        return self.per_agent.caps(), {name: limits.caps() for name, limits in self.agents.items()}
 
     def with_steps(self, caps: Mapping[str, int]) -> Policy:
         """This policy with the steps of some agents, by name, capped: a cap of its own that is lower stays."""
@@ -262,9 +294,17 @@ class Policy(_Section):
         if kind == "node" and "/" in name:
             kind, name = "agent", name.rpartition("/")[2]
         if kind == "agent":
-            return self.agents.get(name, self.per_agent).caps()
+            others, named = self._caps_per_agent
+            return named.get(name, others)
         limits = self.tools.limits.get(name)
         return limits.caps() if kind == "tool" and limits else UNCAPPED
+
+
+def _forget(copied: Policy) -> None:
+    """What was worked out of values that a copy doesn't share."""
+    for name, kind in vars(Policy).items():
+        if isinstance(kind, cached_property):
+            vars(copied).pop(name, None)
 
 
 def judge(policy: Policy, action: Action, known: Known | None = None) -> Decision:
@@ -288,15 +328,6 @@ def judge(policy: Policy, action: Action, known: Known | None = None) -> Decisio
             f"no price is known for {action.model}, and a dollar cap applies: give it one under prices: in the policy",
         )
     return decision
-
-
-def denies_nothing(policy: Policy) -> bool:
-    """Whether `judge` lets every action through, whatever it is: a policy that only limits."""
-    tools, models = policy.tools, policy.models
-    listed = (tools.deny, tools.allow_also, models.deny, models.allow_also, tools.rules)
-    if any(listed) or tools.allow is not None or models.allow is not None:
-        return False
-    return all(one.max_usd is None for one in (policy.limits, policy.per_agent, *policy.agents.values()))
 
 
 def _listed(policy: Policy, section: str, name: str, rules: ToolRules | ModelRules) -> Decision:

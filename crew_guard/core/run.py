@@ -33,6 +33,7 @@ from crew_guard.core.events import (
 )
 from crew_guard.core.known import Known
 from crew_guard.core.limits import (
+    NOT_BOUND,
     UNCAPPED,
     Binding,
     Caps,
@@ -71,6 +72,18 @@ class OpenAction(Struct, frozen=True, gc=False):
     """Theirs, in the same order."""
 
 
+class Path(Struct, gc=False):
+    """What an action is charged to."""
+
+    scopes: tuple[str, ...]
+    """The outermost first."""
+    ledgers: tuple[Ledger, ...] = ()
+    """Of those of the scopes that were used or capped so far."""
+    binding: Binding = NOT_BOUND
+    as_of: int = -1
+    """The state's count of changes when it was looked up."""
+
+
 @dataclass(slots=True)
 class RunState:
     """What is known of a run after some prefix of its events."""
@@ -100,10 +113,9 @@ class RunState:
     """Model calls whose provider named no usage."""
     known: Known | None = field(default=None, compare=False)
     """What the run was told by those it may trust; kept where a rule of the policy asks for it."""
-    _chains: dict[tuple[Side, str, str | None], tuple[str, ...]] = field(default_factory=dict[Any, Any], compare=False)
-    _bindings: dict[tuple[str, ...], Binding] = field(default_factory=dict[Any, Any], compare=False)
-    _ledgers_of: dict[tuple[str, ...], tuple[Ledger, ...]] = field(default_factory=dict[Any, Any], compare=False)
-    """What was looked up, no more: the hot path of every step. A new ledger empties the last two."""
+    _paths: dict[tuple[Side, str, str | None], Path] = field(default_factory=dict[Any, Any], compare=False)
+    _changes: int = field(default=0, compare=False)
+    """How often a ledger was opened or capped: what paths hold from before is looked up again."""
 
     def used(self, scope: str = "run") -> Usage:
         """What a scope has used so far; nothing for an unknown one."""
@@ -114,44 +126,36 @@ class RunState:
         """What each agent or node has used, by name."""
         return {name: meter.usage() for name, meter in list(self.actors.items())}
 
-    def scopes(self, side: Side, agent: str, tool: str | None, parent: str | None) -> tuple[str, ...]:
-        """Every scope that an action is charged to, the outermost first."""
-        known = self._chains.get((side, agent, tool))
-        if known is None:
+    def path(self, side: Side, agent: str, tool: str | None, parent: str | None) -> Path:
+        """Every scope that an action is charged to, the outermost first, with the ledgers that there are so far."""
+        path = self._paths.get((side, agent, tool))
+        if path is None:
             own = ("run", side, scope_of(side, agent))
-            known = self._chains[side, agent, tool] = own if tool is None else (*own, f"tool:{tool}")
-        if parent is None:
-            return known
-        chain = list(known)
-        while parent is not None and (holder := self.open.get(parent)):
-            chain += [scope for scope in holder.scopes if scope not in chain]
-            parent = holder.event.parent
-        return tuple(chain)
+            path = self._paths[side, agent, tool] = Path(own if tool is None else (*own, f"tool:{tool}"))
+        if parent is not None:
+            chain = list(path.scopes)
+            while parent is not None and (holder := self.open.get(parent)):
+                chain += [scope for scope in holder.scopes if scope not in chain]
+                parent = holder.event.parent
+            path = Path(tuple(chain))
+        if path.as_of != self._changes:
+            self._look_up(path)
+        return path
 
-    def ledgers_of(self, scopes: tuple[str, ...]) -> tuple[Ledger, ...]:
-        """The ledgers of those of the scopes that were used or capped so far."""
-        known = self._ledgers_of.get(scopes)
-        if known is None:
-            found = [ledger for scope in scopes if (ledger := self.ledgers.get(scope))]
-            known = self._ledgers_of[scopes] = tuple(found)
-        return known
-
-    def _binding(self, scopes: tuple[str, ...]) -> Binding:
-        known = self._bindings.get(scopes)
-        if known is None:
-            known = self._bindings[scopes] = binding(self.ledgers_of(scopes))
-        return known
+    def _look_up(self, path: Path) -> None:
+        path.ledgers = tuple([ledger for scope in path.scopes if (ledger := self.ledgers.get(scope))])
+        path.binding = binding(path.ledgers)
+        path.as_of = self._changes
 
     def open_scope(self, scope: str, caps: Caps = UNCAPPED) -> None:
         """Keep a ledger of this scope from now on, below these caps."""
         ledger = self.ledgers.get(scope)
         if ledger is None:
             ledger = self.ledgers[scope] = Ledger(scope)
-            self._ledgers_of.clear()
-            self._bindings.clear()
+            self._changes += 1
         if caps != UNCAPPED:
             ledger.caps = caps
-            self._bindings.clear()
+            self._changes += 1
 
     def over(self, side: Side) -> Stop | None:
         """Why nothing of this side is admitted any more, whatever the limits say; None while it may act."""
@@ -169,28 +173,30 @@ class RunState:
                     return scope, stop
         return None
 
-    def ask(self, action: Action, scopes: tuple[str, ...], terms: Terms) -> Usage | Shortfall:
+    def ask(self, action: Action, path: Path, terms: Terms) -> Usage | Shortfall:
         """What the action may reserve below every cap, or which cap is in the way.
 
         Args:
             action: what is asked for
-            scopes: those it is charged to, as `scopes` names them
+            path: what it is charged to, as `path` says
             terms: how long a completion may be
         """
-        newcomer = 0 if (scopes[1], action.agent) in self.members else 1
+        if path.as_of != self._changes:
+            self._look_up(path)  # it waited, say
+        newcomer = 0 if (path.scopes[1], action.agent) in self.members else 1
         if isinstance(action, ModelCall):
             wanted = terms.completion_default if action.max_tokens is None else action.max_tokens
             least = action.min_tokens if action.min_tokens is not None else terms.completion_min
             least = min(least, wanted) if action.clampable else wanted
-            ledgers = self.ledgers_of(scopes) if newcomer else self._binding(scopes).calls
+            ledgers = path.ledgers if newcomer else path.binding.calls
             return fit_model_call(ledgers, action, wanted, least, newcomer)
         if isinstance(action, ToolCall):
             if cost := action.nano_usd:
-                return fit_tool_call(self.ledgers_of(scopes), cost) or Usage(tool_calls=1, nano_usd=cost)
-            return fit_tool_call(self._binding(scopes).tools) or ONE_TOOL_CALL
+                return fit_tool_call(path.ledgers, cost) or Usage(tool_calls=1, nano_usd=cost)
+            return fit_tool_call(path.binding.tools) or ONE_TOOL_CALL
         if isinstance(action, Handoff):
             return NOTHING
-        return (fit_agent(self.ledgers_of(scopes)) if newcomer else None) or Usage(agents=newcomer)
+        return (fit_agent(path.ledgers) if newcomer else None) or Usage(agents=newcomer)
 
     def too_deep(self, action: Handoff, cap: int | None) -> Shortfall | None:
         """Whether the action nests deeper than the policy's max_depth: each handoff that it is inside of is one."""
@@ -272,14 +278,14 @@ def _admitted(state: RunState, event: Admitted) -> None:
     if state.queued:
         state.queued.pop(event.action_id, None)
     tool = event.target if event.kind == "tool_call" else None
-    scopes = state.scopes(event.side, agent, tool, event.parent)
+    path = state.path(event.side, agent, tool, event.parent)
     if reserved.agents:
         state.members.add((event.side, agent))
-    ledgers = state.ledgers_of(scopes)
-    if len(ledgers) < len(scopes):
-        for scope in scopes:
+    if len(path.ledgers) < len(path.scopes):
+        for scope in path.scopes:
             state.open_scope(scope)
-        ledgers = state.ledgers_of(scopes)
+        path = state.path(event.side, agent, tool, event.parent)
+    ledgers = path.ledgers
     if tool is None or reserved.nano_usd:
         for ledger in ledgers:
             ledger.hold(reserved)
@@ -289,7 +295,7 @@ def _admitted(state: RunState, event: Admitted) -> None:
     if agent not in state.actors:
         state.actors[agent] = Meter()
     state.steps_of[agent] = "think" if tool is None and event.kind != "handoff" else "act"
-    state.open[event.action_id] = OpenAction(event, scopes, ledgers)
+    state.open[event.action_id] = OpenAction(event, path.scopes, ledgers)
 
 
 def _refused(state: RunState, event: Refused) -> None:

@@ -35,7 +35,7 @@ class Batch(Flush):
 
     def __init__(self, run_id: str, events: tuple[Event, ...], begins: bool = False) -> None:
         self._done = False  # as Flush has it, without the call: one is made for each event
-        self._error = None
+        self._error = self._value = None
         self._callbacks = []
         self.run_id = run_id
         self.events: Sequence[Event] = events

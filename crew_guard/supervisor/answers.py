@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import NamedTuple
 
 from crew_guard.core.actions import Action, Grant, Handoff, ModelCall, ToolCall
@@ -10,6 +9,7 @@ from crew_guard.core.decisions import Stop
 from crew_guard.core.events import Admitted, Refused, ScopeOpened, Side
 from crew_guard.core.limits import POLICY_NAMES, UNCAPPED, Shortfall
 from crew_guard.core.policy import Policy
+from crew_guard.core.run import Path
 from crew_guard.core.usage import NANO, Usage
 from crew_guard.errors import LimitExceededError, PolicyDeniedError, RefusedError
 from crew_guard.ports import Clock, Flushed, Store
@@ -32,25 +32,24 @@ class Answerer(Recorder):
 
     def __init__(self, run_id: str, policy: Policy, store: Store, clock: Clock, outbox: Outbox) -> None:
         super().__init__(run_id, policy, store, clock, outbox)
-        self._ids = itertools.count(1)
+        self._asked = 0
         self._terms = policy.terms
-        self._tool_prices = policy.tool_prices()
-        self._known_scopes: dict[tuple[str, str, str], tuple[str, ...]] = {}
+        self._tool_prices = policy.tool_prices
+        self._paths: dict[tuple[str, str, str | None], Path] = {}
+        """Of every actor and tool that asked: their caps are in force."""
         self._refusals: dict[tuple[str, str, str, str], int] = {}
 
-    def _scopes(self, action: Action, side: Side) -> tuple[str, ...]:
+    def _path(self, action: Action, side: Side) -> Path:
         tool = action.tool if isinstance(action, ToolCall) else None
-        key = side, action.agent, tool or ""
-        known = self._known_scopes.get(key)
+        key = side, action.agent, tool
+        known = self._paths.get(key)
         if known is None:
-            known = self._known_scopes[key] = self.state.scopes(side, action.agent, tool, None)
-            for scope in known[2:]:
+            known = self._paths[key] = self.state.path(side, action.agent, tool, None)
+            for scope in known.scopes[2:]:
                 caps = self.policy.caps_of(scope)
                 if caps != UNCAPPED and scope not in self.state.ledgers:
                     self._note(ScopeOpened, scope, caps)
-        if action.parent is None:
-            return known
-        return self.state.scopes(side, action.agent, tool, action.parent)
+        return known if action.parent is None else self.state.path(side, action.agent, tool, action.parent)
 
     def _grant(self, action_id: str, action: Action, side: Side, reserved: Usage) -> Ticket:
         now = self.clock.monotonic()
@@ -103,10 +102,6 @@ def _words(action: Action) -> str:
     if isinstance(action, ToolCall):
         return action.arguments
     return action.words if isinstance(action, Handoff) else ""
-
-
-def key_of(action: Action, side: Side) -> tuple[str, str, str]:
-    return side, action.agent, action.tool if isinstance(action, ToolCall) else ""
 
 
 def spends(action: Action) -> bool:

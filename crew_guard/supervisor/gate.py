@@ -15,12 +15,12 @@ from msgspec.structs import replace
 from crew_guard.core.actions import Action, Grant, Handoff, ModelCall, Outcome, ToolCall, charge, excess
 from crew_guard.core.decisions import ALLOWED, Stop
 from crew_guard.core.events import FellBack, Settled, Side
-from crew_guard.core.policy import Policy, denies_nothing, judge
+from crew_guard.core.policy import Policy, judge
 from crew_guard.core.run import is_agent, scope_of
 from crew_guard.core.usage import NOTHING, Usage
 from crew_guard.errors import PolicyDeniedError, RefusedError
 from crew_guard.ports import Clock, Flushed, Store
-from crew_guard.supervisor.answers import Ticket, key_of, refusal, spends, stop_for
+from crew_guard.supervisor.answers import Ticket, refusal, spends, stop_for
 from crew_guard.supervisor.circles import Circles
 from crew_guard.supervisor.estimating import Estimator
 from crew_guard.supervisor.guarding import Guarding
@@ -62,7 +62,7 @@ class Gatekeeper(Line):
         """Whether the crew only works beside its workflow: its irreversible tools are denied."""
         self.circles = Circles(policy.loops)
         self.headroom = Headroom(policy, self.state, clock, self.standstill)
-        self._denies_nothing = denies_nothing(policy)
+        self._denies_nothing = policy.denies_nothing
 
     # The door
 
@@ -131,7 +131,7 @@ class Gatekeeper(Line):
                 self._pump()
             news = self._take_news() if self._news else None
         if news or self._outbox.waiting:
-            self._tell(news or [])
+            self._tell(news or ())
 
     def fall_back(self, reason: str, stop: Stop | None) -> None:
         """Hand the run to the sibling scope of its workflow; who of the crew still waits is refused."""
@@ -173,7 +173,7 @@ class Gatekeeper(Line):
             gone = Stop("cancelled", self.state.side, detail="its part of the run has ended")
             for waiter in tuple(self._waiters.values()):
                 self._answer(waiter, self._refuse(waiter.action_id, waiter.action, waiter.side, gone, latch=False))
-        self._tell([])
+        self._tell(())
         return (*(names if late else ()), *self.threads.values())
 
     # Under the lock
@@ -183,7 +183,7 @@ class Gatekeeper(Line):
             answer = self._decide(self._placed(action), side)
             news = self._take_news() if self._news else None
         if news or self._outbox.waiting:
-            self._tell(news or [])
+            self._tell(news or ())
         if isinstance(answer, RefusedError):
             raise answer
         return answer
@@ -210,7 +210,8 @@ class Gatekeeper(Line):
         state = self.state
         if (state.ended is not None or state.side != side) and (over := state.over(side)):
             return refusal(over)
-        scopes = self._scopes(action, side)
+        path = self._path(action, side)
+        scopes = path.scopes
         if state.latches and (latched := state.latch(scopes)):
             return refusal(latched[1])
         decision = ALLOWED
@@ -221,15 +222,16 @@ class Gatekeeper(Line):
                 stop = Stop("failed", "run", detail=f"the policy could not be evaluated: {error}")
                 self._latch("run", stop)
                 return PolicyDeniedError(stop)
-        action_id = f"a{next(self._ids)}"
+        self._asked += 1
+        action_id = f"a{self._asked}"
         if decision is not ALLOWED and decision.effect != "allow":
-            own = self._known_scopes[key_of(action, side)][-1]
+            own = scopes[3 if isinstance(action, ToolCall) else 2]  # its own come first, then its parents'
             stop = Stop("denied", own, decision.rule, detail=self.redact.short(decision.told))
             return self._refuse(action_id, action, side, stop, latch=False)
         if not isinstance(action, ModelCall) and is_agent(side, action.agent) and (stop := self._astray(action, side)):
             stop = _placed_on(side, stop)
             return self._refuse(action_id, action, side, stop, latch=stop.scope.startswith(("agent:", "node:")))
-        answer = self.state.ask(action, scopes, self._terms)
+        answer = self.state.ask(action, path, self._terms)
         if isinstance(answer, Usage):
             if not self._waiters or action.parent is not None or not spends(action) or not self._behind(scopes):
                 return self._grant(action_id, action, side, answer)
@@ -238,7 +240,7 @@ class Gatekeeper(Line):
             refused = self._refuse(action_id, action, side, stop_for(answer), latch=True)
             self._pump()  # what was latched is closed to those in line, too
             return refused
-        return self._queue(Waiter(action_id, action, side, scopes, answer))
+        return self._queue(Waiter(action_id, action, side, path, answer))
 
     def _astray(self, action: Action, side: Side) -> Stop | None:
         """Why an action leads nowhere, whatever is left to spend: a loop, or too deep a delegation."""

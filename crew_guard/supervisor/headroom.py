@@ -36,10 +36,10 @@ class Headroom:
         who = side, agent
         watched = self._marks.get(who)
         if watched is None:
-            scopes = self._state.scopes(side, agent, None, None)
-            if scopes[-1] not in self._state.ledgers:
+            path = self._state.path(side, agent, None, None)
+            if path.scopes[-1] not in self._state.ledgers:
                 return None  # it did nothing yet
-            watched = self._marks[who] = marks(self._state.ledgers_of(scopes), self._share)
+            watched = self._marks[who] = marks(path.ledgers, self._share)
         for mark in watched:
             used = mark.used
             if (
@@ -63,7 +63,7 @@ class Headroom:
         return cap is not None and who not in self._told_time and self.elapsed() >= cap * self._share
 
     def _ledgers(self, side: Side, agent: str) -> tuple[Ledger, ...]:
-        return self._state.ledgers_of(self._state.scopes(side, agent, None, None))
+        return self._state.path(side, agent, None, None).ledgers
 
     def elapsed(self) -> float:
         """Seconds of the run so far, without those of persons."""

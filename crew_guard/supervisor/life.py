@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Mapping
+from contextvars import copy_context
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,7 +13,7 @@ from pydantic import BaseModel
 from crew_guard.core.actions import Outcome, Spawn
 from crew_guard.core.decisions import Stop
 from crew_guard.core.events import FORMAT, RunStarted, ScopeOpened, Side, Status, Via
-from crew_guard.core.limits import NO_CAP, Caps
+from crew_guard.core.limits import Caps
 from crew_guard.core.plain import plain
 from crew_guard.core.policy import Policy
 from crew_guard.core.result import Result
@@ -35,14 +36,15 @@ from crew_guard.supervisor.buffer import Buffer
 from crew_guard.supervisor.deadlines import set_deadlines
 from crew_guard.supervisor.estimating import Estimator
 from crew_guard.supervisor.faults import is_fault
+from crew_guard.supervisor.finding import Finding
 from crew_guard.supervisor.gate import Gatekeeper
 from crew_guard.supervisor.guarding import Guarding
-from crew_guard.supervisor.outbox import Outbox
+from crew_guard.supervisor.outbox import NOBODY, Outbox
 from crew_guard.supervisor.redaction import redactor
-from crew_guard.supervisor.relying import Ended, Relied, Relying, Resumed
+from crew_guard.supervisor.relying import Relied, Relying, Resumed
 from crew_guard.supervisor.tap import Tap
 from crew_guard.supervisor.wakeups import on_disk, release
-from crew_guard.supervisor.watching import contained, either
+from crew_guard.supervisor.watching import contained, until
 
 _GRACE_AFTER_A_LIMIT = 1.0
 """Seconds that a stopped crew has to notice the refusal and hand over what it has."""
@@ -80,31 +82,6 @@ class Job:
 
 
 @dataclass(slots=True)
-class _Finding:
-    """What became of the crew, or of the workflow."""
-
-    result: RuntimeResult | None = None
-    stop: Stop | None = None
-    error: str = ""
-    fault: bool = False
-    """Whether a provider that could not be used is behind the error."""
-
-    @property
-    def done(self) -> bool:
-        return self.stop is None and not self.error and self.result is not None and not self.result.partial
-
-    @property
-    def ended(self) -> Ended:
-        return Ended(self.done, self.stop, self.fault)
-
-    @property
-    def reason(self) -> str:
-        if self.stop is not None:
-            return str(self.stop)
-        return self.error or (self.result.reason if self.result else "") or "the crew gave no output"
-
-
-@dataclass(slots=True)
 class Life:
     """Runs one job on the engine's loop. `gate.stop` may end it from any thread."""
 
@@ -121,14 +98,15 @@ class Life:
 
     def __post_init__(self) -> None:
         job = self.job
-        outbox = Outbox(job.run_id, job.observers)
+        told = bool(job.observers) or job.buffer is not None
+        outbox = Outbox(job.run_id, job.observers) if told else NOBODY
         self.gate = Gatekeeper(job.run_id, job.policy, job.store, self.clock, outbox, estimator=job.estimator)
         self.gate.redact = redactor(job.secrets)
         if job.buffer is not None:
             outbox.listen(Tap(job.buffer, self.gate.redact, self._budget))
         self.gate.on_latch = self._on_latch
         self.began = self.clock.monotonic()
-        self._caps = job.policy.limits.caps()
+        self._caps = job.policy.caps
         if job.relied is not None:
             self._relying = Relying(job.relied, self.gate)
         if job.guards is not None:
@@ -139,21 +117,23 @@ class Life:
         """Of the run so far, without those of persons."""
         return self.clock.monotonic() - self.began - self.gate.standstill.seconds
 
-    async def live(self) -> Result:
+    def live(self) -> Coroutine[Any, Any, Result]:
         """Run the crew, and the workflow where the crew did not do the job.
 
         Raises:
             StoreError: the journal can't be written
         """
-        self._loop = asyncio.get_running_loop()
+        return self._lived() if self._relying is None else self._relied_on(self._relying)
+
+    async def _relied_on(self, relying: Relying) -> Result:
         try:
             return await self._lived()
         finally:
-            if self._relying is not None:
-                await self._relying.let_go()
+            await relying.let_go()
 
     async def _lived(self) -> Result:
-        guarding = self.gate.guarding
+        self._loop = asyncio.get_running_loop()
+        guarding, relying = self.gate.guarding, self._relying
         unfit = None if guarding is None else await guarding.look_at_inputs(RunGate(self.gate, "crew"))
         await on_disk(self.job.store, self.begin())
         if guarding is not None:
@@ -161,9 +141,10 @@ class Life:
         if unfit is not None:
             self.gate.stop("run", unfit)
         timers = set_deadlines(self.gate, self.began, reserve=self.job.fallback is not None)
-        found, via, reason = _Finding(), None, ""
+        found, via, reason = Finding(), None, ""
         try:
-            found, via = await self._first(), "crew" if self.job.side == "crew" else "workflow"
+            first = self._crew() if relying is None or self._dead() else self._routed(relying)
+            found, via = await first, "crew" if self.job.side == "crew" else "workflow"
             if not found.done and self.job.fallback and not self._dead():
                 reason = self.gate.redact(found.reason)
                 found, via = await self._workflow(self.job.fallback, found), "workflow"
@@ -171,23 +152,23 @@ class Life:
             raise
         except Exception as error:  # noqa: BLE001  whatever it is, the run's record ends
             self._late += self.gate.close_open(late=True)
-            found = _Finding(error=f"{type(error).__name__}: {error}")
+            found = Finding(error=f"{type(error).__name__}: {error}")
         finally:
             for timer in timers:
                 timer.cancel()
         result = await self._finish(found, via if found.done else None, reason)
-        if self._relying is None:
+        if relying is None:
             return result
         taken = via == "workflow" and self.job.fallback is not None
         workflow = replace(found.ended, workflow=self.job.fallback) if taken else None
-        return replace(result, reliability=await self._relying.keep(workflow, result.seconds))
+        return replace(result, reliability=await relying.keep(workflow, result.seconds))
 
     # Its parts, in order
 
     def begin(self) -> Flushed:
         """Write the run's first event, once."""
         job, policy, caps, guarding = self.job, self.job.policy, self._caps, self.gate.guarding
-        crew_caps = caps.minus(policy.reserve.caps()) if job.fallback else caps
+        crew_caps = policy.caps_less_reserve if job.fallback else caps
         return self.gate.begin(
             RunStarted,
             self.gate.redact(job.crew),
@@ -195,7 +176,7 @@ class Life:
             f"{policy.name} {policy.hash[:12]}",
             self.gate.redact.value(plain(dict(job.inputs if guarding is None else guarding.shown))),
             # Crew and workflow are each capped in size: the size of both together means nothing.
-            caps._replace(agents=NO_CAP),
+            policy.caps_but_size,
             crew_caps,
             policy.limits.max_seconds,
             policy.limits.max_idle_seconds,
@@ -211,29 +192,26 @@ class Life:
             return ()
         return tuple(map(self.gate.redact, self.job.runtime.task_texts(self.job.inputs)))
 
-    async def _first(self) -> _Finding:
+    async def _routed(self, relying: Relying) -> Finding:
         """What the crew makes of the job, where it may; nothing where its reliability sends the job elsewhere."""
-        relying = self._relying
-        if relying is None or self._dead():
-            return await self._crew()
         try:
             routing = await relying.route(fallback=self.job.fallback is not None, seconds=self.seconds)
         except StoreError as error:
             if self._dead():
-                return _Finding(stop=self._stop_of(self.job.side))
+                return Finding(stop=self._stop_of(self.job.side))
             self.gate.end("failed", None, None, self.gate.redact(str(error)))
             raise
         if self._dead():
-            return _Finding(stop=self._stop_of(self.job.side))
+            return Finding(stop=self._stop_of(self.job.side))
         if routing.to == "workflow":
-            return _Finding(error=routing.why)
+            return Finding(error=routing.why)
         found = await self._crew()
         relying.crew_ended(found.ended, self.seconds)
         if routing.to == "shadow" and self.job.fallback and not self._dead():
-            return _Finding(error=f"it worked in a shadow only: {routing.why}")
+            return Finding(error=f"it worked in a shadow only: {routing.why}")
         return found
 
-    async def _crew(self) -> _Finding:
+    async def _crew(self) -> Finding:
         side = self.job.side
         gate = RunGate(self.gate, side)
         if side == "fallback":
@@ -242,10 +220,10 @@ class Life:
             for member in self.job.runtime.members():
                 gate.settle(await gate.admit(Spawn(member)), Outcome("ok"))
         except RefusedError as error:
-            return _Finding(stop=error.stop)
+            return Finding(stop=error.stop)
         return await self._watch(self._run(self.job.runtime, gate), side)
 
-    async def _workflow(self, workflow: Workflow, crew: _Finding) -> _Finding:
+    async def _workflow(self, workflow: Workflow, crew: Finding) -> Finding:
         self.gate.fall_back(crew.reason, crew.stop)
         size = Caps(agents=self._caps.agents)
         self.gate.record(ScopeOpened, "fallback", size)
@@ -263,9 +241,9 @@ class Life:
                 found.result = crew.result
         return found
 
-    async def _finish(self, found: _Finding, via: Via | None, fell_back: str) -> Result:
+    async def _finish(self, found: Finding, via: Via | None, fell_back: str) -> Result:
         result = found.result
-        status = _status(found)
+        status = found.status
         output = result.output if result and found.done else None
         stop = None if found.done or found.stop is None else self.gate.redact.stop(found.stop)
         late = self._late
@@ -328,10 +306,22 @@ class Life:
         crew = members[0] if len(members) == 1 else self.job.crew
         return guarding.run(worker, gate, crew if worker is self.job.runtime else worker.name)
 
-    async def _watch(self, work: Coroutine[Any, Any, RuntimeResult], side: Side) -> _Finding:
-        task = asyncio.ensure_future(contained(work))
+    async def _watch(self, work: Coroutine[Any, Any, RuntimeResult], side: Side) -> Finding:
+        loop = asyncio.get_running_loop()
+        context = copy_context()
+        task = loop.create_task(contained(work), context=context)
+        task.add_done_callback(self._look_again, context=context)
+        patience: float | None = None
         try:
-            await self._until_over(task, side)
+            while not task.done():
+                self._news = loop.create_future()
+                stop = self._stop_of(side, inner=False)
+                if stop is not None:
+                    # What is stopped has a while to notice, and to hand over what it has.
+                    patience = loop.time() + _GRACE_AFTER_A_LIMIT if patience is None else patience
+                    if stop.reason not in _NOTICED or patience <= loop.time():
+                        break
+                await until(self._news, patience)
         except asyncio.CancelledError:
             self.gate.stop("run", Stop("cancelled", "run", detail="the run was cancelled"))
         if not task.done():
@@ -342,36 +332,20 @@ class Life:
         self._late += self.gate.close_open(late=not task.done())
         return self._finding(task, side)
 
-    async def _until_over(self, task: asyncio.Future[RuntimeResult], side: Side) -> None:
-        """Until the work ends, or is stopped and has had its time to notice."""
-        loop = asyncio.get_running_loop()
-        patience: float | None = None
-        while not task.done():
-            self._news = loop.create_future()
-            stop = self._stop_of(side, inner=False)
-            if stop is not None and stop.reason not in _NOTICED:
-                return
-            if stop is not None and patience is None:
-                patience = loop.time() + _GRACE_AFTER_A_LIMIT
-            left = None if patience is None else patience - loop.time()
-            if left is not None and left <= 0:
-                return
-            await either(task, self._news, left)
-
-    def _finding(self, task: asyncio.Future[RuntimeResult], side: Side) -> _Finding:
+    def _finding(self, task: asyncio.Future[RuntimeResult], side: Side) -> Finding:
         stop = self._stop_of(side)
         if not task.done() or task.cancelled():
-            return _Finding(stop=stop or Stop("cancelled", side, detail="its work was cancelled"))
+            return Finding(stop=stop or Stop("cancelled", side, detail="its work was cancelled"))
         error = task.exception()
         if error is None:
             result = task.result()
-            return _Finding(result=result, stop=stop or result.stop)
+            return Finding(result=result, stop=stop or result.stop)
         if isinstance(error, RefusedError):
-            return _Finding(stop=stop or error.stop)
+            return Finding(stop=stop or error.stop)
         if stop is not None:
-            return _Finding(stop=stop)
+            return Finding(stop=stop)
         told = str(error) if isinstance(error, StoreError | ModelError | RunFailedError) else ""
-        return _Finding(error=told or f"{type(error).__name__}: {error}", fault=is_fault(error))
+        return Finding(error=told or f"{type(error).__name__}: {error}", fault=is_fault(error))
 
     def _stop_of(self, side: Side, *, inner: bool = True) -> Stop | None:
         """The stop that ended this side, wherever it was latched: the outermost first."""
@@ -390,10 +364,6 @@ class Life:
         if self._loop is not None and news is not None and scope in ("run", "crew", "fallback"):
             self._loop.call_soon_threadsafe(release, news)
 
-
-def _status(found: _Finding) -> Status:
-    if found.done:
-        return "done"
-    if found.stop is None or found.stop.reason == "failed":
-        return "failed"
-    return "denied" if found.stop.reason == "denied" else "stopped"
+    def _look_again(self, _task: object) -> None:
+        if self._news is not None:
+            release(self._news)

@@ -11,6 +11,7 @@ from crew_guard.core.decisions import Stop
 from crew_guard.core.events import Queued, Side
 from crew_guard.core.limits import Shortfall
 from crew_guard.core.policy import Policy
+from crew_guard.core.run import Path
 from crew_guard.core.usage import Usage
 from crew_guard.errors import RefusedError
 from crew_guard.ports import Clock, Store
@@ -25,9 +26,14 @@ class Waiter:
     action_id: str
     action: Action
     side: Side
-    scopes: tuple[str, ...]
+    path: Path
     short: Shortfall
     answer: Future[Ticket] = field(default_factory=Future[Any])
+
+    @property
+    def scopes(self) -> tuple[str, ...]:
+        """What it is charged to."""
+        return self.path.scopes
 
 
 class Line(Answerer):
@@ -81,7 +87,7 @@ class Line(Answerer):
                 continue
             if waiter.action.parent is None and not blocked.isdisjoint(waiter.scopes):
                 continue  # somebody before it waits for the same
-            found = self.state.ask(waiter.action, waiter.scopes, self._terms)
+            found = self.state.ask(waiter.action, waiter.path, self._terms)
             if isinstance(found, Usage):
                 self._answer(waiter, self._grant(waiter.action_id, waiter.action, waiter.side, found))
             elif self.state.may_come_back(found, waiter.action_id, waiter.action.parent):

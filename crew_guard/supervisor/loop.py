@@ -11,10 +11,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Future
+from contextvars import copy_context
 from typing import Any, TypeVar
 
 from crew_guard.ports import Handle
+from crew_guard.promises import Promise
 from crew_guard.supervisor.wakeups import rung_together
 
 T = TypeVar("T")
@@ -25,12 +26,14 @@ class EngineLoop:
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
-        self._arrivals: deque[tuple[Coroutine[Any, Any, Any], Future[Any]]] = deque()
+        self.clock = LoopClock(self.loop)
+        self._arrivals: deque[tuple[Coroutine[Any, Any, Any], Promise[Any]]] = deque()
         self._called = False
         """Whether the loop was told of arrivals and has not looked yet: each call costs a wake-up."""
         self._tasks: set[asyncio.Task[None]] = set()
         """Held here, because a loop holds its tasks weakly."""
-        self._ended: deque[tuple[Future[Any], Any, BaseException | None]] = deque()
+        self._let_go = self._tasks.discard
+        self._ended: deque[tuple[Promise[Any], Any, BaseException | None]] = deque()
         """What came of work, on its way out: together, because each wake-up of who waits costs a call of the system."""
         self._thread = threading.Thread(target=self._main, name="crew_guard", daemon=True)
         self._thread.start()
@@ -39,9 +42,9 @@ class EngineLoop:
         asyncio.set_event_loop(self.loop)
         self.loop.run_forever()
 
-    def submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
-        """Start a coroutine on the loop, from any other thread. Cancelling the future does not end it."""
-        future: Future[T] = Future()
+    def submit(self, work: Coroutine[Any, Any, T]) -> Promise[T]:
+        """Start a coroutine on the loop, from any other thread."""
+        future: Promise[T] = Promise()
         self._arrivals.append((work, future))
         if not self._called:
             self._called = True
@@ -51,15 +54,13 @@ class EngineLoop:
     def _let_in(self) -> None:
         self._called = False  # before looking: what comes from here on calls again
         while self._arrivals:
-            task = self.loop.create_task(self._carried(*self._arrivals.popleft()))
+            context = copy_context()
+            task = self.loop.create_task(self._carried(*self._arrivals.popleft()), context=context)
             self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            task.add_done_callback(self._let_go, context=context)
 
-    async def _carried(self, work: Coroutine[Any, Any, Any], future: Future[Any]) -> None:
+    async def _carried(self, work: Coroutine[Any, Any, Any], future: Promise[Any]) -> None:
         """Run the coroutine, and put what comes of it into the future."""
-        if not future.set_running_or_notify_cancel():
-            work.close()
-            return
         try:
             result = await work
         except Exception as error:  # noqa: BLE001  whatever it is, it belongs to who waits
@@ -70,7 +71,7 @@ class EngineLoop:
         else:
             self._hand_over(future, result, None)
 
-    def _hand_over(self, future: Future[Any], result: Any, error: BaseException | None) -> None:
+    def _hand_over(self, future: Promise[Any], result: Any, error: BaseException | None) -> None:
         if not self._ended:
             self.loop.call_soon(self._let_out)
         self._ended.append((future, result, error))

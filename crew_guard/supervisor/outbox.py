@@ -61,3 +61,7 @@ class Outbox:
                 self._observers.remove(observer)
                 what = f"{type(error).__name__}: {error}"
                 logger.warning("an observer of run {} raised and is left out: {}", self._run_id, what)
+
+
+NOBODY = Outbox("", ())
+"""The outbox of every run that nobody is told of."""

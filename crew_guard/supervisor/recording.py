@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
 from functools import partial
 from typing import Any
 
@@ -27,11 +26,12 @@ from crew_guard.core.policy import Policy
 from crew_guard.core.roles import Verdict
 from crew_guard.core.run import RunState, apply
 from crew_guard.ports import Clock, Flushed, Store
+from crew_guard.promises import Promise
 from crew_guard.supervisor.outbox import Outbox
 from crew_guard.supervisor.redaction import Redactor
 from crew_guard.supervisor.standstill import Standstill
 
-NO_FLUSH: Future[None] = Future()
+NO_FLUSH: Promise[None] = Promise()
 """To wait for: what nobody waits for, or what was refused."""
 NO_FLUSH.set_result(None)
 
@@ -55,8 +55,8 @@ class Recorder:
         self._outbox = outbox
         self._lock = threading.RLock()
         self._write_ahead = policy.durability == "write_ahead"
-        self._news: list[tuple[str, Stop]] = []
-        self._early: list[tuple[str, Stop]] = []
+        self._news: tuple[tuple[str, Stop], ...] = ()
+        self._early: tuple[tuple[str, Stop], ...] = ()
         """Stops from before the run began."""
 
     def begin(self, event_type: Callable[..., Event], *values: Any) -> Flushed:
@@ -139,21 +139,21 @@ class Recorder:
 
     def _latch(self, scope: str, stop: Stop) -> None:
         if self.state.started is None:
-            self._early.append((scope, stop))
+            self._early += ((scope, stop),)
             return
         if scope in self.state.latches or self.state.ended is not None:
             return
         stop = self.redact.stop(stop)
         self._note(Latched, scope, stop)
-        self._news.append((scope, stop))
+        self._news += ((scope, stop),)
 
-    def _take_news(self) -> list[tuple[str, Stop]]:
-        news, self._news = self._news, []
+    def _take_news(self) -> tuple[tuple[str, Stop], ...]:
+        news, self._news = self._news, ()
         return news
 
     # Outside of the lock
 
-    def _tell(self, news: list[tuple[str, Stop]]) -> None:
+    def _tell(self, news: tuple[tuple[str, Stop], ...]) -> None:
         for scope, stop in news:
             self.on_latch(scope, stop)
         self._outbox.drain()

@@ -9,14 +9,14 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import dataclass
 
 from crew_guard.core.decisions import Stop
 from crew_guard.core.result import Result
 from crew_guard.errors import CrewGuardError, RunInterruptedError
+from crew_guard.promises import Promise
 from crew_guard.supervisor.life import Job, Life
-from crew_guard.supervisor.loop import EngineLoop, LoopClock, abandon, engine_loop
+from crew_guard.supervisor.loop import EngineLoop, abandon, engine_loop
 from crew_guard.supervisor.wakeups import done
 
 _GRACE = 0.1
@@ -35,7 +35,7 @@ def start(job: Job, known: Callable[[Life], None]) -> Running:
         known: told of the run's life before it begins, so that a kill can't come too early
     """
     engine = engine_loop()
-    life = Life(job, LoopClock(engine.loop))
+    life = Life(job, engine.clock)
     known(life)
     return Running(life, engine.submit(life.live()), engine)
 
@@ -45,7 +45,7 @@ class Running:
     """A run under way: its life, and the future of its result."""
 
     life: Life
-    future: Future[Result]
+    future: Promise[Result]
     engine: EngineLoop
 
     @property

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import replace
 from types import TracebackType
@@ -18,6 +17,7 @@ from crew_guard.core.result import Result
 from crew_guard.core.stream import Missed, StreamItem
 from crew_guard.errors import CrewGuardError, StoreError
 from crew_guard.ports import Flushed
+from crew_guard.promises import Promise
 from crew_guard.supervisor.buffer import Buffer, Gap
 from crew_guard.supervisor.life import Job
 from crew_guard.supervisor.running import Running
@@ -26,7 +26,7 @@ from crew_guard.supervisor.wakeups import done
 _GONE = "the reader of its stream went away"
 _UNTIL_WRITTEN = 30.0
 """Seconds that a reader who is far behind waits for the journal to be written."""
-_DONE: Future[None] = Future()
+_DONE: Promise[None] = Promise()
 _DONE.set_result(None)
 
 
@@ -54,7 +54,7 @@ class RunStream:
         """The run's id, for its journal."""
         return self._reader.running.life.job.run_id
 
-    def when_over(self, told: Callable[[Future[Result]], object]) -> None:
+    def when_over(self, told: Callable[[Promise[Result]], object]) -> None:
         """Call this with the result's future when the run has ended, whoever still reads; on any thread."""
         self._reader.running.future.add_done_callback(told)
 

@@ -10,13 +10,13 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Generator
-from concurrent.futures import Future
 from contextlib import contextmanager, suppress
-from functools import partial
+from contextvars import Context
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from crew_guard.ports import Flushed, Store
+from crew_guard.promises import Promise
 
 _by_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, _Bell] = WeakKeyDictionary()
 
@@ -27,8 +27,10 @@ class _Bell:
     def __init__(self) -> None:
         self._ready: deque[asyncio.Future[None]] = deque()
         self._rung = False
+        self.context = Context()
+        """Of the timers that only wake somebody: each would copy one."""
 
-    def ring(self, waiter: asyncio.Future[None], _done: Any) -> None:
+    def ring(self, waiter: asyncio.Future[None]) -> None:
         self._ready.append(waiter)
         if not self._rung:
             self._rung = True
@@ -45,6 +47,18 @@ class _Bell:
         self._rung = False  # before looking: what comes from here on rings again
         while self._ready:
             release(self._ready.popleft())
+
+
+class _Wakes:
+    """Rings for one who waits."""
+
+    __slots__ = ("_bell", "_waiter")
+
+    def __init__(self, bell: _Bell, waiter: asyncio.Future[None]) -> None:
+        self._bell, self._waiter = bell, waiter
+
+    def __call__(self, _done: object) -> None:
+        self._bell.ring(self._waiter)
 
 
 class _Together(threading.local):
@@ -77,7 +91,7 @@ async def written(store: Store, flushed: Flushed) -> None:
         await done(flushed)
 
 
-async def done(future: Future[Any] | Flushed, seconds: float | None = None) -> None:
+async def done(future: Promise[Any] | Flushed, seconds: float | None = None) -> None:
     """Wait until a future of another thread is done, however it ended. Cancelling leaves it as it is.
 
     Args:
@@ -90,11 +104,11 @@ async def done(future: Future[Any] | Flushed, seconds: float | None = None) -> N
     if bell is None:
         bell = _by_loop[loop] = _Bell()
     waiter = loop.create_future()
-    future.add_done_callback(partial(bell.ring, waiter))
+    future.add_done_callback(_Wakes(bell, waiter))
     if seconds is None:
         await waiter
         return
-    timer = loop.call_later(seconds, release, waiter)
+    timer = loop.call_later(seconds, release, waiter, context=bell.context)
     try:
         await waiter
     finally:

@@ -21,17 +21,9 @@ async def contained(work: Coroutine[Any, Any, RuntimeResult]) -> RuntimeResult:
         raise RuntimeFailedError(f"raised {type(error).__name__}: {error}") from error
 
 
-async def either(task: asyncio.Future[RuntimeResult], news: asyncio.Future[None], seconds: float | None) -> None:
-    """Until the task ends, there is news, or the time is over: asyncio.wait at a fraction of its cost."""
-
-    def over(_task: Any = None) -> None:
-        release(news)
-
-    task.add_done_callback(over)
-    timer = None if seconds is None else asyncio.get_running_loop().call_later(seconds, over)
-    try:
-        await news
-    finally:
-        task.remove_done_callback(over)
-        if timer is not None:
-            timer.cancel()
+def until(news: asyncio.Future[None], when: float | None) -> asyncio.Future[None]:
+    """To be awaited: until there is news, or this time of the loop's clock has come."""
+    if when is not None:
+        timer = news.get_loop().call_at(when, release, news)
+        news.add_done_callback(lambda _: timer.cancel())
+    return news

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from crew_guard.core.actions import ModelCall, ToolCall
 from crew_guard.core.limits import NO_CAP, Ledger, Meter, Shortfall, Terms, fit_agent, fit_model_call, fit_tool_call
 from crew_guard.core.messages import ToolSpec
-from crew_guard.core.policy import Policy, denies_nothing, judge
+from crew_guard.core.policy import Policy, judge
 from crew_guard.core.tightening import differences, faults, strangers, tightened, values_of
 from crew_guard.core.usage import NANO, Rate, Rates, Usage
 
@@ -268,12 +268,12 @@ def test_a_policy_that_denies_nothing_denies_nothing(layers: list[Policy], agent
     answers = [
         judge(made, action).effect for action in (*calls, *(ToolCall(agent, tool) for tool in (*TOOLS, "other")))
     ]
-    assert not denies_nothing(made) or set(answers) == {"allow"}
+    assert not made.denies_nothing or set(answers) == {"allow"}
 
 
 def test_a_policy_that_only_limits_denies_nothing() -> None:
     """Caps in anything but dollars are the ledgers' business; a list, a rule or a dollar cap is asked for."""
-    assert denies_nothing(policy(limits={"max_tokens": 5, "max_steps": 1}, per_agent={"max_steps": 1}))
+    assert policy(limits={"max_tokens": 5, "max_steps": 1}, per_agent={"max_steps": 1}).denies_nothing
     for told in (
         {"limits": {"max_usd": "1"}},
         {"agents": {"ann": {"max_usd": "1"}}},
@@ -282,7 +282,7 @@ def test_a_policy_that_only_limits_denies_nothing() -> None:
         {"models": {"allow": ["p:*"]}},
         {"tools": {"rules": {"shell": [{"argument": "x", "most": 3}]}}},
     ):
-        assert not denies_nothing(policy(**told))
+        assert not policy(**told).denies_nothing
 
 
 def test_an_agent_that_only_a_child_names_stays_below_its_parents_per_agent() -> None:

@@ -56,7 +56,7 @@ class HostTalk(Talk):
         ends = _Turns(self, loops)
         team = self._team(loops, ends)
         self.next_name = identifier(self.task.agent)
-        with ending(self.task.agent, lambda: self.said[-1].text if self.said else loops[self.next_name].so_far):
+        with ending(self.task.agent, lambda: self.said[-1].text if self.said else loops[self.next_name].so_far()):
             await _run(team, wish_of(self.task, self.work.inputs, self.work.earlier(self.task)), loops, ends)
         if self.task.output is not None:
             return await self._conclusion(loops[identifier(self.task.agent)])

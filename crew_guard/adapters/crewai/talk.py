@@ -127,7 +127,7 @@ class Talk:
             TaskEndedError: there is no output that can be used
         """
         agent, loop = self.loop.agent.name, self.loop
-        with ending(agent, lambda: loop.so_far):
+        with ending(agent, loop.so_far):
             if not self._begun:
                 self._begin()
             self._hear(said)

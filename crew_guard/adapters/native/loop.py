@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -66,14 +66,14 @@ class AgentLoop:
     _shape: Shape | None = None
     _schema: JsonObject | None = None
 
-    async def run(self, inputs: Mapping[str, Any], earlier: Mapping[str, Any], more: str = "") -> Any:
-        """The task's output: text, or an instance of its output model.
+    def run(self, inputs: Mapping[str, Any], earlier: Mapping[str, Any], more: str = "") -> Coroutine[Any, Any, Any]:
+        """Brief the agent, and await the task's output: text, or an instance of its output model.
 
         Raises:
             UnfinishedError: there is no usable answer
         """
         self.brief(inputs, wish_of(self.task, inputs, earlier) + more)
-        return await self.turns()
+        return self.turns()
 
     async def turns(self) -> Any:
         """Turns of the agent until it has an answer, which is given back; None where it handed over.
@@ -114,7 +114,6 @@ class AgentLoop:
         self.gate.moved(self.agent.name, self.task.name, "finish")
         return output
 
-    @property
     def so_far(self) -> str | None:
         """The last thing that the agent said or was told by a tool; None if there is nothing."""
         said = (message.text for message in reversed(self.transcript.messages) if message.speaker in _OF_USE)

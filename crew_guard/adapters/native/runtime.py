@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from crew_guard.core.roles import Crew
 from crew_guard.errors import ConfigError
 from crew_guard.ports import Gate, RuntimeResult
 
-_PROCESSES: dict[Process, Callable[[Work], Awaitable[RuntimeResult]]] = {
+_PROCESSES: dict[Process, Callable[[Work], Coroutine[Any, Any, RuntimeResult]]] = {
     "sequential": sequential,
     "parallel": parallel,
     "hierarchical": hierarchical,
@@ -35,14 +35,14 @@ class NativeRuntime(CrewRuntime):
     def name(self) -> str:
         return "native"
 
-    async def run(self, inputs: Mapping[str, Any], gate: Gate) -> RuntimeResult:
+    def run(self, inputs: Mapping[str, Any], gate: Gate) -> Coroutine[Any, Any, RuntimeResult]:
         """Do the tasks as the crew's process goes about them.
 
         Raises:
             ConfigError: a {variable} of a task or a role is not among the inputs
             ModelError: a provider failed for good
         """
-        return await _PROCESSES[self.crew.process](Work(self.crew, self.model_for, inputs, gate))
+        return _PROCESSES[self.crew.process](Work(self.crew, self.model_for, inputs, gate))
 
 
 def check_inputs(crew: Crew, inputs: Mapping[str, Any]) -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -80,19 +79,23 @@ class Work:
         return RuntimeResult(error.partial, self.outputs, partial=True, reason=str(error), stop=error.stop)
 
 
-@contextmanager
-def ending(agent: str, so_far: Callable[[], Any]) -> Generator[None]:
-    """What may end a task becomes one kind of error, which holds what there is so far.
+@dataclass(frozen=True, slots=True)
+class ending:  # noqa: N801  used as a function
+    """What may end a task becomes one kind of error, a TaskEndedError, which holds what there is so far."""
 
-    Raises:
-        TaskEndedError
-    """
-    try:
-        yield
-    except UnfinishedError as error:
-        raise TaskEndedError(f"{agent}: {error}", error.partial) from None
-    except RefusedError as error:
-        raise TaskEndedError(str(error.stop), so_far(), error.stop) from None
-    except asyncio.CancelledError:
-        # The supervisor ends this work and reads its own latch; what there is goes with the result.
-        raise TaskEndedError("it was ended", so_far()) from None
+    agent: str
+    so_far: Callable[[], Any]
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, _type: object, error: BaseException | None, _trace: object) -> None:
+        match error:
+            case UnfinishedError():
+                raise TaskEndedError(f"{self.agent}: {error}", error.partial) from None
+            case RefusedError():
+                raise TaskEndedError(str(error.stop), self.so_far(), error.stop) from None
+            case asyncio.CancelledError():
+                # The supervisor ends this work and reads its own latch; what there is goes with the result.
+                raise TaskEndedError("it was ended", self.so_far()) from None
+            case _:
+                pass

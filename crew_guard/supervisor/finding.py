@@ -1,0 +1,44 @@
+"""What came of one side's work, the crew's or its workflow's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from crew_guard.core.decisions import Stop
+from crew_guard.core.events import Status
+from crew_guard.ports import RuntimeResult
+from crew_guard.supervisor.relying import Ended
+
+
+@dataclass(slots=True)
+class Finding:
+    """What became of the crew, or of the workflow."""
+
+    result: RuntimeResult | None = None
+    stop: Stop | None = None
+    error: str = ""
+    fault: bool = False
+    """Whether a provider that could not be used is behind the error."""
+
+    @property
+    def done(self) -> bool:
+        return self.stop is None and not self.error and self.result is not None and not self.result.partial
+
+    @property
+    def ended(self) -> Ended:
+        return Ended(self.done, self.stop, self.fault)
+
+    @property
+    def reason(self) -> str:
+        if self.stop is not None:
+            return str(self.stop)
+        return self.error or (self.result.reason if self.result else "") or "the crew gave no output"
+
+    @property
+    def status(self) -> Status:
+        """How a run ends that found this last."""
+        if self.done:
+            return "done"
+        if self.stop is None or self.stop.reason == "failed":
+            return "failed"
+        return "denied" if self.stop.reason == "denied" else "stopped"
