@@ -27,7 +27,7 @@ def relied_on(job: Job, crew: Crew, models: Mapping[str, Model]) -> Job:
     Args:
         models: by agent and by judge
     """
-    if not declares_verdicts(crew) and not job.policy.reliability.declared:
+    if not declares_verdicts(crew) and not job.policy.asks_for_reliability:
         return job
     reliance = reliance_of(crew, {name: model.name for name, model in models.items()}, job.policy)
 
@@ -43,7 +43,7 @@ def relied_on_host(job: Job, verify: Verify | None, model_named: Callable[[str |
     Args:
         model_named: gives a judge its model
     """
-    if verify is None and not job.policy.reliability.declared:
+    if verify is None and not job.policy.asks_for_reliability:
         return job
     reliance = reliance_of_host(
         job.crew, job.runtime.name, job.runtime.members(), job.policy, verified=verify is not None

@@ -210,7 +210,7 @@ class Supervisor:
         return self.policy
 
     def _job(self, crew: Crew | Workflow, inputs: Mapping[str, Any], run_id: str | None) -> Job:
-        from crew_guard.adapters.native import check_inputs
+        from crew_guard.adapters.native.runtime import check_inputs
 
         if not isinstance(crew, Crew):
             if isinstance(crew, Equippable):
@@ -311,9 +311,9 @@ class Supervisor:
         )
 
     def _guards(self, tasks: Mapping[str, Sequence[Any]]) -> Guards | None:
-        rules = self.effective_policy.content
-        if not rules and not tasks:
+        if not self.effective_policy.checks_content and not tasks:
             return None
+        rules = self.effective_policy.content
         from crew_guard.guardrails.build import guards_for
         from crew_guard.models.counting import counter_for_encoding
 

@@ -264,13 +264,38 @@ class Policy(_Section):
         return self.caps.minus(self.reserve.caps())
 
     @cached_property
-    def denies_nothing(self) -> bool:
-        """Whether `judge` lets every action through, whatever it is: a policy that only limits."""
-        tools, models = self.tools, self.models
-        listed = (tools.deny, tools.allow_also, models.deny, models.allow_also, tools.rules)
-        if any(listed) or tools.allow is not None or models.allow is not None:
-            return False
-        return all(one.max_usd is None for one in (self.limits, self.per_agent, *self.agents.values()))
+    def weighs_tools(self) -> bool:
+        """Whether `judge` may deny a tool call; otherwise it need not be asked."""
+        tools = self.tools
+        return tools.allow is not None or bool(tools.deny or tools.allow_also or tools.rules)
+
+    @cached_property
+    def weighs_models(self) -> bool:
+        """The same of a model call whose price is known."""
+        models = self.models
+        return models.allow is not None or bool(models.deny or models.allow_also)
+
+    @cached_property
+    def weighs_prices(self) -> bool:
+        """The same of one whose price is not."""
+        capped = any(one.max_usd is not None for one in (self.limits, self.per_agent, *self.agents.values()))
+        return capped or self.weighs_models
+
+    def may_deny(self, action: Action) -> bool:
+        """Whether `judge` has anything to say of an action like this: nearly never, where a policy only limits."""
+        if isinstance(action, ModelCall):
+            return self.weighs_prices if action.rates is None else self.weighs_models
+        return isinstance(action, ToolCall) and self.weighs_tools
+
+    @cached_property
+    def checks_content(self) -> bool:
+        """Whether there are guardrails on content."""
+        return bool(self.content)
+
+    @cached_property
+    def asks_for_reliability(self) -> bool:
+        """Whether it says anything of reliability."""
+        return self.reliability.declared
 
     @cached_property
     def _caps_per_agent(self) -> tuple[Caps, dict[str, Caps]]:

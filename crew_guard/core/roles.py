@@ -137,7 +137,12 @@ class Crew:
     """Of a conversation: who says who speaks next; by default they speak in order."""
     verify: Verify | None = None
     """Whether the crew's output, or its workflow's, is right as a whole: a function (output, context) or a Judge."""
+    # Found once, because every run asks for them
+
     _variables: frozenset[str] = field(init=False, repr=False)
+    _everyone: tuple[Agent, ...] = field(init=False, repr=False)
+    _judges: tuple[Judge, ...] = field(init=False, repr=False)
+    _results: tuple[Task, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         agents = _several(self.agents, Agent, "a crew's agents", "Agent(role) makes one")
@@ -168,7 +173,13 @@ class Crew:
         except ValueError as error:
             raise ValueError(f"crew {self.name!r}: {error}") from None
         object.__setattr__(self, "_variables", self._found_variables())
+        judges = {
+            id(one): one for one in (*(task.verify for task in self.tasks), self.verify) if isinstance(one, Judge)
+        }
+        object.__setattr__(self, "_judges", tuple(judges.values()))
         self._judges_have_names()
+        last = ends(self.needs()) if self.process == "parallel" else [self.tasks[-1].name]
+        object.__setattr__(self, "_results", tuple([task for task in self.tasks if task.name in last]))
 
     def _judges_have_names(self) -> None:
         models = {agent.name: "an agent" for agent in self.everyone()}
@@ -189,6 +200,8 @@ class Crew:
             object.__setattr__(self, "manager", MANAGER)
         for name in ("manager", "selector"):
             self._leader(name, names)
+        leaders = [leader for leader in (self.manager, self.selector) if isinstance(leader, Agent)]
+        object.__setattr__(self, "_everyone", (*self.agents, *leaders))
         built_in = BUILT_IN.get(self.process)
         for agent in self.everyone():
             if any(tool.name == built_in for tool in agent.tools):
@@ -226,13 +239,11 @@ class Crew:
 
     def everyone(self) -> tuple[Agent, ...]:
         """Every identity that calls a model: its agents, its manager, its selector."""
-        leaders = [leader for leader in (self.manager, self.selector) if isinstance(leader, Agent)]
-        return (*self.agents, *leaders)
+        return self._everyone
 
-    def judges(self) -> list[Judge]:
+    def judges(self) -> tuple[Judge, ...]:
         """The models that give verdicts, each once."""
-        every = [*(task.verify for task in self.tasks), self.verify]
-        return list({id(one): one for one in every if isinstance(one, Judge)}.values())
+        return self._judges
 
     def attributed(self, verdict: Verdict) -> Verdict:
         """The verdict; where it blames somebody whom the crew hasn't got, it says so and blames nobody."""
@@ -246,10 +257,9 @@ class Crew:
         """By task, in order: the tasks that it names as its context."""
         return {task.name: None if task.context is None else tuple(task.context) for task in self.tasks}
 
-    def results(self) -> list[Task]:
+    def results(self) -> tuple[Task, ...]:
         """The tasks whose output is the crew's: the last one; of a parallel crew all that no other takes up."""
-        last = ends(self.needs()) if self.process == "parallel" else [self.tasks[-1].name]
-        return [task for task in self.tasks if task.name in last]
+        return self._results
 
     def variables(self) -> frozenset[str]:
         """The names of all {variables} that its tasks and roles hold."""

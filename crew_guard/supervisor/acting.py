@@ -197,21 +197,20 @@ class RunGate:
         if limits is not None and limits.max_seconds is not None:
             seconds = limits.max_seconds if seconds is None else min(seconds, limits.max_seconds)
         if seconds is None:
-            value = await self._call(action_id, name, tool, values)
+            value = await (tool.function(**values) if tool.is_async else self._threaded(action_id, name, tool, values))
         else:
             deadline = asyncio.timeout(seconds)
             try:
                 async with deadline:
-                    value = await self._call(action_id, name, tool, values)
+                    call = tool.function(**values) if tool.is_async else self._threaded(action_id, name, tool, values)
+                    value = await call
             except TimeoutError:
                 if not deadline.expired():
                     raise  # the tool's own
                 return ToolResult(f"{tool.name} was ended after {seconds:g} s, its max_seconds", failed=True)
         return ToolResult(result_text(value, tool.max_result_chars), value)
 
-    async def _call(self, action_id: str, name: str, tool: Tool, values: dict[str, Any]) -> Any:
-        if tool.is_async:
-            return await tool.function(**values)
+    async def _threaded(self, action_id: str, name: str, tool: Tool, values: dict[str, Any]) -> Any:
         threads = self.keeper.threads
 
         def tracked(**arguments: Any) -> Any:

@@ -62,7 +62,6 @@ class Gatekeeper(Line):
         """Whether the crew only works beside its workflow: its irreversible tools are denied."""
         self.circles = Circles(policy.loops)
         self.headroom = Headroom(policy, self.state, clock, self.standstill)
-        self._denies_nothing = policy.denies_nothing
 
     # The door
 
@@ -215,7 +214,7 @@ class Gatekeeper(Line):
         if state.latches and (latched := state.latch(scopes)):
             return refusal(latched[1])
         decision = ALLOWED
-        if not self._denies_nothing:
+        if self.policy.may_deny(action):
             try:
                 decision = judge(self.policy, action, self.state.known)
             except Exception as error:  # noqa: BLE001  a policy that can't be evaluated ends the run

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from decimal import Decimal
+from functools import cached_property
 from itertools import product
 from random import Random
 from typing import Any, cast
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crew_guard.core.actions import ModelCall, ToolCall
+from crew_guard.core.actions import ModelCall, Spawn, ToolCall
 from crew_guard.core.limits import NO_CAP, Ledger, Meter, Shortfall, Terms, fit_agent, fit_model_call, fit_tool_call
 from crew_guard.core.messages import ToolSpec
 from crew_guard.core.policy import Policy, judge
@@ -261,28 +262,43 @@ def told(above: Policy | None, own: Policy) -> dict[str, str]:
 
 
 @given(STACKS, st.sampled_from([*AGENTS, "eve"]), st.sampled_from([None, Rates()]))
-def test_a_policy_that_denies_nothing_denies_nothing(layers: list[Policy], agent: str, rates: Rates | None) -> None:
-    """The gate doesn't ask it: no tool, no model with or without a price would have been turned down."""
+def test_what_a_policy_may_not_deny_it_lets_through(layers: list[Policy], agent: str, rates: Rates | None) -> None:
+    """The gate doesn't ask it: no such tool, no model with or without a price would have been turned down."""
     made = stacked(layers)
     calls = [ModelCall(agent, model, 10, rates=rates) for model in (*MODELS, "other:model")]
-    answers = [
-        judge(made, action).effect for action in (*calls, *(ToolCall(agent, tool) for tool in (*TOOLS, "other")))
-    ]
-    assert not made.denies_nothing or set(answers) == {"allow"}
+    for action in (*calls, *(ToolCall(agent, tool) for tool in (*TOOLS, "other")), Spawn(agent)):
+        assert made.may_deny(action) or judge(made, action).effect == "allow"
 
 
-def test_a_policy_that_only_limits_denies_nothing() -> None:
-    """Caps in anything but dollars are the ledgers' business; a list, a rule or a dollar cap is asked for."""
-    assert policy(limits={"max_tokens": 5, "max_steps": 1}, per_agent={"max_steps": 1}).denies_nothing
-    for told in (
-        {"limits": {"max_usd": "1"}},
-        {"agents": {"ann": {"max_usd": "1"}}},
-        {"tools": {"allow": []}},
-        {"tools": {"deny": ["shell"]}},
-        {"models": {"allow": ["p:*"]}},
-        {"tools": {"rules": {"shell": [{"argument": "x", "most": 3}]}}},
-    ):
-        assert not policy(**told).denies_nothing
+def test_a_policy_that_only_limits_is_not_asked() -> None:
+    """Caps are the ledgers' business; a list, a rule, or a dollar cap where a price is unknown, is asked for."""
+    tool, priced, unpriced = (
+        ToolCall("ann", "shell"),
+        ModelCall("ann", "p:m", 1, rates=Rates()),
+        ModelCall("ann", "p:m", 1),
+    )
+    calls = (tool, priced, unpriced)
+
+    def asked(**told: Any) -> list[bool]:
+        return [policy(**told).may_deny(call) for call in calls]
+
+    assert asked(limits={"max_tokens": 5, "max_steps": 1}, per_agent={"max_steps": 1}) == [False, False, False]
+    assert asked(limits={"max_usd": "1"}) == asked(agents={"ann": {"max_usd": "1"}}) == [False, False, True]
+    assert asked(tools={"allow": []}) == asked(tools={"deny": ["shell"]}) == [True, False, False]
+    assert asked(tools={"rules": {"shell": [{"argument": "x", "most": 3}]}}) == [True, False, False]
+    assert asked(models={"allow": ["p:*"]}) == asked(models={"deny": ["q"]}) == [False, True, True]
+
+
+def test_a_copy_of_a_policy_works_out_its_own_values() -> None:
+    """What was worked out of the old values, caps and prices among it, is not taken along."""
+    old = policy(limits={"max_steps": 3, "max_usd": "1"}, per_agent={"max_steps": 2})
+    for name in (worked_out := [name for name, kind in vars(Policy).items() if isinstance(kind, cached_property)]):
+        getattr(old, name)
+    new = policy(limits={"max_steps": 9}, per_agent={"max_steps": 7}, tools={"allow": []}, completion_default=300)
+    copied = old.model_copy(update={name: getattr(new, name) for name in Policy.model_fields})
+    assert len(worked_out) > 5
+    assert {name: getattr(copied, name) for name in worked_out} == {name: getattr(new, name) for name in worked_out}
+    assert copied.caps_of("agent:ann").steps == 7
 
 
 def test_an_agent_that_only_a_child_names_stays_below_its_parents_per_agent() -> None:
