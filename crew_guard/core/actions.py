@@ -139,14 +139,8 @@ def charge(grant: Grant, outcome: Outcome) -> Usage:
         return reserved
     if outcome.usage is not None:
         used = outcome.usage
-        return Usage(
-            steps=1,
-            input_tokens=used.input_tokens,
-            output_tokens=used.output_tokens,
-            nano_usd=action.rates.price(used, outcome.parts) if action.rates else 0,
-            agents=reserved.agents,
-            cached_tokens=used.cached_tokens,
-        )
+        nano_usd = action.rates.price(used, outcome.parts) if action.rates else 0
+        return Usage(1, 0, used.input_tokens, used.output_tokens, nano_usd, reserved.agents, used.cached_tokens)
     return Usage(steps=1, agents=reserved.agents) if outcome.status == "rejected" else reserved
 
 

@@ -281,11 +281,11 @@ def _admitted(state: RunState, event: Admitted) -> None:
     path = state.path(event.side, agent, tool, event.parent)
     if reserved.agents:
         state.members.add((event.side, agent))
-    if len(path.ledgers) < len(path.scopes):
+    ledgers = path.ledgers
+    if len(ledgers) < len(path.scopes):
         for scope in path.scopes:
             state.open_scope(scope)
-        path = state.path(event.side, agent, tool, event.parent)
-    ledgers = path.ledgers
+        ledgers = state.path(event.side, agent, tool, event.parent).ledgers
     if tool is None or reserved.nano_usd:
         for ledger in ledgers:
             ledger.hold(reserved)
@@ -294,7 +294,7 @@ def _admitted(state: RunState, event: Admitted) -> None:
             ledger.reserved.tool_calls += 1
     if agent not in state.actors:
         state.actors[agent] = Meter()
-    state.steps_of[agent] = "think" if tool is None and event.kind != "handoff" else "act"
+    state.steps_of[agent] = "act" if tool is not None or event.kind == "handoff" else "think"
     state.open[event.action_id] = OpenAction(event, path.scopes, ledgers)
 
 

@@ -75,7 +75,7 @@ class Gatekeeper(Line):
             raise
         if isinstance(ticket, Waiter):
             ticket = await self._wait(ticket)
-        grant, flushed = ticket
+        grant, flushed = ticket.grant, ticket.flushed
         if flushed is not self._known_good:
             if self._write_ahead and not flushed.done():
                 await self._flush(grant, flushed)
@@ -89,7 +89,8 @@ class Gatekeeper(Line):
         except RefusedError:
             time.sleep(0.0005)  # let other threads run: a host may ask again at once, and for ever
             raise
-        grant, flushed = ticket.answer.result() if isinstance(ticket, Waiter) else ticket
+        ticket = ticket.answer.result() if isinstance(ticket, Waiter) else ticket
+        grant, flushed = ticket.grant, ticket.flushed
         if self._write_ahead and not flushed.done():
             self.store.push()
             flushed.exception()  # waits, and doesn't raise
@@ -102,12 +103,12 @@ class Gatekeeper(Line):
             held = self.state.open.get(grant.action_id)
             if held is None:
                 return
-            now = self.clock.monotonic()
-            self.last_progress = now
+            now = self.last_progress = self.clock.monotonic()
             action, reported = grant.action, outcome.usage
             used = charge(grant, outcome)
-            self._note(
-                Settled,
+            settled = Settled(
+                self.state.seq + 1,
+                self.clock.now(),
                 grant.action_id,
                 outcome.status,
                 used,
@@ -115,8 +116,9 @@ class Gatekeeper(Line):
                 reported is not None or action.kind != "model_call",
                 NOTHING if used is grant.reserved else excess(used, grant.reserved),
                 self.redact(outcome.text),
-                self._clean_requests(outcome.tool_requests),
+                self._clean_requests(outcome.tool_requests) if outcome.tool_requests else (),
             )
+            self._log(settled)
             if reported is not None and isinstance(action, ModelCall):
                 counted = action.counted or action.prompt_tokens
                 if reported.input_tokens > counted or self.estimator.learned:

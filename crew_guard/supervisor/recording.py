@@ -123,7 +123,10 @@ class Recorder:
 
     def _note(self, event_type: Callable[..., Event], *values: Any) -> None:
         """An event that nobody waits for: it goes to disk with the next admission, or soon."""
-        event = event_type(self.state.seq + 1, self.clock.now(), *values)
+        self._log(event_type(self.state.seq + 1, self.clock.now(), *values))
+
+    def _log(self, event: Event) -> None:
+        """The same, of one that is numbered and timed already."""
         apply(self.state, event)
         self.store.later(self.run_id, (event,))
         if self._outbox.wanted:
