@@ -139,8 +139,13 @@ def open_store(file: Path) -> SqliteStore:
 
     # Opening a store makes its file: looking must not.
     if not file.exists():
-        raise StoreError(f"there is no journal at {file}; give another with --store, or start a run")
+        raise no_journal(file)
     return SqliteStore(file)
+
+
+def no_journal(file: Path) -> StoreError:
+    """The error where a store that is named isn't there."""
+    return StoreError(f"there is no journal at {file}; give another with --store, or start a run")
 
 
 def _as_json(story: _Story, *, events: bool) -> dict[str, Any]:

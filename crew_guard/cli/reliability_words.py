@@ -13,7 +13,8 @@ from rich.text import Text
 from crew_guard.cli.reliability_json import tier_of_account
 from crew_guard.core.reliability.accounts import Account, NextTier, Raise, Rating, rating
 from crew_guard.core.reliability.counts import Counts, Score
-from crew_guard.core.reliability.trials import END_TO_END, Subject
+from crew_guard.core.reliability.records import CrewRecord
+from crew_guard.core.reliability.trials import END_TO_END, Subject, alone_version, is_alone
 from crew_guard.observers.words import clean, count, seconds
 from crew_guard.ports import KeptRun, KeptVerdict
 
@@ -29,6 +30,7 @@ _SOURCES = {
 }
 _WORTH_TELLING = 100
 """The part of an alarm's evidence from which on it is told against whom it is: healthy streams have some, too."""
+_AGENTS = "Agents, by their trials in all crews"
 _HALF = 0.5
 """From here on down a grade counts as failed when somebody is to blame."""
 
@@ -73,13 +75,20 @@ def agents_parts(name: str, subjects: Mapping[Subject, Counts], accounts: Sequen
 def crew_parts(found: Account) -> list[RenderableType]:
     """One crew."""
     record = found.record
-    head = f"{clean(record.crew, 60)}, version {clean(record.version, 20) or 'unnamed'}"
+    head = _named(record.crew, record.version)
     if record.versions:
         head += f", after {count(record.versions, 'other version')}"
     parts: list[RenderableType] = [Text(head, style="bold"), _facts(found)]
     if found.parts:
-        parts += [Text("\nAgents, by their trials in all crews", style="bold"), _parts_table(found)]
+        who = "Nodes, by their trials wherever they run" if is_alone(record.version) else _AGENTS
+        parts += [Text(f"\n{who}", style="bold"), _parts_table(found)]
     return [*parts, *_watch_parts(found), *_bounds_note(found.settings.confidence)]
+
+
+def _named(crew: str, version: str) -> str:
+    alone = is_alone(version)
+    what = ", a workflow by itself" if alone else ""
+    return f"{clean(crew, 60)}{what}, version {clean(version.removeprefix(alone_version('')), 20) or 'unnamed'}"
 
 
 def standing_line(found: Account) -> str:
@@ -92,14 +101,17 @@ def standing_line(found: Account) -> str:
 def run_parts(run: KeptRun, found: Account, best: Raise | None) -> list[RenderableType]:
     """One run's verdicts, and what they mean for its crew."""
     report = run.report
+    alone = is_alone(report.version)
     did = (
-        "its workflow"
+        ""
+        if alone
+        else "; by its workflow"
         if report.via == "workflow"
-        else "the crew, as a probe beside its workflow"
+        else "; by the crew, as a probe beside its workflow"
         if report.shadow
-        else "the crew"
+        else "; by the crew"
     )
-    facts = f"{clean(report.crew, 60)}, version {clean(report.version, 20) or 'unnamed'}, {_when(report.at)}; by {did}"
+    facts = f"{_named(report.crew, report.version)}, {_when(report.at)}{did}"
     parts: list[RenderableType] = [
         Text(f"Run {clean(report.run_id, 80)}", style="bold"),
         Text(facts),
@@ -123,7 +135,10 @@ def blame(run: KeptRun, found: Account) -> list[str]:
     outcome = run.outcome
     if outcome is not None and outcome.grade < _HALF and not lines:
         lines.append(
-            "No agent's trial failed, and the outcome did: a hand-off between agents failed, or work that nobody judges"
+            "No node's trial failed, and the outcome did: a hand-off between nodes failed, or work that nobody judges"
+            if is_alone(run.report.version)
+            else "No agent's trial failed, and the outcome did: a hand-off between agents failed, or work that nobody "
+            "judges"
         )
     if not lines:
         lines.append("Nobody in this run: what was judged was good")
@@ -159,14 +174,17 @@ def _facts(found: Account) -> Table:
     for name, test in record.breaker.tests.items():
         told = {"good": "passed", "bad": "failed", "open": "goes on"}[test.answer]
         table.add_row("", f"test of {_stream(name)}: {told} after {count(test.trials, 'probe')}")
-    table.add_row(
-        "Runs",
-        f"{record.crew_runs.runs:,} finished by the crew, {record.workflow_runs.runs:,} by its workflow"
-        + (f", {record.shadows:,} more with the crew in its shadow" if record.shadows else ""),
-    )
+    table.add_row("Runs", _runs(record))
     if faults := record.crew_runs.faults + record.workflow_runs.faults:
         table.add_row("Faults", f"{count(faults, 'run')} met a failure of the infrastructure: no trial of anyone")
     return table
+
+
+def _runs(record: CrewRecord) -> str:
+    if is_alone(record.version):
+        return f"{record.workflow_runs.runs:,} by itself"
+    shadows = f", {record.shadows:,} more with the crew in its shadow" if record.shadows else ""
+    return f"{record.crew_runs.runs:,} finished by the crew, {record.workflow_runs.runs:,} by its workflow{shadows}"
 
 
 def _parts_table(found: Account) -> Table:

@@ -17,7 +17,7 @@ from crew_guard.core.decisions import Stop
 from crew_guard.core.events import Judged, Routed, Via
 from crew_guard.core.limits import NO_CAP
 from crew_guard.core.reliability.records import CrewRecord, crew_grade
-from crew_guard.core.reliability.trials import RunReport, Subject, adherence
+from crew_guard.core.reliability.trials import RunReport, Subject, adherence, is_alone
 from crew_guard.core.reliability.verdict import Estimate
 from crew_guard.core.reliance import Reliance
 from crew_guard.core.roles import Agent
@@ -33,7 +33,15 @@ from crew_guard.core.routing import (
     routed,
 )
 from crew_guard.core.standing import Reliability, standing
-from crew_guard.core.tried import counts_at_all, done_and_verified, node_trials, outcome_of, trials_of, workflow_outcome
+from crew_guard.core.tried import (
+    counts_at_all,
+    done_and_verified,
+    node_trials,
+    outcome_of,
+    own_outcome,
+    trials_of,
+    workflow_outcome,
+)
 from crew_guard.core.usage import NANO
 from crew_guard.core.verdicts import TaskContext, Verify
 from crew_guard.errors import StoreError
@@ -59,6 +67,8 @@ class Relied:
     """Of the output as a whole."""
     model_for: Callable[[Agent], Model]
     """Gives judges their models."""
+    subjects: Mapping[str, Subject] = field(default_factory=dict[str, Subject])
+    """Of a workflow that runs by itself: whose record a verdict goes into, by node and by NODE/AGENT."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +117,8 @@ class Relying:
     @property
     def decides(self) -> bool:
         """Whether anything is decided by reliability."""
-        return self.relied.reliance.least is not None and self.relied.track is not None
+        reliance = self.relied.reliance
+        return reliance.least is not None and not reliance.alone and self.relied.track is not None
 
     # Before
 
@@ -159,6 +170,8 @@ class Relying:
         assert track is not None  # noqa: S101  the caller looked
         own = track.crew(reliance.crew, reliance.version)
         record = track.crew(reliance.crew) if own is None else own
+        if record is not None and is_alone(record.version) != reliance.alone:
+            record = track.crew(reliance.crew, like=reliance.version)
         return Known(record, track.counts({part.subject for part in reliance.parts}))
 
     def _draw(self) -> Callable[[float, float], float]:
@@ -273,6 +286,8 @@ class Relying:
         A shadow's figures are the crew's: what its workflow did beside it is nobody's trial.
         """
         crew, reliance, verdicts = self._crew, self.relied.reliance, self.gate.state.verdicts
+        if reliance.alone:
+            return None if crew is None or not counts_at_all(crew.stop) else self._of_itself(crew)
         if not counts_at_all(crew.stop if crew else workflow.stop if workflow else None):
             return None
         trials = trials_of(reliance, verdicts[: self._heard], crew.stop) if crew else ()
@@ -294,6 +309,13 @@ class Relying:
         nodes = node_trials(worker.name if worker else "", own, known)
         found = {"trials": (*trials, *nodes), "outcome": outcome, "crew_grade": grade}
         return self._figures("workflow", seconds, workflow.fault, **found)
+
+    def _of_itself(self, ended: Ended) -> RunReport:
+        """What a workflow that ran by itself adds to its own record."""
+        reliance, verdicts = self.relied.reliance, self.gate.state.verdicts[: self._heard]
+        trials = node_trials(reliance.crew, verdicts, self.relied.subjects, "alone")
+        outcome = None if ended.fault else own_outcome(reliance, verdicts, done=ended.done)
+        return self._figures("workflow", self._seconds, ended.fault, trials=trials, outcome=outcome)
 
     def _grade(self, crew: Ended) -> float | None:
         """The crew's own end-to-end grade; None where an outage or a forecast ended it: nobody saw how it would end."""

@@ -48,13 +48,17 @@ def _model(model: Model | str | None, means: Means | None) -> str:
 def _version(node: Node) -> str:
     function = node.function.function if isinstance(node.function, Tool) else node.function
     output = None if node.output is None else node.output.model_json_schema()
-    return digest([_text(function), node.system, output, node.max_tokens, node.each, node.copies, node.ahead_by])
+    return digest([text_of(function), node.system, output, node.max_tokens, node.each, node.copies, node.ahead_by])
+
+
+def text_of(function: Any) -> str:
+    """A function as it is written; its name where nobody knows."""
+    try:
+        return _source(function)
+    except (OSError, TypeError):  # an object that compares by value has no hash
+        return str(getattr(function, "__qualname__", type(function).__qualname__))
 
 
 @lru_cache(maxsize=256)
-def _text(function: Any) -> str:
-    """A function as it is written; its name where nobody knows."""
-    try:
-        return inspect.getsource(function)
-    except (OSError, TypeError):
-        return str(getattr(function, "__qualname__", type(function).__qualname__))
+def _source(function: Any) -> str:
+    return inspect.getsource(function)
