@@ -6,6 +6,7 @@ Reading and writing the track record happens on a thread. What decides is pure: 
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field, replace
 from random import Random
@@ -52,6 +53,8 @@ from crew_guard.workflows.hearing import hear
 
 _LONGEST_WAIT = 2.0
 """Seconds past the run's own deadline that its track record may take."""
+_MOMENT = 0.1
+"""Seconds that a result waits for its probe to be given back where the run's loop is blocked."""
 _LONGEST_PROBE = 3_600.0
 """Seconds until a probe without a deadline, of a process that died say, no longer blocks the next one."""
 
@@ -111,6 +114,8 @@ class Relying:
     _seconds: float = 0.0
     _left: bool = False
     """Whether nobody waits for the route any more."""
+    _probes: bool = False
+    """Whether the track record has given it the crew's probe; set by the thread that asked."""
     _kept_it: bool = False
     """Whether the run was handed to the track record, its probe with it."""
 
@@ -156,6 +161,7 @@ class Relying:
         now, seconds = self.gate.clock.now(), self.gate.policy.limits.max_seconds
         until = now + (_LONGEST_PROBE if seconds is None else seconds + 1)
         mine = track.begin_probe(self.relied.reliance.crew, self.gate.run_id, until, now=now)
+        self._probes = mine
         if mine and self._left:
             track.end_probe(self.relied.reliance.crew, self.gate.run_id)
         return routing if mine else instead_of_a_probe(routing)
@@ -266,6 +272,23 @@ class Relying:
                 await in_thread(track.end_probe, crew=self.relied.reliance.crew, run_id=self.gate.run_id)
         except Exception as error:  # noqa: BLE001  it ends by itself later, and the run has an error of its own
             logger.warning("the probe of run {} is not given back: {}", self.gate.run_id, error)
+
+    def abandoned(self) -> None:
+        """Give the probe back though the run's loop is blocked: from any thread, in a moment at most. Never raises."""
+        self._left = True  # first: a thread that has just taken the probe gives it back, where it isn't seen here
+        track = self.relied.track
+        if track is None or not self._probes or self._kept_it:
+            return
+
+        def end() -> None:
+            try:
+                track.end_probe(crew=self.relied.reliance.crew, run_id=self.gate.run_id)
+            except Exception as error:  # noqa: BLE001  it ends by itself later
+                logger.warning("the probe of run {} is not given back: {}", self.gate.run_id, error)
+
+        thread = threading.Thread(target=end, name="crew_guard probe", daemon=True)
+        thread.start()
+        thread.join(_MOMENT)
 
     def _kept(self, *, report: RunReport | None) -> tuple[CrewRecord | None, Estimate | None]:
         reliance, track = self.relied.reliance, self.relied.track
