@@ -42,13 +42,13 @@ def show_reliability(name: str | None, store: Path | None, *, as_json: bool, deb
             track = opened.track_record()
             record = None if name is None else track.crew(name)
             if record is not None:
-                found, other = _account(track, record), _same_name(track, record)
+                found, other = account_of(track, record), _same_name(track, record)
                 if as_json:
                     stdout.json({**account_json(found), "same_name": None if other is None else account_json(other)})
                 else:
                     write(stdout.stream, *crew_parts(found), *([] if other is None else ["", *crew_parts(other)]))
                 return
-            accounts = [_account(track, one) for one in track.crews()]
+            accounts = [account_of(track, one) for one in track.crews()]
             subjects = track.subjects()
         if name is not None:
             known = _by_agent(accounts)
@@ -77,7 +77,7 @@ def explain_reliability(run_id: str, store: Path | None, *, as_json: bool, debug
         record = track.crew(run.report.crew, run.report.version)
         if record is None:
             raise StoreError(f"crew {run.report.crew!r} of run {run.report.run_id!r} has no record in {opened.path}")
-        found = _account(track, record, run.report.version)
+        found = account_of(track, record, run.report.version)
         best = raising(found, _spent(opened, run, found))
         if as_json:
             stdout.json(run_json(run, found, best))
@@ -106,7 +106,7 @@ def judge_run(run_id: str, given: Given, store: Path | None, *, as_json: bool, d
             track = opened.track_record()
             run_id = _run(opened, track, run_id).report.run_id
             record = track.outcome(run_id, grade, agent=agent, task=given.task, because=because)
-            found = _account(track, record, record.version)
+            found = account_of(track, record, record.version)
         if as_json:
             value = {"run_id": run_id, "agent": agent, "task": given.task, "grade": grade, "because": because}
             stdout.json({**value, "reliability": account_json(found)})
@@ -128,10 +128,15 @@ def _grade(given: str) -> float:
 def _same_name(track: TrackRecord, record: CrewRecord) -> Account | None:
     """The workflow that runs by itself under a crew's name, or the crew of such a workflow's."""
     other = track.crew(record.crew, like="" if is_alone(record.version) else alone_version(""))
-    return None if other is None else _account(track, other)
+    return None if other is None else account_of(track, other)
 
 
-def _account(track: TrackRecord, record: CrewRecord, version: str | None = None) -> Account:
+def account_of(track: TrackRecord, record: CrewRecord, version: str | None = None) -> Account:
+    """What is known of a crew, its parts with their trials in all crews.
+
+    Raises:
+        StoreError: the record can't be read
+    """
     terms = track.terms(record.crew, record.version if version is None else version)
     if terms is None:
         raise StoreError(f"the record of crew {record.crew!r} says nothing of how it is kept")

@@ -25,12 +25,18 @@ def unreported(run_id: str, events: Iterable[Event], place: str) -> StoreError:
     except (StoreError, KeyError, ValueError):
         why = "its journal can't be read to its end, so why is unknown"
     else:
-        why = _why(teller, routed=routed)
+        why = why_unreported(teller, routed=routed)
     look = f"see crew-guard runs show {clean(run_id, 80)}"
     return StoreError(f"run {run_id!r} added nothing to the track record in {place}: {why}; {look}")
 
 
-def _why(teller: Teller, *, routed: bool) -> str:
+def why_unreported(teller: Teller, *, routed: bool) -> str:
+    """The reason in words.
+
+    Args:
+        teller: which has folded the run's journal
+        routed: whether reliability decided where the run went
+    """
     ended = teller.state.ended
     if ended is None:
         return "it is still under way, or its process died before it ended"

@@ -260,7 +260,8 @@ class Relying:
             except Exception as error:  # noqa: BLE001  the job is done: what goes wrong with its record costs no result
                 told["problem"] = str(error) if isinstance(error, StoreError) else f"{type(error).__name__}: {error}"
                 logger.warning("the reliability of run {} is not kept: {}", self.gate.run_id, error)
-        return standing(self.relied.reliance, record, found, **told)
+        reliance = self.relied.reliance
+        return standing(reliance.version, reliance.settings, record, found, **told)
 
     async def let_go(self) -> None:
         """Give the probe back where the run ended without handing itself to the track record. Never raises."""
