@@ -5,6 +5,7 @@ What nobody judged is no trial, and neither is what a person or an outage ended.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
@@ -12,7 +13,7 @@ from msgspec.structs import replace
 
 from crew_guard.core.decisions import Stop
 from crew_guard.core.events import Judged
-from crew_guard.core.reliability.trials import Source, Subject, Trial
+from crew_guard.core.reliability.trials import NOBODYS, Source, Subject, Trial
 from crew_guard.core.reliance import Part, Reliance
 
 _NOT_ITS_DOING = ("killed", "cancelled", "failed")
@@ -54,6 +55,20 @@ def trials_of(reliance: Reliance, verdicts: Iterable[Judged], stop: Stop | None 
         if at is not None:
             found[at.task] = Trial(at.subject, at.agent, at.task, 0.0, "check", str(stop))
     return tuple(found.values())
+
+
+def costs_of(reliance: Reliance, used: Mapping[str, float], usd: float) -> dict[str, float]:
+    """What each part of a crew cost in a run that it finished; an agent with several tasks spent as much on each.
+
+    Args:
+        used: US dollars by agent
+        usd: of the whole run
+    """
+    tasks = Counter(part.agent for part in reliance.parts)
+    found: dict[str, float] = {}
+    for part in reliance.parts:
+        found[part.key] = found.get(part.key, 0.0) + used.get(part.agent, 0.0) / tasks[part.agent]
+    return found | {NOBODYS: max(0.0, usd - sum(found.values()))}
 
 
 def done_and_verified(reliance: Reliance, verdicts: Sequence[Judged]) -> frozenset[str]:

@@ -43,6 +43,9 @@ def checked_report(report: RunReport) -> RunReport:
         value = getattr(report, name)
         if not (math.isfinite(value) and value >= 0):
             raise _uncountable(report, name, value, "a finite number from 0 on")
+    for name, usd in report.costs.items():
+        if not (math.isfinite(usd) and usd >= 0):
+            raise _uncountable(report, f"the cost of {name!r}", usd, "a finite number from 0 on")
     if not math.isfinite(report.at):
         raise _uncountable(report, "at", report.at, "Unix seconds")
     trials = tuple(
@@ -56,7 +59,8 @@ def checked_report(report: RunReport) -> RunReport:
         for trial in report.trials
     )
     texts = {name: storable(getattr(report, name)) for name in ("run_id", "crew", "version")}
-    return replace(report, trials=trials, **texts)
+    costs = {storable(name): usd for name, usd in report.costs.items()}
+    return replace(report, trials=trials, costs=costs, **texts)
 
 
 def storable_subject(subject: Subject) -> Subject:
@@ -121,7 +125,8 @@ def not_reported(run_id: str, place: str) -> StoreError:
     return StoreError(
         f"run {run_id!r} is not in the track record of {place}: it is unknown or still under way, a person or an error "
         "of its own ended it, or nothing of it is judged (no verifier, no output schema, and no reliability section in "
-        f"its policy); `crew-guard reliability explain {run_id}` says which"
+        f"its policy); `crew-guard reliability explain {run_id}` says which, `crew-guard runs list` shows the runs there "
+        "are"
     )
 
 

@@ -35,6 +35,7 @@ from crew_guard.core.routing import (
 )
 from crew_guard.core.standing import Reliability, standing
 from crew_guard.core.tried import (
+    costs_of,
     counts_at_all,
     done_and_verified,
     node_trials,
@@ -318,7 +319,8 @@ class Relying:
         grade = self._grade(crew) if crew else None
         if crew is not None and (workflow is None or self.gate.shadow):
             via: Via = "workflow" if workflow else "crew"
-            return self._figures(via, self._seconds, crew.fault, trials=trials, outcome=grade)
+            costs = self._costs() if crew.done and workflow is None and len(reliance.parts) > 1 else {}
+            return self._figures(via, self._seconds, crew.fault, trials=trials, outcome=grade, costs=costs)
         if workflow is None:
             return None
         own, outcome = verdicts[self._heard :], None
@@ -333,6 +335,11 @@ class Relying:
         nodes = node_trials(worker.name if worker else "", own, known)
         found = {"trials": (*trials, *nodes), "outcome": outcome, "crew_grade": grade}
         return self._figures("workflow", seconds, workflow.fault, **found)
+
+    def _costs(self) -> dict[str, float]:
+        state = self.gate.state
+        used = {agent: usage.nano_usd / NANO for agent, usage in state.usage_by_agent().items()}
+        return costs_of(self.relied.reliance, used, state.used("run").nano_usd / NANO)
 
     def _of_itself(self, ended: Ended) -> RunReport:
         """What a workflow that ran by itself adds to its own record."""

@@ -13,7 +13,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from crew_guard.core.reliability.breaker import Breaker
-from crew_guard.core.reliability.counts import NO_TRIALS, Counts, Sums
+from crew_guard.core.reliability.counts import NO_TRIALS, Counts, Spent, Sums
 from crew_guard.core.reliability.detector import (
     ALARM_AFTER,
     BASELINE_RUNS,
@@ -144,6 +144,8 @@ class CrewRecord(Struct, frozen=True, omit_defaults=True):
     format: int = FORMAT
     shadows: int = 0
     """Runs that the crew worked through beside its workflow: the sums have none of them."""
+    costs: dict[str, Spent] = {}
+    """By part, of this version's runs that the crew finished; see RunReport."""
 
     @property
     def runs(self) -> int:
@@ -214,6 +216,7 @@ def add(record: CrewRecord | None, report: RunReport, settings: Settings) -> Cre
         record.versions,
         report.at,
         shadows=record.shadows + report.shadow,
+        costs=record.costs | {name: record.costs.get(name, Spent()).plus(usd) for name, usd in report.costs.items()},
     )
     return _decided(record, report, seen, settings)
 
@@ -228,7 +231,7 @@ def of_version(record: CrewRecord, version: str, at: float, settings: Settings) 
     breaker = record.breaker
     if settings.threshold is not None and record.streams:
         breaker = breaker.renewed(_to_test(record, settings), f"a new version of the {_what(version)} is tried", at)
-    return replace(record, version=version, streams=streams, breaker=breaker, versions=record.versions + 1)
+    return replace(record, version=version, streams=streams, breaker=breaker, versions=record.versions + 1, costs={})
 
 
 def _what(version: str) -> str:

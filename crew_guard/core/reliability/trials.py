@@ -11,6 +11,8 @@ Source: TypeAlias = Literal["schema", "check", "judge", "person", "later", "outc
 
 END_TO_END = "end to end"
 """The stream of a crew's outcomes, beside those of its agents."""
+NOBODYS = ""
+"""The key of what a run cost beside its parts: a judge's calls, a manager's."""
 _ALONE = "workflow-"
 
 
@@ -91,6 +93,10 @@ class RunReport(Struct, frozen=True, omit_defaults=True):
 
     None where the crew didn't work at all, or was not to blame.
     """
+
+    costs: dict[str, float] = {}
+    """US dollars by part of the crew, named like the record's streams, where it finished the job; under NOBODYS what
+    no part of its own used. Empty where that isn't known."""
 
     @property
     def own(self) -> bool:
