@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
+from pydantic import BaseModel
+from pydantic.errors import PydanticUserError
+
 from crew_guard.core.reliability.trials import Subject
 from crew_guard.core.reliance import behaviour_of, digest
 from crew_guard.core.roles import Crew
@@ -47,8 +50,16 @@ def _model(model: Model | str | None, means: Means | None) -> str:
 
 def _version(node: Node) -> str:
     function = node.function.function if isinstance(node.function, Tool) else node.function
-    output = None if node.output is None else node.output.model_json_schema()
+    output = None if node.output is None else _schema(node.output)
     return digest([text_of(function), node.system, output, node.max_tokens, node.each, node.copies, node.ahead_by])
+
+
+def _schema(output: type[BaseModel]) -> Any:
+    """What an output must be; its name where it has no JSON Schema."""
+    try:
+        return output.model_json_schema()
+    except PydanticUserError:
+        return output.__qualname__
 
 
 def text_of(function: Any) -> str:

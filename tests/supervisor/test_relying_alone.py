@@ -262,6 +262,18 @@ def test_a_callable_that_cant_be_told_apart_is_no_error(store):
     assert supervisor(store).run(flow).reliability.outcome == 1.0
 
 
+def test_an_output_model_without_a_schema_is_no_error(store):
+    """A function's value may be anything that pydantic validates."""
+    from pydantic import BaseModel, ConfigDict
+
+    class Odd(BaseModel):
+        model_config = ConfigDict(arbitrary_types_allowed=True)
+        lock: threading.Event
+
+    flow = chain(node(lambda _: {"lock": threading.Event()}, name="odd", output=Odd, verify=lambda _: True), name="job")
+    assert supervisor(store).run(flow).reliability.outcome == 1.0
+
+
 def test_a_crew_of_the_same_name_has_a_record_of_its_own(store):
     """Neither is a version of the other: the crew isn't probed because its workflow was tried by itself."""
     rules = policy(threshold=0.85)
