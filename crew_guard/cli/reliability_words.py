@@ -67,7 +67,7 @@ def agents_parts(name: str, subjects: Mapping[Subject, Counts], accounts: Sequen
     for one in accounts:
         for part in one.parts:
             if part.subject in subjects:
-                gain = f"a point more of it is {part.leverage:.2f} of a point more of the crew"
+                gain = f"a point more of it is {part.leverage:.2f} of a point more of the {_whole(one)}"
                 parts.append(Text(f"In {clean(one.record.crew, 40)} as {clean(part.name, 40)}: {gain}"))
     return [*parts, *_bounds_note(confidence)]
 
@@ -83,6 +83,11 @@ def crew_parts(found: Account) -> list[RenderableType]:
         who = "Nodes, by their trials wherever they run" if is_alone(record.version) else _AGENTS
         parts += [Text(f"\n{who}", style="bold"), _parts_table(found)]
     return [*parts, *_watch_parts(found), *_bounds_note(found.settings.confidence)]
+
+
+def _whole(found: Account) -> str:
+    """What the parts make up."""
+    return "workflow" if is_alone(found.record.version) else "crew"
 
 
 def _named(crew: str, version: str) -> str:
@@ -149,7 +154,7 @@ def blame(run: KeptRun, found: Account) -> list[str]:
         watch = found.watches[0]
         lines.append(f"Over all runs most evidence is against {_stream(watch.name)}: {watch.share:.0%} of it")
     if estimate is not None and estimate.culprit:
-        lines.append(f"Of the parts {clean(estimate.culprit, 60)} holds the crew down most")
+        lines.append(f"Of the parts {clean(estimate.culprit, 60)} holds the {_whole(found)} down most")
     return lines
 
 
@@ -169,7 +174,7 @@ def _facts(found: Account) -> Table:
         table.add_row("Its parts say", _around(estimate.point, estimate.lower, estimate.upper))
         if estimate.words:
             table.add_row("They disagree", Text(clean(estimate.words, 500), style="yellow"))
-    table.add_row("Score", _score(found.score))
+    table.add_row("Score", _score(found.score, "the end" if is_alone(record.version) else "the crew's part"))
     table.add_row("Breaker", _breaker(found))
     for name, test in record.breaker.tests.items():
         told = {"good": "passed", "bad": "failed", "open": "goes on"}[test.answer]
@@ -188,7 +193,8 @@ def _runs(record: CrewRecord) -> str:
 
 
 def _parts_table(found: Account) -> Table:
-    table = _table("Agent", "Model", "Kind", "Trials", "Rate", "Tier", "Next tier", "Gain")
+    who = "Node" if is_alone(found.record.version) else "Agent"
+    table = _table(who, "Model", "Kind", "Trials", "Rate", "Tier", "Next tier", "Gain")
     for part in sorted(found.parts, key=lambda part: -part.leverage):
         subject = part.subject or Subject("")
         table.add_row(
@@ -234,7 +240,7 @@ def _raise_parts(found: Account, best: Raise | None) -> list[RenderableType]:
         return []
     parts: list[RenderableType] = [Text("\nWhat would raise it most", style="bold")]
     for part in sorted(found.parts, key=lambda part: -part.leverage)[:3]:
-        gain = f"a point more is {part.leverage:.2f} of a point of the crew"
+        gain = f"a point more is {part.leverage:.2f} of a point of the {_whole(found)}"
         parts += [Text(f"{clean(part.name, 40)} is at {part.p:.3f}: {gain}")]
     if best is None:
         return parts
@@ -280,10 +286,10 @@ def _around(point: float, lower: float, upper: float) -> str:
     return f"{point:.3f} ({lower:.3f} to {upper:.3f})"
 
 
-def _score(one: Score | None) -> str:
+def _score(one: Score | None, what: str) -> str:
     if one is None:
         return "unknown: no run was judged"
-    judged = f"{one.runs:,} runs; the crew's part of {one.judged:,} was judged"
+    judged = f"{one.runs:,} runs; {what} of {one.judged:,} was judged"
     return f"{_around(one.value, one.lower, one.upper)} over {judged}"
 
 
