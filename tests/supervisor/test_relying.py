@@ -153,6 +153,18 @@ def test_while_too_little_is_known_the_policy_decides(unknown, routed, via, stor
     assert 0 <= event.figures["lower"] <= event.figures["upper"] <= 1
 
 
+def test_what_never_runs_is_never_known():
+    """Under unknown: workflow a crew works only once its agents have trials elsewhere; policy check warns of it."""
+    worker, store = Worker(), MemoryStore()
+    careful = supervisor(worker.model, store, policy(unknown="workflow"))
+    results = [careful.run(crew_of()) for _ in range(12)]
+    assert ({result.reliability.routed for result in results}, worker.calls) == ({"workflow"}, 0)
+    elsewhere = supervisor(worker.model, store, policy())
+    for _ in range(20):
+        elsewhere.run(crew_of(name="another"))
+    assert careful.run(crew_of()).reliability.routed == "crew"
+
+
 def test_a_shadow_is_judged_and_its_output_never_counts(store):
     """Also where it would have been right; the crew's figures grow all the same."""
     worker = Worker()
