@@ -8,11 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 from crew_guard.core.policy import Policy
 from crew_guard.core.reliability.judging import judge_of
-from crew_guard.core.reliance import declares_verdicts, reliance_of, reliance_of_host
+from crew_guard.core.reliability.trials import Subject, alone_version
+from crew_guard.core.reliance import (
+    Reckoned,
+    declares_verdicts,
+    digest,
+    reliance_of,
+    reliance_of_host,
+    reliance_of_workflow,
+)
 from crew_guard.core.roles import Agent, Crew
 from crew_guard.core.verdicts import Judge, TaskContext, Verdict, Verify
 from crew_guard.errors import ConfigError, RunFailedError
-from crew_guard.ports import Gate, Model, RuntimeResult, Store, TrackRecord
+from crew_guard.ports import Gate, Model, RuntimeResult, Store, TrackRecord, Workflow
 from crew_guard.supervisor.life import Job
 from crew_guard.supervisor.relying import Relied
 from crew_guard.workflows.hearing import hear
@@ -54,6 +62,32 @@ def relied_on_host(job: Job, verify: Verify | None, model_named: Callable[[str |
         return judge or model_named(agent.role.model)
 
     return replace(job, relied=Relied(reliance, _track_of(job.store), verify, model_for))
+
+
+def relied_on_workflow(job: Job, workflow: Workflow) -> Job:
+    """The job of a workflow that runs by itself, with what its record is kept by; itself where nothing is judged.
+
+    Args:
+        workflow: with the models that its nodes name
+    """
+    from crew_guard.workflows.graph import Workflow as Graph
+
+    graph = workflow if isinstance(workflow, Graph) else None
+    if not job.policy.reliability.declared and (graph is None or not graph.judged):
+        return job
+    subjects: Mapping[str, Subject] = {}
+    found = Reckoned(alone_version(digest(type(workflow).__qualname__)))
+    if graph is not None:
+        from crew_guard.workflows.reckoning import reckoned
+
+        subjects = graph.subjects()
+        found = reckoned(graph.shape, subjects)
+    reliance = reliance_of_workflow(workflow.name, found, job.policy)
+    return replace(job, relied=Relied(reliance, _track_of(job.store), None, _no_judge, subjects))
+
+
+def _no_judge(agent: Agent) -> Model:
+    raise ConfigError(f"a workflow's judges are asked by its nodes, not as {agent.name!r}")
 
 
 def calibrated(judge: Judge, supervisor: Supervisor, *, run_id: str | None = None) -> Judge:

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from crew_guard import config
 from crew_guard.api.ids import new_run_id
-from crew_guard.api.relying import no_fallback, relied_on, relied_on_host
+from crew_guard.api.relying import no_fallback, relied_on, relied_on_host, relied_on_workflow
 from crew_guard.core.decisions import Stop
 from crew_guard.core.events import Side
 from crew_guard.core.limits import Limits, Reserve
@@ -243,7 +243,9 @@ class Supervisor:
 
         if not isinstance(inputs, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]  see above
             raise _no_mapping(inputs)
-        return self._wire(Alone(self._equipped(workflow)), inputs, workflow.name, None, run_id, side="fallback")
+        worker = self._equipped(workflow)
+        job = self._wire(Alone(worker), inputs, workflow.name, None, run_id, side="fallback")
+        return relied_on_workflow(job, worker)
 
     def _equipped(self, workflow: Workflow) -> Workflow:
         """The workflow with the models and crews that its nodes name."""

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from crew_guard.cli.advice import advice_json, advice_parts, simulation_json, simulation_parts
 from crew_guard.cli.ends import command
+from crew_guard.cli.journal import no_journal
 from crew_guard.cli.streams import say
 from crew_guard.cli.summary import write
 from crew_guard.config import data_dir, load_crew
@@ -94,12 +95,12 @@ def _record(crew: str, store: Path | None) -> CrewRecord | None:
     file = data_dir() / "crew_guard.db" if store is None else store
     if not file.exists():
         if store is not None:
-            raise ConfigError("there is no such store; leave --store out where there is no track record", file=file)
+            raise no_journal(file)
         return None
     from crew_guard.store.sqlite import SqliteStore
 
     with closing(SqliteStore(file)) as opened:
-        return opened.track_record().crew(crew)
+        return opened.track_record().crew(crew, like="")
 
 
 def _telling() -> Callable[[int, int], None]:

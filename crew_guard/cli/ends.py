@@ -20,6 +20,7 @@ from crew_guard.errors import (
     PolicyDeniedError,
 )
 
+# What is given on the command line and can't be right is USAGE; what is right and not there, in a store say, FAILED.
 DONE, USAGE, STOPPED, DENIED, FAILED, INTERRUPTED, TERMINATED = 0, 2, 3, 4, 5, 130, 143
 
 CODES: dict[Status, int] = {"done": DONE, "stopped": STOPPED, "denied": DENIED, "failed": FAILED, "running": FAILED}

@@ -16,11 +16,12 @@ from rich.text import Text
 
 from crew_guard.cli.ends import command
 from crew_guard.cli.streams import Stdout
-from crew_guard.cli.summary import account, agents_table, answer_text, write
+from crew_guard.cli.summary import account, agents_table, answer_text, reliability_words, write
 from crew_guard.config import data_dir
 from crew_guard.core.events import Event, RunStarted, encode
 from crew_guard.core.limits import UNCAPPED
 from crew_guard.core.result import Result
+from crew_guard.core.standing import Reliability
 from crew_guard.core.usage import NOTHING
 from crew_guard.errors import StoreError
 from crew_guard.observers.view import STYLES
@@ -63,6 +64,9 @@ def show_journal(prefix: str, store: Path | None, *, events: bool, as_json: bool
         with closing(open_store(store_file(store))) as journals:
             run_id = journals.find(prefix)
             story = _fold(run_id, journals.read(run_id))
+            from crew_guard.cli.standing import standing_of
+
+            story.reliability = standing_of(run_id, story.events, story.teller, journals.track_record())
         if as_json:
             if story.damage:
                 raise story.damage
@@ -82,6 +86,8 @@ class _Story:
     lines: list[Line] = field(default_factory=list[Line])
     events: list[Event] = field(default_factory=list[Event])
     damage: StoreError | None = None
+    reliability: Reliability | None = None
+    """Of its crew, as far as it is known now."""
 
     @property
     def started(self) -> RunStarted | None:
@@ -109,6 +115,7 @@ class _Story:
             policy=started.policy if started else "",
             seconds=self.events[-1].at - started.at if started else 0.0,
             max_seconds=started.max_seconds if started else None,
+            reliability=self.reliability,
         )
 
 
@@ -139,8 +146,13 @@ def open_store(file: Path) -> SqliteStore:
 
     # Opening a store makes its file: looking must not.
     if not file.exists():
-        raise StoreError(f"there is no journal at {file}; give another with --store, or start a run")
+        raise no_journal(file)
     return SqliteStore(file)
+
+
+def no_journal(file: Path) -> StoreError:
+    """The error where a store that is named isn't there."""
+    return StoreError(f"there is no journal at {file}; give another with --store, or start a run")
 
 
 def _as_json(story: _Story, *, events: bool) -> dict[str, Any]:
@@ -181,8 +193,11 @@ def _tell(story: _Story, stdout: Stdout, *, events: bool) -> None:
         parts.append(Text("\nStopped for good", style="bold"))
         parts += [Text(f"  {clean(scope, 60)}: {stop_words(stop)}") for scope, stop in state.latches.items()]
     parts += [Text("\nUsage", style="bold"), agents_table(result.agents), Text("")]
-    shown = result if state.ended else replace(result, stopped=None)
+    shown = replace(result, reliability=None)
+    shown = shown if state.ended else replace(shown, stopped=None)
     parts += account(shown)
+    if story.reliability is not None:
+        parts += _reliability_parts(story.run_id, story.reliability, result)
     if result.done and (answer := answer_text(result.output)):
         parts += [Text("\nAnswer", style="bold"), Text(answer)]
     write(stdout.stream, *parts)
@@ -200,6 +215,23 @@ def _head(story: _Story) -> list[RenderableType]:
         shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
         parts.append(Text(f"input {clean(name, 40)}: {clean(shown, 200)}"))
     return parts
+
+
+def _reliability_parts(run_id: str, known: Reliability, result: Result) -> list[RenderableType]:
+    if known.problem:
+        words = reliability_words(replace(result, reliability=replace(known, problem="")))
+        routed = [Text(f"  when it began: {words}")] if known.routed else []
+        return [
+            Text("\nReliability", style="bold"),
+            *routed,
+            Text(f"  not counted: {clean(known.problem, 600)}", style="yellow"),
+        ]
+    look = f"later verdicts, and who is to blame: crew-guard reliability explain {clean(run_id, 80)}"
+    return [
+        Text("\nReliability, as the track record has it now", style="bold"),
+        Text(f"  {reliability_words(result)}"),
+        Text(f"  {look}", style="dim"),
+    ]
 
 
 def _event_text(event: Event, story: _Story) -> Text:

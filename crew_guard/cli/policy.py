@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import typer
@@ -27,27 +28,61 @@ def check(refs: Sequence[str], *, as_json: bool, debug: bool) -> None:
     """Say what is wrong with each file, and exit with 2 where something is."""
     with command(as_json=as_json, debug=debug) as stdout:
         above = org_policy()
-        found = [(ref, *_checked(ref)) for ref in refs]
-        wrong = [one for _, _, problems in found for one in problems]
+        found = [_checked(ref) for ref in refs]
+        wrong = [problem for one in found for problem in one.problems]
         if as_json:
-            files = [{"file": ref, "ok": not problems, "problems": _told(problems)} for ref, _, problems in found]
-            stdout.json({"ok": not wrong, "files": files})
+            stdout.json({"ok": not wrong, "files": [one.as_dict() for one in found]})
         else:
-            for ref, policy, problems in found:
-                for problem in problems:
-                    stdout.text(f"{clean(str(problem))}\n")
-                if policy is not None:
-                    stdout.text(f"{clean(ref)}: right{_beyond_org(above, policy)}\n")
-            if wrong:
-                stdout.text(f"{count(len(wrong), 'problem')}\n")
+            for one in found:
+                for told in (*one.problems, *one.warnings):
+                    stdout.text(f"{clean(str(told))}\n")
+                if one.policy is not None:
+                    stdout.text(f"{clean(one.ref)}: right{_beyond_org(above, one.policy)}\n")
+            warnings = sum(len(one.warnings) for one in found)
+            if wrong or warnings:
+                sums = [count(len(wrong), "problem") if wrong else "", count(warnings, "warning") if warnings else ""]
+                stdout.text(f"{', '.join(filter(None, sums))}\n")
         raise typer.Exit(USAGE if wrong else DONE)
 
 
-def _checked(ref: str) -> tuple[Policy | None, tuple[ConfigError, ...]]:
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    """What was found in one file."""
+
+    ref: str
+    policy: Policy | None
+    """None where it is wrong."""
+    problems: tuple[ConfigError, ...] = ()
+    warnings: tuple[ConfigError, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything as JSON values."""
+        told = {"problems": _told(self.problems), "warnings": _told(self.warnings)}
+        return {"file": self.ref, "ok": not self.problems, **told}
+
+
+def _checked(ref: str) -> _Checked:
     try:
-        return load_policy(ref), ()
+        policy = load_policy(ref)
     except ConfigError as error:
-        return None, error.problems or (error,)
+        return _Checked(ref, None, error.problems or (error,))
+    return _Checked(ref, policy, warnings=tuple(_warnings(under_org(policy))))
+
+
+def _warnings(policy: Policy) -> Iterator[ConfigError]:
+    """What is allowed to stand there, and does not do what it looks like: of the policy that would apply."""
+    written = {str(key[1]) for key in policy.sources if key[:1] == ("reliability",) and len(key) > 1}
+    for one in policy.reliability.idle(written):
+        file, _, line = policy.sources.get(("reliability", one.key), "").rpartition(":")
+        other = policy.sources.get(("reliability", one.meets), "")
+        error = ConfigError(
+            f"warning: {one.why}{f' ({other})' if other else ''}",
+            file=file or None,
+            line=int(line) if line.isdigit() else None,
+            key=f"reliability.{one.key}",
+        )
+        error.value = one.value
+        yield error
 
 
 def _told(problems: Sequence[ConfigError]) -> list[dict[str, Any]]:

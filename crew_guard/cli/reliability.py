@@ -13,10 +13,11 @@ from crew_guard.cli.journal import open_store, store_file
 from crew_guard.cli.reliability_json import account_json, agent_json, run_json
 from crew_guard.cli.reliability_words import agents_parts, crew_parts, overview_parts, run_parts, standing_line
 from crew_guard.cli.summary import write
+from crew_guard.cli.unreported import unreported
 from crew_guard.config import secrets
 from crew_guard.core.reliability.accounts import Account, account, raising, subjects_of
 from crew_guard.core.reliability.records import CrewRecord
-from crew_guard.core.reliability.trials import Subject
+from crew_guard.core.reliability.trials import Subject, alone_version, is_alone
 from crew_guard.core.usage import NANO
 from crew_guard.errors import ConfigError, StoreError
 from crew_guard.observers.words import Teller, clean
@@ -41,10 +42,13 @@ def show_reliability(name: str | None, store: Path | None, *, as_json: bool, deb
             track = opened.track_record()
             record = None if name is None else track.crew(name)
             if record is not None:
-                found = _account(track, record)
-                stdout.json(account_json(found)) if as_json else write(stdout.stream, *crew_parts(found))
+                found, other = account_of(track, record), _same_name(track, record)
+                if as_json:
+                    stdout.json({**account_json(found), "same_name": None if other is None else account_json(other)})
+                else:
+                    write(stdout.stream, *crew_parts(found), *([] if other is None else ["", *crew_parts(other)]))
                 return
-            accounts = [_account(track, one) for one in track.crews()]
+            accounts = [account_of(track, one) for one in track.crews()]
             subjects = track.subjects()
         if name is not None:
             known = _by_agent(accounts)
@@ -73,7 +77,7 @@ def explain_reliability(run_id: str, store: Path | None, *, as_json: bool, debug
         record = track.crew(run.report.crew, run.report.version)
         if record is None:
             raise StoreError(f"crew {run.report.crew!r} of run {run.report.run_id!r} has no record in {opened.path}")
-        found = _account(track, record, run.report.version)
+        found = account_of(track, record, run.report.version)
         best = raising(found, _spent(opened, run, found))
         if as_json:
             stdout.json(run_json(run, found, best))
@@ -100,9 +104,9 @@ def judge_run(run_id: str, given: Given, store: Path | None, *, as_json: bool, d
         grade, agent, because = _grade(given.grade), given.agent, redactor(secrets())(given.because)
         with closing(open_store(store_file(store))) as opened:
             track = opened.track_record()
-            run_id = run_id if track.run(run_id) else opened.find(run_id)
+            run_id = _run(opened, track, run_id).report.run_id
             record = track.outcome(run_id, grade, agent=agent, task=given.task, because=because)
-            found = _account(track, record, record.version)
+            found = account_of(track, record, record.version)
         if as_json:
             value = {"run_id": run_id, "agent": agent, "task": given.task, "grade": grade, "because": because}
             stdout.json({**value, "reliability": account_json(found)})
@@ -121,7 +125,18 @@ def _grade(given: str) -> float:
     return grade
 
 
-def _account(track: TrackRecord, record: CrewRecord, version: str | None = None) -> Account:
+def _same_name(track: TrackRecord, record: CrewRecord) -> Account | None:
+    """The workflow that runs by itself under a crew's name, or the crew of such a workflow's."""
+    other = track.crew(record.crew, like="" if is_alone(record.version) else alone_version(""))
+    return None if other is None else account_of(track, other)
+
+
+def account_of(track: TrackRecord, record: CrewRecord, version: str | None = None) -> Account:
+    """What is known of a crew, its parts with their trials in all crews.
+
+    Raises:
+        StoreError: the record can't be read
+    """
     terms = track.terms(record.crew, record.version if version is None else version)
     if terms is None:
         raise StoreError(f"the record of crew {record.crew!r} says nothing of how it is kept")
@@ -133,10 +148,7 @@ def _run(opened: SqliteStore, track: TrackRecord, given: str) -> KeptRun:
     run_id = given if track.run(given) else opened.find(given)
     run = track.run(run_id)
     if run is None:
-        raise StoreError(
-            f"run {run_id!r} added nothing to the track record in {opened.path}: it is still under way, or a person or "
-            f"an error of its own ended it; see crew-guard runs show {run_id}"
-        )
+        raise unreported(run_id, opened.read(run_id), str(opened.path))
     return run
 
 

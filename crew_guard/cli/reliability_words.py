@@ -13,7 +13,8 @@ from rich.text import Text
 from crew_guard.cli.reliability_json import tier_of_account
 from crew_guard.core.reliability.accounts import Account, NextTier, Raise, Rating, rating
 from crew_guard.core.reliability.counts import Counts, Score
-from crew_guard.core.reliability.trials import END_TO_END, Subject
+from crew_guard.core.reliability.records import CrewRecord
+from crew_guard.core.reliability.trials import END_TO_END, Subject, alone_version, is_alone
 from crew_guard.observers.words import clean, count, seconds
 from crew_guard.ports import KeptRun, KeptVerdict
 
@@ -29,6 +30,7 @@ _SOURCES = {
 }
 _WORTH_TELLING = 100
 """The part of an alarm's evidence from which on it is told against whom it is: healthy streams have some, too."""
+_AGENTS = "Agents, by their trials in all crews"
 _HALF = 0.5
 """From here on down a grade counts as failed when somebody is to blame."""
 
@@ -65,7 +67,7 @@ def agents_parts(name: str, subjects: Mapping[Subject, Counts], accounts: Sequen
     for one in accounts:
         for part in one.parts:
             if part.subject in subjects:
-                gain = f"a point more of it is {part.leverage:.2f} of a point more of the crew"
+                gain = f"a point more of it is {part.leverage:.2f} of a point more of the {_whole(one)}"
                 parts.append(Text(f"In {clean(one.record.crew, 40)} as {clean(part.name, 40)}: {gain}"))
     return [*parts, *_bounds_note(confidence)]
 
@@ -73,13 +75,25 @@ def agents_parts(name: str, subjects: Mapping[Subject, Counts], accounts: Sequen
 def crew_parts(found: Account) -> list[RenderableType]:
     """One crew."""
     record = found.record
-    head = f"{clean(record.crew, 60)}, version {clean(record.version, 20) or 'unnamed'}"
+    head = _named(record.crew, record.version)
     if record.versions:
         head += f", after {count(record.versions, 'other version')}"
     parts: list[RenderableType] = [Text(head, style="bold"), _facts(found)]
     if found.parts:
-        parts += [Text("\nAgents, by their trials in all crews", style="bold"), _parts_table(found)]
+        who = "Nodes, by their trials wherever they run" if is_alone(record.version) else _AGENTS
+        parts += [Text(f"\n{who}", style="bold"), _parts_table(found)]
     return [*parts, *_watch_parts(found), *_bounds_note(found.settings.confidence)]
+
+
+def _whole(found: Account) -> str:
+    """What the parts make up."""
+    return "workflow" if is_alone(found.record.version) else "crew"
+
+
+def _named(crew: str, version: str) -> str:
+    alone = is_alone(version)
+    what = ", a workflow by itself" if alone else ""
+    return f"{clean(crew, 60)}{what}, version {clean(version.removeprefix(alone_version('')), 20) or 'unnamed'}"
 
 
 def standing_line(found: Account) -> str:
@@ -92,14 +106,17 @@ def standing_line(found: Account) -> str:
 def run_parts(run: KeptRun, found: Account, best: Raise | None) -> list[RenderableType]:
     """One run's verdicts, and what they mean for its crew."""
     report = run.report
+    alone = is_alone(report.version)
     did = (
-        "its workflow"
+        ""
+        if alone
+        else "; by its workflow"
         if report.via == "workflow"
-        else "the crew, as a probe beside its workflow"
+        else "; by the crew, as a probe beside its workflow"
         if report.shadow
-        else "the crew"
+        else "; by the crew"
     )
-    facts = f"{clean(report.crew, 60)}, version {clean(report.version, 20) or 'unnamed'}, {_when(report.at)}; by {did}"
+    facts = f"{_named(report.crew, report.version)}, {_when(report.at)}{did}"
     parts: list[RenderableType] = [
         Text(f"Run {clean(report.run_id, 80)}", style="bold"),
         Text(facts),
@@ -123,7 +140,10 @@ def blame(run: KeptRun, found: Account) -> list[str]:
     outcome = run.outcome
     if outcome is not None and outcome.grade < _HALF and not lines:
         lines.append(
-            "No agent's trial failed, and the outcome did: a hand-off between agents failed, or work that nobody judges"
+            "No node's trial failed, and the outcome did: a hand-off between nodes failed, or work that nobody judges"
+            if is_alone(run.report.version)
+            else "No agent's trial failed, and the outcome did: a hand-off between agents failed, or work that nobody "
+            "judges"
         )
     if not lines:
         lines.append("Nobody in this run: what was judged was good")
@@ -134,7 +154,7 @@ def blame(run: KeptRun, found: Account) -> list[str]:
         watch = found.watches[0]
         lines.append(f"Over all runs most evidence is against {_stream(watch.name)}: {watch.share:.0%} of it")
     if estimate is not None and estimate.culprit:
-        lines.append(f"Of the parts {clean(estimate.culprit, 60)} holds the crew down most")
+        lines.append(f"Of the parts {clean(estimate.culprit, 60)} holds the {_whole(found)} down most")
     return lines
 
 
@@ -154,23 +174,27 @@ def _facts(found: Account) -> Table:
         table.add_row("Its parts say", _around(estimate.point, estimate.lower, estimate.upper))
         if estimate.words:
             table.add_row("They disagree", Text(clean(estimate.words, 500), style="yellow"))
-    table.add_row("Score", _score(found.score))
+    table.add_row("Score", _score(found.score, "the end" if is_alone(record.version) else "the crew's part"))
     table.add_row("Breaker", _breaker(found))
     for name, test in record.breaker.tests.items():
         told = {"good": "passed", "bad": "failed", "open": "goes on"}[test.answer]
         table.add_row("", f"test of {_stream(name)}: {told} after {count(test.trials, 'probe')}")
-    table.add_row(
-        "Runs",
-        f"{record.crew_runs.runs:,} finished by the crew, {record.workflow_runs.runs:,} by its workflow"
-        + (f", {record.shadows:,} more with the crew in its shadow" if record.shadows else ""),
-    )
+    table.add_row("Runs", _runs(record))
     if faults := record.crew_runs.faults + record.workflow_runs.faults:
         table.add_row("Faults", f"{count(faults, 'run')} met a failure of the infrastructure: no trial of anyone")
     return table
 
 
+def _runs(record: CrewRecord) -> str:
+    if is_alone(record.version):
+        return f"{record.workflow_runs.runs:,} by itself"
+    shadows = f", {record.shadows:,} more with the crew in its shadow" if record.shadows else ""
+    return f"{record.crew_runs.runs:,} finished by the crew, {record.workflow_runs.runs:,} by its workflow{shadows}"
+
+
 def _parts_table(found: Account) -> Table:
-    table = _table("Agent", "Model", "Kind", "Trials", "Rate", "Tier", "Next tier", "Gain")
+    who = "Node" if is_alone(found.record.version) else "Agent"
+    table = _table(who, "Model", "Kind", "Trials", "Rate", "Tier", "Next tier", "Gain")
     for part in sorted(found.parts, key=lambda part: -part.leverage):
         subject = part.subject or Subject("")
         table.add_row(
@@ -216,7 +240,7 @@ def _raise_parts(found: Account, best: Raise | None) -> list[RenderableType]:
         return []
     parts: list[RenderableType] = [Text("\nWhat would raise it most", style="bold")]
     for part in sorted(found.parts, key=lambda part: -part.leverage)[:3]:
-        gain = f"a point more is {part.leverage:.2f} of a point of the crew"
+        gain = f"a point more is {part.leverage:.2f} of a point of the {_whole(found)}"
         parts += [Text(f"{clean(part.name, 40)} is at {part.p:.3f}: {gain}")]
     if best is None:
         return parts
@@ -262,10 +286,10 @@ def _around(point: float, lower: float, upper: float) -> str:
     return f"{point:.3f} ({lower:.3f} to {upper:.3f})"
 
 
-def _score(one: Score | None) -> str:
+def _score(one: Score | None, what: str) -> str:
     if one is None:
         return "unknown: no run was judged"
-    judged = f"{one.runs:,} runs; the crew's part of {one.judged:,} was judged"
+    judged = f"{one.runs:,} runs; {what} of {one.judged:,} was judged"
     return f"{_around(one.value, one.lower, one.upper)} over {judged}"
 
 

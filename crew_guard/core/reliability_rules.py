@@ -7,8 +7,9 @@ such a threshold is an error where it is written, not a crew that never runs.
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Iterator
 from decimal import Decimal
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal, NamedTuple, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
@@ -49,6 +50,17 @@ def below_tier(threshold: float, tier: TierName) -> str | None:
     if threshold >= needed:
         return None
     return f"{threshold:g} is below what the tier {tier} needs; expected at least {needed:g}, or a lower tier"
+
+
+class Idle(NamedTuple):
+    """A key that doesn't do what whoever wrote it may expect."""
+
+    key: str
+    """In the section."""
+    value: str
+    why: str
+    meets: str = ""
+    """The other key that it goes badly with."""
 
 
 class _Section(BaseModel):
@@ -105,6 +117,33 @@ class ReliabilityRules(_Section):
         """The least end-to-end success that counts; None where nothing is decided by reliability."""
         known = [value for value in (self.threshold, TIERS[self.tier] if self.tier else None) if value is not None]
         return max(known, default=None)
+
+    def idle(self, written: Collection[str]) -> Iterator[Idle]:
+        """What of these rules decides nothing, or decides one thing for ever.
+
+        Args:
+            written: the keys that a layer says something of
+        """
+        if "unknown" in written:
+            yield from self._idle_unknown()
+        if self.require_fallback and self.fallback == "never":
+            why = "true asks for a fallback of every crew, and none is ever used: fallback is never"
+            yield Idle("require_fallback", "true", f"{why}; write on_failure there, or take this key away", "fallback")
+
+    def _idle_unknown(self) -> Iterator[Idle]:
+        if self.least is None:
+            why = f"{self.unknown} decides nothing: there is no threshold and no tier; write one of them"
+            yield Idle("unknown", self.unknown, why)
+        elif self.fallback != "on_reliability":
+            why = f"{self.unknown} decides nothing: fallback is {self.fallback}, so that no figure sends a run anywhere"
+            yield Idle("unknown", self.unknown, f"{why}; write on_reliability there, or take this key away", "fallback")
+        elif self.unknown == "workflow":
+            why = (
+                "workflow sends every run to the workflow while too little is known, and a run there is no trial of "
+                "the crew: unless its agents get trials in other crews, too little is known for ever; write shadow, in "
+                "which the crew is judged beside its workflow"
+            )
+            yield Idle("unknown", self.unknown, why)
 
     @property
     def declared(self) -> bool:

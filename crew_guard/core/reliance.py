@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -22,7 +22,7 @@ from crew_guard.core.policy import Policy
 from crew_guard.core.reliability.judging import Judge as JudgeRecord
 from crew_guard.core.reliability.records import Settings
 from crew_guard.core.reliability.structure import AllOf, Chain, Leaf, Structure
-from crew_guard.core.reliability.trials import END_TO_END, Subject
+from crew_guard.core.reliability.trials import END_TO_END, Subject, is_alone
 from crew_guard.core.reliability_rules import FallbackMode, Unknown
 from crew_guard.core.roles import Agent, Crew, Task
 from crew_guard.core.verdicts import Judge, Verify
@@ -45,6 +45,18 @@ class Part(Struct, frozen=True):
     """How often the judge of it is right, where that was measured."""
     needs: tuple[str, ...] = ()
     """The tasks whose outputs it is given."""
+
+
+class Reckoned(NamedTuple):
+    """A workflow that runs by itself, as far as its nodes say it."""
+
+    version: str
+    """See alone_version."""
+    parts: tuple[Part, ...] = ()
+    """Its nodes, or the tasks inside of one: key and task are what the streams of its record are called."""
+    structure: Structure | None = None
+    results: tuple[str, ...] = ()
+    """The parts whose verdicts are the whole's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +88,11 @@ class Reliance:
 
     def __post_init__(self) -> None:
         self._by_task.update({part.task: part for part in self.parts})
+
+    @property
+    def alone(self) -> bool:
+        """Whether it is a workflow that runs by itself: it has nowhere to go to."""
+        return is_alone(self.version)
 
     @property
     def judged(self) -> bool:
@@ -116,10 +133,8 @@ def reliance_of(crew: Crew, models: Mapping[str, str], policy: Policy) -> Relian
     Args:
         models: by agent, the name of its model
     """
-    parts = _parts(crew, models)
-    leaves = tuple(Leaf(part.key) for part in parts)
-    # A parallel crew has no output without any of its tasks: each is needed by a result, or is one.
-    whole = leaves[0] if len(leaves) == 1 else AllOf(leaves) if crew.process == "parallel" else Chain(leaves)
+    parts = parts_of(crew, models)
+    whole = whole_of(crew, [part.key for part in parts])
     return _under(
         policy,
         crew=crew.name,
@@ -130,6 +145,11 @@ def reliance_of(crew: Crew, models: Mapping[str, str], policy: Policy) -> Relian
         verified=crew.verify is not None,
         judge=_record_of(crew.verify),
     )
+
+
+def reliance_of_workflow(name: str, found: Reckoned, policy: Policy) -> Reliance:
+    """A workflow that runs by itself."""
+    return _under(policy, crew=name, **found._asdict())
 
 
 def reliance_of_host(name: str, runtime: str, members: Sequence[str], policy: Policy, *, verified: bool) -> Reliance:
@@ -163,7 +183,23 @@ def _under(policy: Policy, **known: Any) -> Reliance:
     return dataclasses.replace(found, settings=settings)
 
 
-def _parts(crew: Crew, models: Mapping[str, str]) -> tuple[Part, ...]:
+def whole_of(crew: Crew, keys: Sequence[str]) -> Structure:
+    """How a crew's success follows from that of its tasks.
+
+    Args:
+        keys: the leaf of each task, in their order
+    """
+    leaves = tuple(map(Leaf, keys))
+    # A parallel crew has no output without any of its tasks: each is needed by a result, or is one.
+    return leaves[0] if len(leaves) == 1 else AllOf(leaves) if crew.process == "parallel" else Chain(leaves)
+
+
+def parts_of(crew: Crew, models: Mapping[str, str]) -> tuple[Part, ...]:
+    """The tasks of a crew as its record knows them.
+
+    Args:
+        models: by agent, the name of its model
+    """
     owners = [_owner(crew, task) for task in crew.tasks]
     found: list[Part] = []
     earlier: list[str] = []

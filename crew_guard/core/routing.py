@@ -14,18 +14,19 @@ from crew_guard.core.events import Judged
 from crew_guard.core.reliability import bounds
 from crew_guard.core.reliability.bounds import Betavariate
 from crew_guard.core.reliability.breaker import Breaker
-from crew_guard.core.reliability.counts import NO_TRIALS, Counts
+from crew_guard.core.reliability.counts import NO_TRIALS, Counts, Spent
 from crew_guard.core.reliability.judging import Judge as JudgeRecord
 from crew_guard.core.reliability.judging import corrected
 from crew_guard.core.reliability.records import CrewRecord, of_version
 from crew_guard.core.reliability.structure import AllOf, Chain, Leaf, Structure
-from crew_guard.core.reliability.trials import END_TO_END, Subject
+from crew_guard.core.reliability.trials import END_TO_END, NOBODYS, Subject
 from crew_guard.core.reliability.verdict import Estimate, Way, estimate, route
 from crew_guard.core.reliance import Reliance
 from crew_guard.core.tried import grade_of
 
 _ENOUGH_RUNS = 5
 """Runs from which on a crew's mean cost says what the next one will cost."""
+_NOTHING_SPENT = Spent()
 
 
 class Known(NamedTuple):
@@ -181,8 +182,10 @@ def forecast(
             f"and the tasks to come succeed in at most {best:.3g} of the runs"
         )
         return Stop("unreliable", "crew", detail=detail)
-    share = sum(part.key not in done for part in reliance.parts) / len(reliance.parts)
-    return _too_dear(known.record if is_of_this_version(reliance, known.record) else None, share, left)
+    if known.record is None or not is_of_this_version(reliance, known.record):
+        return None
+    to_come = [part.key for part in reliance.parts if part.key not in done]
+    return _too_dear(known.record, to_come, len(to_come) / len(reliance.parts), left)
 
 
 def _finished(reliance: Reliance, judged: Collection[str]) -> set[str]:
@@ -202,15 +205,23 @@ def _without(structure: Structure | None, done: Collection[str]) -> Structure | 
     return Chain(left) if left else None
 
 
-def _too_dear(record: CrewRecord | None, share: float, left: Left) -> Stop | None:
-    if record is None or record.crew_runs.runs < _ENOUGH_RUNS:
-        return None
+def _usd_of(record: CrewRecord, parts: Collection[str], share: float) -> float:
+    """What these parts, which are a share of the crew, cost on average; of the crew's mean where that isn't known."""
+    known = [record.costs.get(key, _NOTHING_SPENT) for key in {*parts}]
+    if any(one.runs < _ENOUGH_RUNS for one in known):
+        return record.crew_runs.usd / record.crew_runs.runs * share
+    beside = record.costs.get(NOBODYS, _NOTHING_SPENT)
+    return sum(one.usd / one.runs for one in known) + share * beside.usd / max(1, beside.runs)
+
+
+def _too_dear(record: CrewRecord, parts: Collection[str], share: float, left: Left) -> Stop | None:
     runs = record.crew_runs
-    for limit, spent, has, used in (
-        ("max_usd", runs.usd, left.usd, left.used_usd),
-        ("max_seconds", runs.seconds, left.seconds, left.used_seconds),
+    if runs.runs < _ENOUGH_RUNS:
+        return None
+    for limit, needs, has, used in (
+        ("max_usd", _usd_of(record, parts, share), left.usd, left.used_usd),
+        ("max_seconds", runs.seconds / runs.runs * share, left.seconds, left.used_seconds),
     ):
-        needs = spent / runs.runs * share
         if has is not None and needs > has:
             shown = [f"${value:.4g}" if limit == "max_usd" else f"{value:.3g} s" for value in (needs, has)]
             detail = f"the rest of the crew won't fit its budget: it takes {shown[0]} on average, {shown[1]} is left"

@@ -7,9 +7,8 @@ from typing import Any
 
 from crew_guard.core.reliability.breaker import BreakerState
 from crew_guard.core.reliability.counts import score
-from crew_guard.core.reliability.records import CrewRecord
+from crew_guard.core.reliability.records import CrewRecord, Settings
 from crew_guard.core.reliability.verdict import Estimate, Way
-from crew_guard.core.reliance import Reliance
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,15 +56,19 @@ class Reliability:
         return asdict(self)
 
 
-def standing(reliance: Reliance, record: CrewRecord | None, found: Estimate | None, **told: Any) -> Reliability:
+def standing(
+    version: str, settings: Settings, record: CrewRecord | None, found: Estimate | None, **told: Any
+) -> Reliability:
     """The value for a result.
 
     Args:
+        version: of the crew
+        settings: how its record is kept
         record: of this version; None where there is none yet
         found: the estimate of this version
         told: what is known of this run
     """
-    known: dict[str, Any] = {"threshold": reliance.least, "confidence": reliance.settings.confidence}
+    known: dict[str, Any] = {"threshold": settings.threshold, "confidence": settings.confidence}
     if found is not None:
         known |= {"estimate": found.point, "lower": found.lower, "upper": found.upper, "tier": found.tier}
         known |= {"culprit": found.culprit, "words": found.words}
@@ -76,7 +79,7 @@ def standing(reliance: Reliance, record: CrewRecord | None, found: Estimate | No
     if record is not None:
         known["breaker"] = record.breaker.state
         known["culprit"] = record.breaker.culprit or known.get("culprit", "")
-        made = score(record.all_runs, reliance.settings.confidence)
+        made = score(record.all_runs, settings.confidence)
         if made is not None:
             known |= {"score": made.value, "score_lower": made.lower, "score_upper": made.upper}
-    return Reliability(reliance.version, **known, **told)
+    return Reliability(version, **known, **told)

@@ -5,13 +5,15 @@ What nobody judged is no trial, and neither is what a person or an outage ended.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
 
 from msgspec.structs import replace
 
 from crew_guard.core.decisions import Stop
 from crew_guard.core.events import Judged
-from crew_guard.core.reliability.trials import Source, Subject, Trial
+from crew_guard.core.reliability.trials import NOBODYS, Source, Subject, Trial
 from crew_guard.core.reliance import Part, Reliance
 
 _NOT_ITS_DOING = ("killed", "cancelled", "failed")
@@ -55,6 +57,20 @@ def trials_of(reliance: Reliance, verdicts: Iterable[Judged], stop: Stop | None 
     return tuple(found.values())
 
 
+def costs_of(reliance: Reliance, used: Mapping[str, float], usd: float) -> dict[str, float]:
+    """What each part of a crew cost in a run that it finished; an agent with several tasks spent as much on each.
+
+    Args:
+        used: US dollars by agent
+        usd: of the whole run
+    """
+    tasks = Counter(part.agent for part in reliance.parts)
+    found: dict[str, float] = {}
+    for part in reliance.parts:
+        found[part.key] = found.get(part.key, 0.0) + used.get(part.agent, 0.0) / tasks[part.agent]
+    return found | {NOBODYS: max(0.0, usd - sum(found.values()))}
+
+
 def done_and_verified(reliance: Reliance, verdicts: Sequence[Judged]) -> frozenset[str]:
     """The tasks that passed, that nothing later blamed, and that are not built on one that failed or was blamed."""
     passed = {verdict.task: verdict.passed for verdict in verdicts if verdict.source != "outcome"}
@@ -84,21 +100,28 @@ def outcome_of(reliance: Reliance, verdicts: Sequence[Judged], *, done: bool) ->
     return min(grades) if len(grades) == len(reliance.results) else None
 
 
-def node_trials(workflow: str, verdicts: Iterable[Judged], subjects: Mapping[str, Subject]) -> tuple[Trial, ...]:
+def node_trials(
+    workflow: str,
+    verdicts: Iterable[Judged],
+    subjects: Mapping[str, Subject],
+    side: Literal["fallback", "alone"] = "fallback",
+) -> tuple[Trial, ...]:
     """One trial for each of a workflow's nodes that was judged, and for each task of the agents inside of one.
 
     Args:
         verdicts: the workflow's, in order: the last on each counts, and a failure that blames another fails that, too
         subjects: by node, and by NODE/AGENT for agents inside
+        side: whether it finished a crew's job, or runs by itself: then what is said of no node is no trial
     """
     found: dict[tuple[str, str], Trial] = {}
 
     def count(agent: str, task: str, grade: float, source: Source, reason: str) -> None:
-        kind = agent if agent == task else f"{agent}/{task}"
-        subject = replace(subjects.get(agent, Subject(workflow)), kind=kind)
-        found[agent, task] = Trial(subject, agent, task, grade, source, reason, "fallback")
+        subject = replace(subjects.get(agent, Subject(workflow)), kind=_kind(agent, task))
+        found[agent, task] = Trial(subject, agent, task, grade, source, reason, side)
 
     for one in verdicts:
+        if side == "alone" and one.agent.partition("/")[0] not in subjects:
+            continue  # a guardrail's no to what the whole gave, say, which nothing ever says yes to
         if one.agent and one.source != "outcome":
             count(one.agent, one.task, grade_of(one), one.source, one.reason)
         if one.blames and not one.passed:
@@ -106,6 +129,10 @@ def node_trials(workflow: str, verdicts: Iterable[Judged], subjects: Mapping[str
             if blamed is not None and blamed != (one.agent, one.task):
                 count(*blamed, 0.0, "later", f"{one.task or 'the output'}: {one.reason}")
     return tuple(found.values())
+
+
+def _kind(agent: str, task: str) -> str:
+    return agent if agent == task else f"{agent}/{task}"
 
 
 def _blamed_node(
@@ -125,6 +152,21 @@ def workflow_outcome(reliance: Reliance, verdicts: Sequence[Judged], *, done: bo
         return None
     whole = next((verdict for verdict in reversed(verdicts) if verdict.source == "outcome"), None)
     return grade_of(whole) if whole is not None else None if done else 0.0
+
+
+def own_outcome(reliance: Reliance, verdicts: Sequence[Judged], *, done: bool) -> float | None:
+    """The end-to-end grade of a workflow that runs by itself: the worst of those of its ends that it came to.
+
+    Args:
+        verdicts: the workflow's
+        done: whether it gave an output
+    """
+    if not reliance.judged:
+        return None
+    if not done:
+        return 0.0
+    last = {_kind(verdict.agent, verdict.task): verdict for verdict in verdicts}
+    return min((grade_of(last[end]) for end in reliance.results if end in last), default=None)
 
 
 def _blamed(reliance: Reliance, verdict: Judged, found: dict[str, Trial]) -> Part | None:

@@ -71,17 +71,18 @@ class TrackRecord(Protocol):
     Every method raises StoreError where the record can't be read or written.
     """
 
-    def crew(self, name: str, version: str | None = None) -> CrewRecord | None:
-        """What is known of a crew; None where nothing is.
+    def crew(self, name: str, version: str | None = None, *, like: str | None = None) -> CrewRecord | None:
+        """What is known of a crew, or of a workflow that runs by itself; None where nothing is.
 
         Args:
             name: the crew's
             version: one version's record; by default that of the latest report
+            like: without a version: the latest that is a crew's, or a workflow's, as this version is
         """
         ...
 
     def crews(self) -> Sequence[CrewRecord]:
-        """Each crew's latest record, by name."""
+        """Each crew's latest record, by name; after it that of a workflow of this name that runs by itself."""
         ...
 
     def terms(self, name: str, version: str | None = None) -> CrewTerms | None:

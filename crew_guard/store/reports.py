@@ -43,6 +43,9 @@ def checked_report(report: RunReport) -> RunReport:
         value = getattr(report, name)
         if not (math.isfinite(value) and value >= 0):
             raise _uncountable(report, name, value, "a finite number from 0 on")
+    for name, usd in report.costs.items():
+        if not (math.isfinite(usd) and usd >= 0):
+            raise _uncountable(report, f"the cost of {name!r}", usd, "a finite number from 0 on")
     if not math.isfinite(report.at):
         raise _uncountable(report, "at", report.at, "Unix seconds")
     trials = tuple(
@@ -56,7 +59,8 @@ def checked_report(report: RunReport) -> RunReport:
         for trial in report.trials
     )
     texts = {name: storable(getattr(report, name)) for name in ("run_id", "crew", "version")}
-    return replace(report, trials=trials, **texts)
+    costs = {storable(name): usd for name, usd in report.costs.items()}
+    return replace(report, trials=trials, costs=costs, **texts)
 
 
 def storable_subject(subject: Subject) -> Subject:
@@ -110,23 +114,27 @@ def _of_task(run_id: str, verdicts: Sequence[VerdictRow], agent: str, task: str 
 
 
 def _is_of(row: VerdictRow, agent: str) -> bool:
-    """Whether it is this agent's work, who may have a record for each of several tasks, named agent/task."""
-    return row.agent is not None and row.agent in (agent, f"{agent}/{row.task}")
+    """Whether it is this agent's work: by its name, as agent/task, or as the record's stream is called, agent/kind."""
+    if row.agent is None:
+        return False
+    return agent in (row.agent, f"{row.agent}/{row.task}", row.trial.stream) or row.agent == f"{agent}/{row.task}"
 
 
 def not_reported(run_id: str, place: str) -> StoreError:
     """The error for a verdict on a run that the track record doesn't know."""
     return StoreError(
-        f"run {run_id!r} is not in the track record of {place}: it is unknown, still under way, or ended before "
-        "anything was recorded; `crew-guard runs list` shows the runs there are"
+        f"run {run_id!r} is not in the track record of {place}: it is unknown or still under way, a person or an error "
+        "of its own ended it, or nothing of it is judged (no verifier, no output schema, and no reliability section in "
+        f"its policy); `crew-guard reliability explain {run_id}` says which, and `crew-guard runs list` shows the runs "
+        "there are"
     )
 
 
 def ended_by_fault(run_id: str, place: str) -> StoreError:
     """The error for an outcome of a run that says nothing about its crew."""
     return StoreError(
-        f"run {run_id!r} in {place} was ended by a failure of the infrastructure, which is no trial of its crew: "
-        "it takes no outcome; judge what an agent did with --agent"
+        f"run {run_id!r} in {place} was ended by a failure of the infrastructure, which is no trial of what ran: "
+        "it takes no outcome; judge what an agent or a node did with --agent"
     )
 
 

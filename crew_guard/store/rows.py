@@ -10,7 +10,7 @@ from crew_guard.core.reliability.records import CrewRecord, Settings
 from crew_guard.core.reliability.structure import Structure
 from crew_guard.core.reliability.trials import RunReport, Source, Subject, Trial
 
-Side: TypeAlias = Literal["crew", "fallback"]
+Side: TypeAlias = Literal["crew", "fallback", "alone"]
 NOBODY = Subject("")
 """Stands for a run as a whole, whose outcome is in no subject's record."""
 

@@ -17,7 +17,7 @@ from crew_guard.core.reliability import records
 from crew_guard.core.reliability.counts import Counts
 from crew_guard.core.reliability.records import CrewRecord, Settings
 from crew_guard.core.reliability.structure import Structure
-from crew_guard.core.reliability.trials import RunReport, Subject
+from crew_guard.core.reliability.trials import RunReport, Subject, alone_version, is_alone
 from crew_guard.errors import ConfigError
 from crew_guard.ports import CrewTerms, KeptRun, KeptVerdict
 from crew_guard.store.journals import storable
@@ -48,16 +48,16 @@ class Track(ABC):
     def writing(self) -> AbstractContextManager[Rows]:
         """The same for one writer at a time; kept if the block ends without an exception."""
 
-    def crew(self, name: str, version: str | None = None) -> CrewRecord | None:
-        """What is known of a crew, in this version or the latest; None where nothing is."""
+    def crew(self, name: str, version: str | None = None, *, like: str | None = None) -> CrewRecord | None:
+        """What is known of a crew, in this version or the latest, or the latest of this kind; None where nothing is."""
         with self.reading() as rows:
-            row = _crew(rows, name, version)
+            row = _crew(rows, name, version) if version is not None or like is None else _latest(rows, name, like)
         return row.record if row else None
 
     def crews(self) -> Sequence[CrewRecord]:
-        """Each crew's latest record, by name."""
+        """Each crew's latest record, by name; after it that of a workflow of this name that runs by itself."""
         with self.reading() as rows:
-            found = [_crew(rows, name, None) for name in rows.crew_names()]
+            found = [_latest(rows, name, kind) for name in rows.crew_names() for kind in ("", alone_version(""))]
         return [row.record for row in found if row and row.record]
 
     def terms(self, name: str, version: str | None = None) -> CrewTerms | None:
@@ -95,7 +95,7 @@ class Track(ABC):
                 row = _crew(rows, known.report.crew, known.report.version)
                 return row.record if row and row.record else records.add(None, known.report, settings)
             own = _crew(rows, report.crew, report.version)
-            before = own or _crew(rows, report.crew, None)
+            before = own or _latest(rows, report.crew, report.version)
             record = records.add(before.record if before else None, report, settings)
             structure = structure or (own.structure if own else None)
             _write(rows, report, CrewRow(report.crew, report.version, record, settings, structure, 0))
@@ -179,7 +179,7 @@ def _write(rows: Rows, report: RunReport, row: CrewRow) -> None:
 
 def _rewrite(rows: Rows, run: RunRow, before: VerdictRow | None, after: VerdictRow) -> CrewRecord:
     """Keep a later verdict, and what it changes; the record of the run's version with it."""
-    found = (_crew(rows, run.report.crew, version) for version in _holders(rows.lineage(run.report.crew), run))
+    found = (_crew(rows, run.report.crew, version) for version in _holders(_lineage(rows, run.report.crew), run))
     revised = {
         row.version: (row, _revised(row.record, run, before, after, row.settings))
         for row in found
@@ -195,6 +195,30 @@ def _rewrite(rows: Rows, run: RunRow, before: VerdictRow | None, after: VerdictR
     for row, made in revised.values():
         rows.save_crew(row._replace(record=made), after.at)
     return record
+
+
+def _latest(rows: Rows, name: str, like: str) -> CrewRow | None:
+    """The latest version that is a crew's, or a workflow's that runs by itself, as the given one is."""
+    row = _crew(rows, name, None)
+    if row is None or is_alone(row.version) == is_alone(like):
+        return row
+    versions = (one.version for one in rows.lineage(storable(name)) if is_alone(one.version) == is_alone(like))
+    found = [_crew(rows, name, version) for version in versions]
+    return max((each for each in found if each is not None), key=lambda each: each.last_run, default=None)
+
+
+def _lineage(rows: Rows, crew: str) -> Sequence[Began]:
+    """Every version of a crew, the first one first; what has its name and is none goes on from its own kind."""
+    known = rows.lineage(crew)
+    if len({is_alone(one.version) for one in known}) == 1:
+        return known
+    found: dict[str, Began] = {}
+    latest: dict[bool, str] = {}
+    for run in rows.history(crew):
+        version = run.report.version
+        found.setdefault(version, Began(version, run.number, latest.get(is_alone(version))))
+        latest[is_alone(version)] = version
+    return list(found.values())
 
 
 def _holders(lineage: Sequence[Began], run: RunRow) -> list[str]:
@@ -231,7 +255,7 @@ def _refolded(rows: Rows, row: CrewRow) -> Mapping[str, CrewRecord]:
     steps += [((verdict.after, verdict.number), run, verdict) for run, verdict in later if verdict.after is not None]
     found: dict[str, CrewRecord] = {}
     lineage: list[Began] = []
-    latest: str | None = None
+    latest: dict[bool, str] = {}
     for _, run, verdict in sorted(steps, key=lambda step: step[0]):
         version = run.report.version
         if verdict is not None:
@@ -239,11 +263,12 @@ def _refolded(rows: Rows, row: CrewRow) -> Mapping[str, CrewRecord]:
             for holder in _holders(lineage, run):
                 found[holder] = _revised(found[holder], run, before, verdict, row.settings)
             continue
+        before = latest.get(is_alone(version))
         if version not in found:
-            lineage.append(Began(version, run.number, latest))
-        base = found.get(version) or (found[latest] if latest is not None else None)
+            lineage.append(Began(version, run.number, before))
+        base = found.get(version) or (found[before] if before is not None else None)
         found[version] = records.add(base, run.report, row.settings)
-        latest = version
+        latest[is_alone(version)] = version
     return found
 
 

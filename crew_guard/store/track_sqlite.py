@@ -27,7 +27,7 @@ from crew_guard.store.track import Track
 
 _RUN_COLUMNS = (
     "run_id, crew, version, at, via, shadow, usd, seconds, cost_adherence, latency_adherence, faults, ended_by_fault, "
-    "crew_grade"
+    "crew_grade, costs"
 )
 _VERDICT_COLUMNS = (
     "agent, task, role, model, kind, version, grade, source, at, because, side, after, number, replaced_by"
@@ -157,7 +157,7 @@ class SqliteRows:
     def insert_run(self, report: RunReport) -> int:
         """Keep a run without its verdicts; its number."""
         columns = _RUN_COLUMNS.split(", ")
-        values = [getattr(report, name) for name in columns]
+        values = [_text(value) if isinstance(value := getattr(report, name), dict) else value for name in columns]
         marks = ", ".join("?" * len(columns))
         statement = f"INSERT INTO judged_runs ({_RUN_COLUMNS}) VALUES ({marks})"  # noqa: S608 - made of constants
         return self._inserted(statement, values)
@@ -230,6 +230,7 @@ def _run_row(run: Sequence[Any], verdicts: Iterable[Sequence[Any]]) -> RunRow:
     first = [row for row in rows if row.after is None]
     values: dict[str, Any] = dict(zip(_RUN_COLUMNS.split(", "), run[1:], strict=True))
     values |= {name: bool(values[name]) for name in ("shadow", "ended_by_fault")}
+    values["costs"] = _decoded(values["costs"], dict[str, float]) or {}
     trials = tuple(row.trial for row in first if row.agent is not None)
     outcome = next((row.grade for row in first if row.agent is None), None)
     report = RunReport(trials=trials, outcome=outcome, **values)

@@ -265,8 +265,9 @@ class Life:
         self.begin()
         self.gate.stop("run", stop)
         self._late = self.gate.close_open(late=True)
-        late = self._late
-        self.gate.end("stopped", None, stop, "", None, late)
+        self.gate.end("stopped", None, stop, "", None, self._late)
+        if self._relying is not None:
+            self._relying.abandoned()
         return self._result("stopped", stopped=stop)
 
     def _result(self, status: Status, **found: Any) -> Result:

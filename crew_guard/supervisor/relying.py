@@ -6,6 +6,7 @@ Reading and writing the track record happens on a thread. What decides is pure: 
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field, replace
 from random import Random
@@ -17,7 +18,7 @@ from crew_guard.core.decisions import Stop
 from crew_guard.core.events import Judged, Routed, Via
 from crew_guard.core.limits import NO_CAP
 from crew_guard.core.reliability.records import CrewRecord, crew_grade
-from crew_guard.core.reliability.trials import RunReport, Subject, adherence
+from crew_guard.core.reliability.trials import RunReport, Subject, adherence, is_alone
 from crew_guard.core.reliability.verdict import Estimate
 from crew_guard.core.reliance import Reliance
 from crew_guard.core.roles import Agent
@@ -33,7 +34,16 @@ from crew_guard.core.routing import (
     routed,
 )
 from crew_guard.core.standing import Reliability, standing
-from crew_guard.core.tried import counts_at_all, done_and_verified, node_trials, outcome_of, trials_of, workflow_outcome
+from crew_guard.core.tried import (
+    costs_of,
+    counts_at_all,
+    done_and_verified,
+    node_trials,
+    outcome_of,
+    own_outcome,
+    trials_of,
+    workflow_outcome,
+)
 from crew_guard.core.usage import NANO
 from crew_guard.core.verdicts import TaskContext, Verify
 from crew_guard.errors import StoreError
@@ -44,6 +54,8 @@ from crew_guard.workflows.hearing import hear
 
 _LONGEST_WAIT = 2.0
 """Seconds past the run's own deadline that its track record may take."""
+_MOMENT = 0.1
+"""Seconds that a result waits for its probe to be given back where the run's loop is blocked."""
 _LONGEST_PROBE = 3_600.0
 """Seconds until a probe without a deadline, of a process that died say, no longer blocks the next one."""
 
@@ -59,6 +71,8 @@ class Relied:
     """Of the output as a whole."""
     model_for: Callable[[Agent], Model]
     """Gives judges their models."""
+    subjects: Mapping[str, Subject] = field(default_factory=dict[str, Subject])
+    """Of a workflow that runs by itself: whose record a verdict goes into, by node and by NODE/AGENT."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,13 +115,16 @@ class Relying:
     _seconds: float = 0.0
     _left: bool = False
     """Whether nobody waits for the route any more."""
+    _probes: bool = False
+    """Whether the track record has given it the crew's probe; set by the thread that asked."""
     _kept_it: bool = False
     """Whether the run was handed to the track record, its probe with it."""
 
     @property
     def decides(self) -> bool:
         """Whether anything is decided by reliability."""
-        return self.relied.reliance.least is not None and self.relied.track is not None
+        reliance = self.relied.reliance
+        return reliance.least is not None and not reliance.alone and self.relied.track is not None
 
     # Before
 
@@ -145,6 +162,7 @@ class Relying:
         now, seconds = self.gate.clock.now(), self.gate.policy.limits.max_seconds
         until = now + (_LONGEST_PROBE if seconds is None else seconds + 1)
         mine = track.begin_probe(self.relied.reliance.crew, self.gate.run_id, until, now=now)
+        self._probes = mine
         if mine and self._left:
             track.end_probe(self.relied.reliance.crew, self.gate.run_id)
         return routing if mine else instead_of_a_probe(routing)
@@ -159,6 +177,8 @@ class Relying:
         assert track is not None  # noqa: S101  the caller looked
         own = track.crew(reliance.crew, reliance.version)
         record = track.crew(reliance.crew) if own is None else own
+        if record is not None and is_alone(record.version) != reliance.alone:
+            record = track.crew(reliance.crew, like=reliance.version)
         return Known(record, track.counts({part.subject for part in reliance.parts}))
 
     def _draw(self) -> Callable[[float, float], float]:
@@ -241,7 +261,8 @@ class Relying:
             except Exception as error:  # noqa: BLE001  the job is done: what goes wrong with its record costs no result
                 told["problem"] = str(error) if isinstance(error, StoreError) else f"{type(error).__name__}: {error}"
                 logger.warning("the reliability of run {} is not kept: {}", self.gate.run_id, error)
-        return standing(self.relied.reliance, record, found, **told)
+        reliance = self.relied.reliance
+        return standing(reliance.version, reliance.settings, record, found, **told)
 
     async def let_go(self) -> None:
         """Give the probe back where the run ended without handing itself to the track record. Never raises."""
@@ -253,6 +274,23 @@ class Relying:
                 await in_thread(track.end_probe, crew=self.relied.reliance.crew, run_id=self.gate.run_id)
         except Exception as error:  # noqa: BLE001  it ends by itself later, and the run has an error of its own
             logger.warning("the probe of run {} is not given back: {}", self.gate.run_id, error)
+
+    def abandoned(self) -> None:
+        """Give the probe back though the run's loop is blocked: from any thread, in a moment at most. Never raises."""
+        self._left = True  # first: a thread that has just taken the probe gives it back, where it isn't seen here
+        track = self.relied.track
+        if track is None or not self._probes or self._kept_it:
+            return
+
+        def end() -> None:
+            try:
+                track.end_probe(crew=self.relied.reliance.crew, run_id=self.gate.run_id)
+            except Exception as error:  # noqa: BLE001  it ends by itself later
+                logger.warning("the probe of run {} is not given back: {}", self.gate.run_id, error)
+
+        thread = threading.Thread(target=end, name="crew_guard probe", daemon=True)
+        thread.start()
+        thread.join(_MOMENT)
 
     def _kept(self, *, report: RunReport | None) -> tuple[CrewRecord | None, Estimate | None]:
         reliance, track = self.relied.reliance, self.relied.track
@@ -273,13 +311,16 @@ class Relying:
         A shadow's figures are the crew's: what its workflow did beside it is nobody's trial.
         """
         crew, reliance, verdicts = self._crew, self.relied.reliance, self.gate.state.verdicts
+        if reliance.alone:
+            return None if crew is None or not counts_at_all(crew.stop) else self._of_itself(crew)
         if not counts_at_all(crew.stop if crew else workflow.stop if workflow else None):
             return None
         trials = trials_of(reliance, verdicts[: self._heard], crew.stop) if crew else ()
         grade = self._grade(crew) if crew else None
         if crew is not None and (workflow is None or self.gate.shadow):
             via: Via = "workflow" if workflow else "crew"
-            return self._figures(via, self._seconds, crew.fault, trials=trials, outcome=grade)
+            costs = self._costs() if crew.done and workflow is None and len(reliance.parts) > 1 else {}
+            return self._figures(via, self._seconds, crew.fault, trials=trials, outcome=grade, costs=costs)
         if workflow is None:
             return None
         own, outcome = verdicts[self._heard :], None
@@ -294,6 +335,18 @@ class Relying:
         nodes = node_trials(worker.name if worker else "", own, known)
         found = {"trials": (*trials, *nodes), "outcome": outcome, "crew_grade": grade}
         return self._figures("workflow", seconds, workflow.fault, **found)
+
+    def _costs(self) -> dict[str, float]:
+        state = self.gate.state
+        used = {agent: usage.nano_usd / NANO for agent, usage in state.usage_by_agent().items()}
+        return costs_of(self.relied.reliance, used, state.used("run").nano_usd / NANO)
+
+    def _of_itself(self, ended: Ended) -> RunReport:
+        """What a workflow that ran by itself adds to its own record."""
+        reliance, verdicts = self.relied.reliance, self.gate.state.verdicts[: self._heard]
+        trials = node_trials(reliance.crew, verdicts, self.relied.subjects, "alone")
+        outcome = None if ended.fault else own_outcome(reliance, verdicts, done=ended.done)
+        return self._figures("workflow", self._seconds, ended.fault, trials=trials, outcome=outcome)
 
     def _grade(self, crew: Ended) -> float | None:
         """The crew's own end-to-end grade; None where an outage or a forecast ended it: nobody saw how it would end."""

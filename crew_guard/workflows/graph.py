@@ -135,6 +135,13 @@ class Workflow:
 
         return subjects_of(self.name, self.shape, self.means)
 
+    @property
+    def judged(self) -> bool:
+        """Whether anything of it gives a verdict."""
+        from crew_guard.workflows.reckoning import is_judged
+
+        return is_judged(self.shape)
+
     def done_in(self, events: Iterable[Event]) -> dict[str, Any]:
         """What a run's journal says is done: for `resume`, outputs of finished nodes that were not undone."""
         return done_of(self.shape, self.name, events)

@@ -5,19 +5,24 @@ Of a branch all ways are counted, though one is taken: what comes out is on the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from crew_guard.core.reliability.structure import AheadByK, AllOf, Chain, Leaf, Repeat, Retry, Structure, Vote
 from crew_guard.workflows.nodes import Node
 from crew_guard.workflows.shape import Shape
 
 
-def structure_of(shape: Shape) -> Structure:
-    """The graph's tree: what comes after another in chains, what runs side by side together, loops as retries."""
-    return _of(shape, frozenset(shape.nodes), within="")
+def structure_of(shape: Shape, inside: Mapping[str, Structure] | None = None) -> Structure:
+    """The graph's tree: what comes after another in chains, what runs side by side together, loops as retries.
+
+    Args:
+        shape: the graph's
+        inside: what stands in the place of a node's leaf, by node: the tasks of the crew that it delegates to
+    """
+    return _of(shape, frozenset(shape.nodes), inside or {}, within="")
 
 
-def _of(shape: Shape, names: frozenset[str], within: str) -> Structure:
+def _of(shape: Shape, names: frozenset[str], inside: Mapping[str, Structure], within: str) -> Structure:
     """Of these nodes; `within` is the loop that they are the body of."""
     outer = {source: body for source, body in shape.bodies.items() if source != within and body <= names}
     outer = {source: body for source, body in outer.items() if not any(body < other for other in outer.values())}
@@ -30,22 +35,22 @@ def _of(shape: Shape, names: frozenset[str], within: str) -> Structure:
         source = belongs.get(name)
         if source is None:
             if not shape.nodes[name].internal:
-                levels.setdefault(depth[name], []).append(_leaf(shape.nodes[name]))
+                levels.setdefault(depth[name], []).append(_leaf(shape.nodes[name], inside))
         elif shape.loops[source].target == name:
-            levels.setdefault(depth[name], []).append(_loop(shape, source, outer[source]))
+            levels.setdefault(depth[name], []).append(_loop(shape, source, outer[source], inside))
     return _chain(AllOf(tuple(parts)) if len(parts) > 1 else parts[0] for _, parts in sorted(levels.items()))
 
 
-def _loop(shape: Shape, source: str, body: frozenset[str]) -> Structure:
+def _loop(shape: Shape, source: str, body: frozenset[str], inside: Mapping[str, Structure]) -> Structure:
     rounds = shape.loops[source].rounds or 1
     asked = next((shape.nodes[name] for name in body if shape.nodes[name].ahead_by), None)
     if asked is not None:
-        return AheadByK(_leaf(asked), asked.ahead_by, votes=rounds)
-    return Retry(_of(shape, body, within=source), rounds - 1)
+        return AheadByK(_leaf(asked, inside), asked.ahead_by, votes=rounds)
+    return Retry(_of(shape, body, inside, within=source), rounds - 1)
 
 
-def _leaf(node: Node) -> Structure:
-    part: Structure = Leaf(node.name)
+def _leaf(node: Node, inside: Mapping[str, Structure]) -> Structure:
+    part: Structure = inside.get(node.name) or Leaf(node.name)
     if node.retry is not None and node.retry.times and (node.verify is not None or node.output is not None):
         part = Retry(part, node.retry.times)
     if node.each > 1:

@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
+from pydantic import BaseModel
+from pydantic.errors import PydanticUserError
+
 from crew_guard.core.reliability.trials import Subject
 from crew_guard.core.reliance import behaviour_of, digest
 from crew_guard.core.roles import Crew
@@ -47,14 +50,26 @@ def _model(model: Model | str | None, means: Means | None) -> str:
 
 def _version(node: Node) -> str:
     function = node.function.function if isinstance(node.function, Tool) else node.function
-    output = None if node.output is None else node.output.model_json_schema()
-    return digest([_text(function), node.system, output, node.max_tokens, node.each, node.copies, node.ahead_by])
+    output = None if node.output is None else _schema(node.output)
+    return digest([text_of(function), node.system, output, node.max_tokens, node.each, node.copies, node.ahead_by])
+
+
+def _schema(output: type[BaseModel]) -> Any:
+    """What an output must be; its name where it has no JSON Schema."""
+    try:
+        return output.model_json_schema()
+    except PydanticUserError:
+        return output.__qualname__
+
+
+def text_of(function: Any) -> str:
+    """A function as it is written; its name where nobody knows."""
+    try:
+        return _source(function)
+    except (OSError, TypeError):  # an object that compares by value has no hash
+        return str(getattr(function, "__qualname__", type(function).__qualname__))
 
 
 @lru_cache(maxsize=256)
-def _text(function: Any) -> str:
-    """A function as it is written; its name where nobody knows."""
-    try:
-        return inspect.getsource(function)
-    except (OSError, TypeError):
-        return str(getattr(function, "__qualname__", type(function).__qualname__))
+def _source(function: Any) -> str:
+    return inspect.getsource(function)

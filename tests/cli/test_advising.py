@@ -95,7 +95,6 @@ def test_a_crew_in_python_is_read_and_its_estimates_too(cli, tmp_path):
         (("advise", "no.py:crew"), "no.py: there is no such file"),
         (("simulate", SALES, "--estimates", "x.yaml"), "--estimates is for crews in Python"),
         (("simulate", SALES, "--runs", "0"), "Input should be greater than or equal to 1"),
-        (("advise", "a.py:crew", "--store", "none.db"), "none.db: there is no such store"),
     ],
 )
 def test_wrong_arguments_say_what_was_expected_and_exit_with_2(cli, tmp_path, arguments, says):

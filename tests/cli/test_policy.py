@@ -125,3 +125,67 @@ def test_a_run_names_the_file_that_lies_beside_it(cli, crews, tmp_path):
     code, _, err = cli("run", f"{crews}:talk", "-i", "topic=x", "--policy", "weather")
     assert code == 2
     assert "There is a file weather.yaml here: give its path, weather.yaml." in err
+
+
+NEVER_KNOWN = "reliability:\n  threshold: 0.85\n  unknown: workflow\n"
+
+
+def test_check_warns_of_what_decides_nothing_or_for_ever(cli, tmp_path):
+    """Each with file, line, key and what to write instead; a warning is no mistake, so the exit code is 0."""
+    files = {
+        "ever.yaml": NEVER_KNOWN,
+        "idle.yaml": "reliability:\n  confidence: 0.9\n  unknown: shadow\n",
+        "never.yaml": "reliability:\n  threshold: 0.85\n  fallback: never\n  require_fallback: true\n",
+        "failure.yaml": "reliability: {tier: pilot, fallback: on_failure, unknown: workflow}\n",
+        "fine.yaml": "reliability: {tier: pilot, unknown: shadow, require_fallback: true}\n",
+    }
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    code, out, _ = cli("policy", "check", *files)
+    lines = out.splitlines()
+    assert code == 0
+    warnings = [line for line in lines if "warning: " in line]
+    expected = {
+        "ever.yaml:3: reliability.unknown: warning: workflow sends every run": "write shadow",
+        "idle.yaml:3: reliability.unknown: warning: shadow decides nothing: there is no threshold": "and no tier",
+        "never.yaml:4: reliability.require_fallback: warning: true asks for a fallback": "never.yaml:3",
+        "failure.yaml:1: reliability.unknown: warning: workflow decides nothing": "fallback is on_failure",
+    }
+    assert len(warnings) == len(expected)
+    for warning, (start, inside) in zip(warnings, expected.items(), strict=True):
+        assert warning.startswith(start)
+        assert inside in warning
+    assert [line for line in lines if ": right" in line] == [f"{name}: right" for name in files]
+    assert "4 warnings" in lines[-1]
+    code, out, _ = cli("policy", "check", "ever.yaml", "fine.yaml", "--json")
+    told = json.loads(out)
+    assert (code, told["ok"]) == (0, True)
+    (first,) = told["files"][0]["warnings"]
+    assert [first[name] for name in ("file", "line", "key", "value")] == [
+        "ever.yaml",
+        3,
+        "reliability.unknown",
+        "workflow",
+    ]
+    assert told["files"][1]["warnings"] == []
+
+
+def test_check_warns_of_what_the_organisations_policy_makes_of_a_file(cli, tmp_path):
+    """What applies is looked at: a threshold from above makes `unknown` count, and a demand from above meets never."""
+    (tmp_path / "org.yaml").write_text("reliability:\n  threshold: 0.9\n  require_fallback: true\n")
+    (tmp_path / "mine.yaml").write_text("reliability: {unknown: shadow}\n")
+    (tmp_path / "ever.yaml").write_text("reliability: {unknown: workflow}\n")
+    code, out, _ = cli("policy", "check", "mine.yaml", "ever.yaml", CREW_GUARD_ORG_POLICY="org.yaml")
+    assert code == 0
+    assert "mine.yaml:1: reliability.unknown: warning" not in out
+    assert "ever.yaml:1: reliability.unknown: warning: workflow sends every run" in out
+    assert "decides nothing" not in out
+
+
+def test_the_policies_that_ship_need_no_warning(cli):
+    """They are what others begin with."""
+    names = sorted(file.stem for file in shipped_dir("policy").glob("*.yaml"))
+    assert names
+    code, out, _ = cli("policy", "check", *names)
+    assert code == 0
+    assert out.splitlines() == [f"{name}: right" for name in names]

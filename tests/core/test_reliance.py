@@ -11,12 +11,12 @@ from crew_guard import Agent, Crew, Policy, Role, Task, tool
 from crew_guard.core.decisions import Stop
 from crew_guard.core.events import Judged
 from crew_guard.core.reliability.counts import Counts
-from crew_guard.core.reliability.records import add
+from crew_guard.core.reliability.records import add, of_version
 from crew_guard.core.reliability.structure import AllOf, Chain, Leaf
-from crew_guard.core.reliability.trials import END_TO_END, RunReport, Subject
+from crew_guard.core.reliability.trials import END_TO_END, NOBODYS, RunReport, Subject
 from crew_guard.core.reliance import declares_verdicts, reliance_of
 from crew_guard.core.routing import Known, Left, forecast, routed
-from crew_guard.core.tried import counts_at_all, done_and_verified, outcome_of, trials_of
+from crew_guard.core.tried import costs_of, counts_at_all, done_and_verified, outcome_of, trials_of
 from crew_guard.core.verdicts import Judge
 
 ANN, BOB = Role(name="ann", goal="find out"), Role(name="bob", goal="write up")
@@ -269,6 +269,30 @@ def test_a_crew_is_worth_its_worst_task_and_no_product_of_grades(grade, stops):
     verdicts = [judged("find", True, 0.9), judged("find", True, grade)]
     found = forecast(known, Known(), verdicts, Left(), Random(1).betavariate, by_parts=True)
     assert (found is not None) is stops
+
+
+def test_what_is_to_come_is_priced_by_its_own_tasks_and_a_share_of_what_is_nobodys():
+    """From five runs on, of this version; before, by the crew's mean."""
+    known = reckoned(pair(), threshold=0.85)
+    costs = costs_of(known, {"ann": 0.1, "bob": 0.7}, 1.0)
+    assert costs == {"ann/find": 0.1, "bob/write": 0.7, NOBODYS: pytest.approx(0.2)}
+    record, asked = None, list[float]()
+    for run in range(6):
+        told = costs if run else {}
+        record = add(record, RunReport(f"r{run}", "crew", known.version, usd=1.0, at=0.0, costs=told), known.settings)
+        if run >= 4:
+            left = Left(usd=0.1, used_usd=0.1)
+            stop = forecast(known, Known(record), [judged("find")], left, Random(1).betavariate, by_parts=True)
+            asked.append(stop.asked)
+    assert asked == pytest.approx([0.5, 0.8])
+    assert of_version(record, "another", 1.0, known.settings).costs == {}
+
+
+def test_an_agent_with_several_tasks_spent_as_much_on_each():
+    """Calls don't say which task they are for."""
+    ann = Agent(Role(name="ann", goal="g"))
+    crew = Crew([ann], [Task("x", name="one"), Task("y", name="two")])
+    assert costs_of(reckoned(crew), {"ann": 0.4}, 0.4) == {"ann/one": 0.2, "ann/two": 0.2, NOBODYS: 0.0}
 
 
 def test_what_is_finished_costs_nothing_more():

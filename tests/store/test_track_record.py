@@ -14,10 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from crew_guard.core.reliability.counts import Counts, score
+from crew_guard.core.reliability.counts import Counts, Spent, score
 from crew_guard.core.reliability.intervals import clopper_pearson
 from crew_guard.core.reliability.records import FORMAT
-from crew_guard.core.reliability.trials import RunReport, Trial
+from crew_guard.core.reliability.trials import RunReport, Trial, is_alone
 from crew_guard.errors import StoreError
 from crew_guard.store import database, track_sqlite
 from crew_guard.store.sqlite import SqliteStore
@@ -201,6 +201,80 @@ def test_folding_again_gives_the_record_that_was_folded_step_by_step(steps):
         sql(store, "UPDATE crew_records SET format = 0")
         assert [track.crew("brief", version) for version in "123"] == before
         store.close()
+
+
+KINDS = ["1", "2", "workflow-a", "workflow-b"]
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.differing_executors])
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["add", "add", "agent", "whole"]),
+            st.integers(0, 9),
+            st.sampled_from(KINDS),
+            st.sampled_from([0.0, 0.5, 1.0]),
+        ),
+        max_size=25,
+    )
+)
+def test_a_crew_and_a_workflow_of_one_name_never_count_for_each_other(steps):
+    """Together they have the records that each has in a store of its own, later verdicts and costs included."""
+    with tempfile.TemporaryDirectory() as folder:
+        stores = [SqliteStore(Path(folder) / f"{name}.db", synchronous="NORMAL") for name in ("both", "crew", "flow")]
+        both, crew, flow = (one.track_record() for one in stores)
+        kinds: dict[str, str] = {}
+        for number, (what, run, drawn, grade) in enumerate(steps):
+            if what == "add":
+                version = kinds.setdefault(f"r{run}", drawn)
+                alone = is_alone(version)
+                judged = replace(trial(grade=grade), side="alone" if alone else "crew")
+                more = {"via": "workflow"} if alone else {"costs": {"writer": grade}}
+                told = report(f"r{run}", judged, version=version, outcome=grade, at=100.0 + number, **more)
+                for track in (both, flow if alone else crew):
+                    track.add(told, TERMS)
+            elif f"r{run}" in kinds:
+                for track in (both, flow if is_alone(kinds[f"r{run}"]) else crew):
+                    with contextlib.suppress(StoreError):
+                        track.outcome(f"r{run}", grade, agent="writer" if what == "agent" else None)
+        own = [(flow if is_alone(version) else crew).crew("brief", version) for version in KINDS]
+        assert [both.crew("brief", version) for version in KINDS] == own
+        latest = [one for one in (crew.crew("brief"), flow.crew("brief")) if one is not None]
+        assert list(both.crews()) == latest
+        assert [both.crew("brief", like=version) for version in ("1", "workflow-a")] == [
+            crew.crew("brief"),
+            flow.crew("brief"),
+        ]
+        sql(stores[0], "UPDATE crew_records SET format = 0")
+        assert [both.crew("brief", version) for version in KINDS] == own
+        for one in stores:
+            one.close()
+
+
+def test_a_record_from_before_costs_were_kept_is_read_and_goes_on(tmp_path, monkeypatch):
+    """Its runs have none, and the next has."""
+    path, before = tmp_path / "old.db", database.migrations()[:3]
+    columns = track_sqlite._RUN_COLUMNS
+    with monkeypatch.context() as patch:
+        patch.setattr(database, "migrations", lambda: before)
+        patch.setattr(track_sqlite, "_RUN_COLUMNS", columns.removesuffix(", costs"))
+        patch.setattr(track_sqlite, "_run_row", lambda *_: None)
+        old = SqliteStore(path)
+        old.track_record().add(report("a", trial(), outcome=1.0), TERMS)
+        old.close()
+        with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+            assert "costs" not in connection.execute("SELECT body FROM crew_records").fetchone()[0]
+    store = SqliteStore(path)
+    track = store.track_record()
+    assert (track.crew("brief").end_to_end, track.crew("brief").costs) == (Counts(1, 1.0), {})
+    assert track.run("a").report.costs == {}
+    record = track.add(report("b", trial(), outcome=1.0, costs={"writer": 0.5, "": 0.1}), TERMS)
+    assert record.costs == {"writer": Spent(1, 0.5), "": Spent(1, 0.1)}
+    assert track.crew("brief") == record
+    assert track.run("b").report.costs == {"writer": 0.5, "": 0.1}
+    with pytest.raises(StoreError, match="the cost of 'writer' is -1"):
+        track.add(report("c", costs={"writer": -1.0}), TERMS)
+    store.close()
 
 
 def test_views_show_scores_and_tiers(store):

@@ -153,6 +153,18 @@ def test_while_too_little_is_known_the_policy_decides(unknown, routed, via, stor
     assert 0 <= event.figures["lower"] <= event.figures["upper"] <= 1
 
 
+def test_what_never_runs_is_never_known():
+    """Under unknown: workflow a crew works only once its agents have trials elsewhere; policy check warns of it."""
+    worker, store = Worker(), MemoryStore()
+    careful = supervisor(worker.model, store, policy(unknown="workflow"))
+    results = [careful.run(crew_of()) for _ in range(12)]
+    assert ({result.reliability.routed for result in results}, worker.calls) == ({"workflow"}, 0)
+    elsewhere = supervisor(worker.model, store, policy())
+    for _ in range(20):
+        elsewhere.run(crew_of(name="another"))
+    assert careful.run(crew_of()).reliability.routed == "crew"
+
+
 def test_a_shadow_is_judged_and_its_output_never_counts(store):
     """Also where it would have been right; the crew's figures grow all the same."""
     worker = Worker()
@@ -273,6 +285,36 @@ def test_what_rest_of_a_crew_costs_is_compared_with_what_is_left():
     result = supervisor(asked, store, rules).run(crew)
     assert (result.via, len(asked.calls)) == ("workflow", 1)
     assert "won't fit its budget: it takes $0.05 on average, $0.02 is left" in result.fell_back
+
+
+def test_what_is_left_is_compared_with_what_the_tasks_to_come_cost(store):
+    """Not with the crew's mean: the first task costs 1 cent, the second 9. Both ways round, with 6 cents left."""
+    rates = Rates(Rate(0), Rate(1_000 * NANO))
+
+    def crew(first: str, second: str) -> Crew:
+        tasks = [Task("Go.", first, name="find", verify=is_good), Task("Go.", second, name="write", verify=is_good)]
+        fallback = chain(node(by_hand))
+        return Crew([Agent(ANN), Agent(BOB)], tasks, fallback=fallback, name=f"{first} first")
+
+    def model() -> ScriptedModel:
+        said = {"ann": 10, "bob": 90}
+        return ScriptedModel(
+            lambda request: Reply("good", tokens=said["ann" if "You are ann" in str(request.messages) else "bob"]),
+            rates=rates,
+        )
+
+    def ends(made: Crew, usd: str) -> str | None:
+        for _ in range(6):
+            result = supervisor(model(), store, policy(limits={"max_usd": "10"})).run(made)
+            assert result.usage.nano_usd == NANO // 10
+        given = {"limits": {"max_usd": usd}, "completion_min": 1, "completion_default": 90}
+        rules = Policy.model_validate({**given, "reliability": {"threshold": 0.85}})
+        result = supervisor(model(), store, rules).run(made)
+        return result.fell_back
+
+    told = ends(crew("ann", "bob"), "0.095")
+    assert "won't fit its budget: it takes $0.09 on average, $0.085 is left" in told
+    assert ends(crew("bob", "ann"), "0.12") == ""
 
 
 # What counts, and what doesn't

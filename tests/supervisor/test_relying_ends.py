@@ -254,3 +254,59 @@ def test_another_model_or_prompt_begins_a_nodes_record_afresh():
     assert len({subject(), subject("large"), subject(system="Be brief.")}) == 3
     assert inside("") == inside("")
     assert inside("") != inside("Be brief.")
+
+
+@pytest.mark.parametrize("at", ["work", "route"])
+def test_a_probe_is_given_back_where_something_blocks_the_loop(at, monkeypatch):
+    """The result is taken from another thread, and the next run may probe: also where the route was just found."""
+    store, free = MemoryStore(), threading.Event()
+    crew, track = renewed(store), store.track_record()
+
+    async def blocks() -> None:
+        free.wait(30)
+
+    if at == "route":
+        begin = track.begin_probe
+
+        def then_block(*given: Any, **more: Any) -> bool:
+            mine = begin(*given, **more)
+            loop.call_soon_threadsafe(free.wait, 30)
+            return mine
+
+        loop = relying_loop()
+        track.begin_probe = then_block  # type: ignore[method-assign]
+    model = ScriptedModel([Reply("good", wait=blocks)], repeat=True)
+    try:
+        result = supervisor(store, policy(limits={"max_seconds": 0.3}), model).run(crew, run_id="r1")
+        assert result.stopped is not None
+        assert "blocks the event loop" in result.stopped.detail
+        assert type(track).begin_probe(track, "crew", "the next", 2e12)
+    finally:
+        free.set()
+
+
+def relying_loop() -> asyncio.AbstractEventLoop:
+    """The loop that the next run is on."""
+    from crew_guard.supervisor.loop import engine_loop
+
+    return engine_loop().loop
+
+
+def test_a_record_that_doesnt_answer_holds_up_no_blocked_runs_result(monkeypatch):
+    """It gets a moment; then the probe's own end has to do."""
+    store, free = MemoryStore(), threading.Event()
+    crew, track = renewed(store), store.track_record()
+
+    async def blocks() -> None:
+        free.wait(30)
+
+    def hangs(**_: Any) -> None:
+        free.wait(30)
+
+    track.end_probe = hangs  # type: ignore[method-assign]
+    model = ScriptedModel([Reply("good", wait=blocks)], repeat=True)
+    try:
+        result = supervisor(store, policy(limits={"max_seconds": 0.3}), model).run(crew)
+        assert result.seconds < 5
+    finally:
+        free.set()

@@ -89,6 +89,17 @@ class Sums(Struct, frozen=True, omit_defaults=True, gc=False):
         )
 
 
+class Spent(Struct, frozen=True, omit_defaults=True, gc=False):
+    """What one part of a crew has cost."""
+
+    runs: int = 0
+    usd: float = 0.0
+
+    def plus(self, usd: float) -> Spent:
+        """With one run more."""
+        return Spent(self.runs + 1, self.usd + usd)
+
+
 class Score(Struct, frozen=True):
     """The Reliability Score: success rate times mean cost adherence times mean latency adherence, in [0, 1]."""
 

@@ -13,7 +13,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from crew_guard.core.reliability.breaker import Breaker
-from crew_guard.core.reliability.counts import NO_TRIALS, Counts, Sums
+from crew_guard.core.reliability.counts import NO_TRIALS, Counts, Spent, Sums
 from crew_guard.core.reliability.detector import (
     ALARM_AFTER,
     BASELINE_RUNS,
@@ -24,7 +24,7 @@ from crew_guard.core.reliability.detector import (
     sprt_for,
 )
 from crew_guard.core.reliability.intervals import jeffreys
-from crew_guard.core.reliability.trials import END_TO_END, RunReport, Subject, Trial
+from crew_guard.core.reliability.trials import END_TO_END, RunReport, Subject, Trial, is_alone
 
 FORMAT = 1
 """Version of the record's format."""
@@ -144,6 +144,8 @@ class CrewRecord(Struct, frozen=True, omit_defaults=True):
     format: int = FORMAT
     shadows: int = 0
     """Runs that the crew worked through beside its workflow: the sums have none of them."""
+    costs: dict[str, Spent] = {}
+    """By part, of this version's runs that the crew finished; see RunReport."""
 
     @property
     def runs(self) -> int:
@@ -192,7 +194,7 @@ def add(record: CrewRecord | None, report: RunReport, settings: Settings) -> Cre
     streams = dict(record.streams)
     breaker, seen = record.breaker, list[tuple[str, float]]()
     for trial in report.trials:
-        if trial.side != "crew":
+        if trial.side == "fallback":
             continue
         stream = streams.get(trial.stream, _NO_STREAM)
         if stream.subject != trial.subject:
@@ -214,6 +216,7 @@ def add(record: CrewRecord | None, report: RunReport, settings: Settings) -> Cre
         record.versions,
         report.at,
         shadows=record.shadows + report.shadow,
+        costs=record.costs | {name: record.costs.get(name, Spent()).plus(usd) for name, usd in report.costs.items()},
     )
     return _decided(record, report, seen, settings)
 
@@ -222,11 +225,17 @@ def of_version(record: CrewRecord, version: str, at: float, settings: Settings) 
     """The record as a run of this version finds it: outcomes of another one say nothing, and it is probed first."""
     if record.version == version:
         return record
+    if is_alone(record.version) != is_alone(version):
+        return CrewRecord(record.crew, version)
     streams = {name: one for name, one in record.streams.items() if name != END_TO_END and settings.judges(name)}
     breaker = record.breaker
     if settings.threshold is not None and record.streams:
-        breaker = breaker.renewed(_to_test(record, settings), "a new version of the crew is tried", at)
-    return replace(record, version=version, streams=streams, breaker=breaker, versions=record.versions + 1)
+        breaker = breaker.renewed(_to_test(record, settings), f"a new version of the {_what(version)} is tried", at)
+    return replace(record, version=version, streams=streams, breaker=breaker, versions=record.versions + 1, costs={})
+
+
+def _what(version: str) -> str:
+    return "workflow" if is_alone(version) else "crew"
 
 
 def _to_test(record: CrewRecord, settings: Settings) -> Mapping[str, float]:
@@ -244,7 +253,7 @@ def _to_test(record: CrewRecord, settings: Settings) -> Mapping[str, float]:
 
 def crew_grade(report: RunReport) -> float | None:
     """The crew's own end-to-end grade in a run; None where it has none."""
-    if report.via == "workflow" and not report.shadow:
+    if not report.own and not report.shadow:
         return report.crew_grade  # a fault that ended the workflow doesn't change how the crew had ended
     return None if report.ended_by_fault else report.outcome
 
@@ -260,7 +269,7 @@ def revise(
         at: Unix seconds of the run: from before the breaker's last change it is no probe
     """
     stream = record.streams.get(after.stream)
-    if after.side != "crew" or (stream is not None and stream.subject != after.subject):
+    if after.side == "fallback" or (stream is not None and stream.subject != after.subject):
         return record
     if stream is None and before is not None:
         return record  # a newer version hasn't got this stream, nor what is corrected
@@ -282,7 +291,7 @@ def revise_outcome(record: CrewRecord, report: RunReport, grade: float, settings
         known = sums.outcomes
         outcomes = known.plus(grade) if report.outcome is None else known.revised(report.outcome, grade)
         record = replace(record, **{name: replace(sums, outcomes=outcomes)})
-    if (report.via == "workflow" and not report.shadow) or report.version != record.version:
+    if (not report.own and not report.shadow) or report.version != record.version:
         return record
     stream = record.streams.get(END_TO_END, _NO_STREAM)
     return _revised(record, (END_TO_END, stream), (report.outcome, grade), report.at, settings)
@@ -343,7 +352,7 @@ def _decided(record: CrewRecord, report: RunReport, seen: list[tuple[str, float]
     breaker = record.breaker
     if breaker.state == "closed":
         return _watched(record, settings)
-    if report.shadow or report.via == "crew" or seen:
+    if report.shadow or report.own or seen:
         # A crew that works although its breaker is open, having no workflow, is probed by that; and where its workflow
         # had to finish what it began, it was its failure that was seen.
         breaker = breaker.probed(seen, report.at)

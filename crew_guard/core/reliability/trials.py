@@ -11,6 +11,23 @@ Source: TypeAlias = Literal["schema", "check", "judge", "person", "later", "outc
 
 END_TO_END = "end to end"
 """The stream of a crew's outcomes, beside those of its agents."""
+NOBODYS = ""
+"""The key of what a run cost beside its parts: a judge's calls, a manager's."""
+_ALONE = "workflow-"
+
+
+def alone_version(behaviour: str) -> str:
+    """The version of a workflow that runs by itself: a record of it is no older version of a crew of its name.
+
+    Args:
+        behaviour: a digest of what defines it
+    """
+    return _ALONE + behaviour
+
+
+def is_alone(version: str) -> bool:
+    """Whether a version is that of a workflow that runs by itself."""
+    return version.startswith(_ALONE)
 
 
 class Subject(Struct, frozen=True, omit_defaults=True, gc=False):
@@ -35,12 +52,15 @@ class Trial(Struct, frozen=True, omit_defaults=True):
     """In [0, 1]; 1 is good, 0 is bad."""
     source: Source
     reason: str = ""
-    side: Literal["crew", "fallback"] = "crew"
-    """Whether an agent of the crew is judged, or a node of the workflow: those don't open the crew's breaker."""
+    side: Literal["crew", "fallback", "alone"] = "crew"
+    """Whether an agent of the crew is judged, a node of its fallback, which doesn't open the crew's breaker, or a node
+    of a workflow that runs by itself."""
 
     @property
     def stream(self) -> str:
-        """The stream of its crew's record that it belongs to: agent, or agent/kind."""
+        """The stream of its crew's record that it belongs to: agent, or agent/kind; of a node its kind."""
+        if self.side == "alone":
+            return self.subject.kind
         return f"{self.agent}/{self.subject.kind}" if self.subject.kind else self.agent
 
 
@@ -73,6 +93,15 @@ class RunReport(Struct, frozen=True, omit_defaults=True):
 
     None where the crew didn't work at all, or was not to blame.
     """
+
+    costs: dict[str, float] = {}
+    """US dollars by part of the crew, named like the record's streams, where it finished the job; under NOBODYS what
+    no part of its own used. Empty where that isn't known."""
+
+    @property
+    def own(self) -> bool:
+        """Whether the answer was that of whose record it is: the crew's, or of a workflow that runs by itself."""
+        return self.via == "crew" or is_alone(self.version)
 
 
 def adherence(target: float | None, actual: float) -> float:
