@@ -139,11 +139,18 @@ class Workflow:
         """What a run's journal says is done: for `resume`, outputs of finished nodes that were not undone."""
         return done_of(self.shape, self.name, events)
 
-    def structure(self) -> Structure:
-        """How its success follows from that of its nodes; the leaves are their names."""
+    def structure(self, shares: Mapping[str, Mapping[Any, float]] | None = None) -> Structure:
+        """How its success follows from that of its nodes; the leaves are their names.
+
+        Args:
+            shares: how often each outcome of a branch comes, as shares or as counts, by the node that it comes after;
+                "otherwise" is one, too. Where nobody knows, bounds go by the worst and the best way
+        Raises:
+            WorkflowError: there is no such branch, or an outcome has no share
+        """
         from crew_guard.workflows.structures import structure_of
 
-        return structure_of(self.shape)
+        return structure_of(self.shape, shares)
 
     def mermaid(self) -> str:
         """The graph as a Mermaid flowchart."""
