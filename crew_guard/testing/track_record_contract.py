@@ -163,7 +163,9 @@ class TrackRecordContract(ABC):
 
     def test_terms_are_those_of_the_latest_report(self, track: TrackRecord) -> None:
         """A structure stays until another one is given."""
-        shape = Chain((OneOf((Leaf("a"), Leaf("b"))), AnyOf((Leaf("critic"), Retry(Leaf("judge"), times=2)), judge=0.5)))
+        shape = Chain(
+            (OneOf((Leaf("a"), Leaf("b"))), AnyOf((Leaf("critic"), Retry(Leaf("judge"), times=2)), judge=0.5))
+        )
         track.add(report("a", trial()), TERMS, shape)
         track.add(report("b", trial()), replace(TERMS, confidence=0.9))
         terms = track.terms("brief")

@@ -50,7 +50,7 @@ Connection: TypeAlias = "tuple[str, ...] | Edge | Branch | Loop"
 Part: TypeAlias = "Workflow | Step"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Workflow:
     """Nodes and how they are connected. A Workflow, and a Resuming, of ports."""
 
@@ -65,7 +65,7 @@ class Workflow:
     """What its nodes name, once a supervisor has found it."""
 
     def __post_init__(self) -> None:
-        nodes = tuple(as_node(step) for step in self.nodes)
+        nodes = tuple(as_node(step, "Workflow([…])", "chain(…) puts workflows together") for step in self.nodes)
         if not nodes:
             raise WorkflowError(f"workflow {self.name!r} has no nodes")
         edges, branches, loops = _sorted(self.edges, self.name)
@@ -164,6 +164,9 @@ class Workflow:
 
         return tree(self.name, self.shape)
 
+    def __repr__(self) -> str:
+        return f"<workflow {self.name!r}: {', '.join(self.shape.nodes)}>"
+
     def __rich__(self) -> Tree:
         return self.draw()
 
@@ -176,6 +179,8 @@ def chain(*steps: Part, name: str = "workflow") -> Workflow:
     """
     if not steps:
         raise WorkflowError(f"workflow {name!r} has no nodes")
+    if type(steps[0]) is list:
+        raise TypeError(f"workflow {name!r}: chain takes steps one by one, chain(a, b), and no list")
     parts = [as_workflow(step) for step in steps]
     edges: list[Connection] = [each for part in parts for each in part.edges]
     for one, other in itertools.pairwise(parts):

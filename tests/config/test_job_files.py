@@ -113,7 +113,10 @@ approval:
     [
         ("", "job.yaml: is empty; expected the steps of a job"),
         ("steps: []\n", "job.yaml:1: steps: expected at least 1 entries, got none"),
-        ("name: x\n", "job.yaml:1: steps: is missing; expected a list such as [a, b]"),
+        (
+            "name: x\n",
+            "job.yaml:1: steps: is missing; expected a list of sections, each beginning with `- name: …`",
+        ),
         ("[a]\n", "job.yaml:1: expected lines of `key: value`, got a list"),
     ],
 )
