@@ -51,7 +51,7 @@ class Crews:
     """Crews side by side: the detectors of five agents and of the outcomes, held to the true rates."""
 
     def __init__(self, crews: int, seed: int) -> None:
-        self.streams = [Detectors(crews, P0) for _ in AGENTS] + [Detectors(crews, P0 ** len(AGENTS))]
+        self.agents, self.whole = Detectors(crews * len(AGENTS), P0), Detectors(crews, P0 ** len(AGENTS))
         self.random, self.crews = np.random.default_rng(seed), crews
         self.waiting = Waiting(crews)
 
@@ -61,21 +61,22 @@ class Crews:
         failed[0] = self.random.random(self.crews) < 1 - first
         if self.waiting.places.size < self.crews:
             failed = failed[:, self.waiting.places]
-        for stream, bad in zip(self.streams, (*failed, failed.any(axis=0)), strict=True):
-            stream.step(bad)
-        return np.array([stream.evidence for stream in self.streams])
+        self.agents.fold(failed.ravel())
+        self.whole.fold(failed.any(axis=0))
+        return np.vstack([self.agents.evidence.reshape(failed.shape), self.whole.evidence])
 
     def thin_out(self) -> bool:
         """Let go of crews whose alarm has come; whether any is left."""
+        crews = self.waiting.places.size
         if (left := self.waiting.thinned()) is not None:
-            for stream in self.streams:
-                stream.keep(left)
+            self.agents.keep(np.concatenate([left + crews * place for place in range(len(AGENTS))]))
+            self.whole.keep(left)
         return bool(self.waiting.places.size)
 
     def restart(self, where: Any) -> None:
         """As a breaker does that closes."""
-        for stream in self.streams:
-            stream.restart(where)
+        self.agents.restart(np.tile(where, len(AGENTS)))
+        self.whole.restart(where)
 
 
 def until_alarm(after: float) -> list[Found]:
@@ -131,7 +132,7 @@ def check_crew(runs: int = 400) -> None:
         AssertionError: they differ
     """
     crews = Crews(3, 7)
-    ours = [[EDetector(stream.level) for stream in crews.streams] for _ in range(3)]
+    ours = [[EDetector(P0)] * len(AGENTS) + [EDetector(P0 ** len(AGENTS))] for _ in range(3)]
     draws = Crews(3, 7)
     for _ in range(runs):
         evidence = crews.run(0.9)

@@ -65,7 +65,12 @@ class Detectors:
         return self.terms.mean(axis=0)
 
     def step(self, failed: Bits) -> Bits:
-        """One trial of each. Most are good and come after a good one: only the others need a closer look."""
+        """One trial of each."""
+        self.fold(failed)
+        return self.evidence >= self.alarm_after
+
+    def fold(self, failed: Bits) -> None:
+        """The same without the alarm. Most are good and come after a good one: only the others need a closer look."""
         other = np.flatnonzero(failed | (self.failures > 0))
         before, fails, in_row = self.terms[:, other], failed[other], self.failures[other]
         row = np.where(self.bursts[other] <= own.FREE_OF_BURSTS, 0, np.minimum(in_row, self.good.shape[1] - 1))
@@ -80,7 +85,6 @@ class Detectors:
         over = np.flatnonzero(self.quiet == own.QUIET)
         self.bursts[over] += self.pending[over]
         self.pending[over] = 0.0
-        return self.evidence >= self.alarm_after
 
     def restart(self, where: Bits) -> None:
         """As a breaker does that closes: without evidence; what is known of bursts stays."""
