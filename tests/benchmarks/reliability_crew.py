@@ -150,7 +150,7 @@ def check_crew(runs: int = 400) -> None:
 
 
 def from_records(healthy: int, crews: int) -> list[Found]:
-    """From each drop on, out of the same healthy past, by the record that a store keeps: what agents are held to is learned from their first runs."""
+    """The same by the record that a store keeps: what agents are held to is learned from their first runs."""
     settings = Settings(threshold=0.85, parts=len(AGENTS), agent_target=P0)
     subjects = {name: Subject(name, "model") for name in AGENTS}
     delays, named = {rate: list[int]() for rate in TARGETS}, dict.fromkeys(TARGETS, 0)

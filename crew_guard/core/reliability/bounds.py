@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import TypeAlias
 
 from crew_guard.core.reliability.counts import NO_TRIALS, Counts
@@ -40,6 +41,12 @@ def upper(structure: Structure, counts: Mapping[str, Counts], confidence: float,
     return _drawn(reckoned(structure, "best"), counts, (1.0, 0.0), confidence, beta)
 
 
+@lru_cache(maxsize=64)
+def _compiled(structure: Structure) -> Callable[[Mapping[str, float]], float]:
+    # A crew's structure is asked again and again, and its curves cost more than all draws through them.
+    return compiled(structure)
+
+
 def _of_a_chain(structure: Structure, counts: Mapping[str, Counts], confidence: float) -> Interval | None:
     times = series(structure)
     if times is None:
@@ -62,6 +69,6 @@ def _drawn(
     for name in names(structure):
         known = counts.get(name, NO_TRIALS)
         shapes.append((name, known.good + pseudo[0], known.bad + pseudo[1]))
-    whole = compiled(structure)
+    whole = _compiled(structure)
     drawn = sorted(whole({name: beta(a, b) if b > 0 else 1.0 for name, a, b in shapes}) for _ in range(DRAWS))
     return drawn[min(DRAWS - 1, int(quantile * DRAWS))]
