@@ -63,6 +63,8 @@ class Workflow:
     shape: Shape = field(init=False, repr=False)
     means: Means | None = field(default=None, repr=False)
     """What its nodes name, once a supervisor has found it."""
+    done: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False)
+    """What is done already: see `continued`."""
 
     def __post_init__(self) -> None:
         nodes = tuple(as_node(step, "Workflow([…])", "chain(…) puts workflows together") for step in self.nodes)
@@ -98,7 +100,7 @@ class Workflow:
             NodeFailedError: a node could not do its step; so does what else a node's function raises
             RefusedError: the guard said no
         """
-        return await self.resume(inputs, gate, {})
+        return await self.resume(inputs, gate, self.done)
 
     async def resume(self, inputs: Mapping[str, Any], gate: Gate, done: Mapping[str, Any]) -> RuntimeResult:
         """The same, where nodes of these names, or their done_by, are answered from `done` instead of running."""
@@ -138,6 +140,10 @@ class Workflow:
     def done_in(self, events: Iterable[Event]) -> dict[str, Any]:
         """What a run's journal says is done: for `resume`, outputs of finished nodes that were not undone."""
         return done_of(self.shape, self.name, events)
+
+    def continued(self, events: Iterable[Event]) -> Workflow:
+        """The same workflow, going on from its last checkpoint in a run's journal: `supervisor.run` takes it."""
+        return replace(self, done=self.done_in(events))
 
     def structure(self, shares: Mapping[str, Mapping[Any, float]] | None = None) -> Structure:
         """How its success follows from that of its nodes; the leaves are their names.

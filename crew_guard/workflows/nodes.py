@@ -116,6 +116,8 @@ class Node:
         names = tuple(self.signature.parameters)
         if len(sources) > 1 and set(names) == set(sources):
             return "by_name"
+        if len(names) > 1 and set(names) & set(sources):
+            return None  # a context of the name of a source is a mistake
         # The second of two is the context, whatever it is called.
         return "whole" if len(names) == 1 or (len(names) == 2 and not self.signature.context) else None  # noqa: PLR2004
 

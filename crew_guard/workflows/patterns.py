@@ -1,6 +1,7 @@
 """The known patterns as small functions that build graphs: gates, routing, sections, votes, workers, refinement.
 
-Each gives a Workflow, which may stand wherever a step may: patterns nest. All of them are bounded.
+Those that build a graph give a Workflow, which may be a way, a section or a step of a chain: patterns nest. `gate`,
+`retry` and `agent_node` give a Node, one step. All of them are bounded.
 """
 
 from __future__ import annotations
@@ -87,10 +88,11 @@ def route(
         raise WorkflowError(
             f"workflow {name!r}: routes is {routes!r:.80}; expected a dict of what comes next by outcome"
         )
-    parts = {key: as_workflow(part) for key, part in routes.items()}
-    last = None if otherwise is None else as_workflow(otherwise)
     # One way may stand for several outcomes: it is in the graph once.
-    every = list({id(part.nodes[0]): part for part in (*parts.values(), *([last] if last else []))}.values())
+    ways = {id(part): as_workflow(part) for part in (*routes.values(), *([] if otherwise is None else [otherwise]))}
+    parts = {key: ways[id(part)] for key, part in routes.items()}
+    last = None if otherwise is None else ways[id(otherwise)]
+    every = list({id(part.nodes[0]): part for part in ways.values()}.values())
     targets = {key: tuple(part.shape.start) for key, part in parts.items()}
     edge = branch(
         first.name, targets, by=field, otherwise=None if last is None else tuple(last.shape.start), passes=passes

@@ -160,7 +160,8 @@ class _Run:
         try:
             return read_as(kind, dict(self.going.inputs))
         except ValueError as error:
-            raise NodeFailedError(f"the run's inputs don't fit {name}: {error}") from None
+            told = "; ".join(line.removeprefix("it: ") for line in str(error).splitlines())
+            raise NodeFailedError(f"the run's inputs don't fit {name}: {told}") from None
 
     def _named(self, node: Node) -> bool:
         """Whether it takes its values by name."""
@@ -239,7 +240,8 @@ class _Run:
             return True
         if loop.then == "go_on":
             return False
-        raise NodeFailedError(f"{name} still wants another round after {round_}, the most there may be")
+        last = f"; it gave {output!r:.80}"
+        raise NodeFailedError(f"{name} still wants another round after {round_}, the most there may be{last}")
 
     def _outcome(self, name: str, output: Any) -> Any:
         branch = self.shape.branches.get(name)

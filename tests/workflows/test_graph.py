@@ -258,6 +258,18 @@ def test_what_a_node_can_not_be_is_told(options: Any, told: str):
         node(of_lead, **options)
 
 
+def test_a_join_that_names_one_of_several_takes_none_of_them_for_a_context():
+    """What it is given is told: the last node of each section by its name."""
+    legal, tone = node(lambda inputs: "", name="legal"), node(lambda inputs: "", name="tone")
+
+    def join(legal: Any, tone: Any) -> str:
+        return f"{legal} {tone}"
+
+    assert Ran(parallel(legal, tone, join=join)).result.output == " "
+    with pytest.raises(WorkflowError, match="'join' takes legal, tone; it is given upper, tone, each by its name"):
+        parallel(chain(legal, node(lambda text: text, name="upper")), tone, join=join)
+
+
 def test_what_is_built_in_is_a_step():
     """Where Python itself doesn't say what it takes, it is given one value."""
     assert chain(node(lambda inputs: inputs["n"], name="n"), int, str).shape.nodes["str"].returns is str

@@ -50,6 +50,12 @@ def test_a_route_counts_one_of_its_ways() -> None:
     assert chain(one, step("d")).structure() == Chain((SORT, OneOf((A, Chain((B, C)))), D))
     same = step("a")
     assert route(sort, {"easy": same, "hard": same}).structure() == Chain((SORT, A))
+
+    def plain(value: Any) -> Any:
+        return value
+
+    function = route(sort, {"easy": plain, "hard": step("b")}, otherwise=plain)
+    assert function.structure() == Chain((SORT, OneOf((Leaf("plain"), B))))
     mixed = route(sort, {"easy": same, 2: same, "hard": step("b")}, otherwise=step("c"))
     assert mixed.structure() == Chain((SORT, OneOf((A, B, C))))
 
