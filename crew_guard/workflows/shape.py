@@ -100,6 +100,8 @@ def _names(shape: Shape, nodes: Sequence[Node], branches: Sequence[Branch], loop
     found += [
         f"two nodes are named {name!r}; give one of them a name=" for name in sorted(_twice(names), key=names.index)
     ]
+    if found:
+        return found  # which of both an edge means nobody knows
     found += [f"two branches come after {name!r}" for name in _twice([each.source for each in branches])]
     found += [f"two loops go back from {name!r}" for name in _twice([each.source for each in loops])]
     plain = {edge.source for edge in shape.edges if not edge.branches}
