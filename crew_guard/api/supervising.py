@@ -215,7 +215,8 @@ class Supervisor:
         if not isinstance(crew, Crew):
             if isinstance(crew, Equippable):
                 return self._alone(crew, inputs, run_id)
-            raise ConfigError(f"run() takes a crew_guard Crew, not a {type(crew).__name__}; guard() takes a host's own")
+            what = type(crew).__name__
+            raise ConfigError(f"run() takes a Crew, or a Workflow such as chain(step), no {what}; guard() a host's own")
         if not isinstance(inputs, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]  see above
             raise _no_mapping(inputs)
         inputs = {**crew.defaults, **inputs}

@@ -11,7 +11,7 @@ from decimal import Decimal
 from difflib import get_close_matches
 from typing import Any
 
-from crew_guard.core.reliability.jobs import CrewProposal, Figures, JobDescription, JobStep, faults
+from crew_guard.core.reliability.jobs import CrewProposal, EndToEnd, Figures, JobDescription, JobStep, faults
 from crew_guard.core.reliability.records import CrewRecord
 from crew_guard.core.roles import Agent, Crew, Task
 from crew_guard.core.usage import NANO, Rates, Usage
@@ -183,6 +183,7 @@ def _proposal(crew: Crew, known: Known, sources: list[str]) -> CrewProposal:
     sources.append(f"the crew's cost and time: the averages of the {runs.runs} runs that it finished")
     outcomes = record.end_to_end
     if outcomes.rate is not None:
+        facts["measured"] = EndToEnd(tasks=outcomes.trials, good=outcomes.good)
         sources.append(
             f"measured end to end: {outcomes.good:g} of {outcomes.trials} runs were good, {outcomes.rate:.3f}"
         )

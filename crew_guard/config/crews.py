@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import importlib.util
 import sys
@@ -14,6 +15,8 @@ from typing import Any
 from crew_guard.core.roles import Crew
 from crew_guard.errors import ConfigError, CrewGuardError
 from crew_guard.ports import Equippable, Workflow
+
+_PACKAGE = str(Path(__file__).parents[1])
 
 
 def load_crew(target: str) -> Crew:
@@ -40,7 +43,9 @@ def load_runnable(target: str) -> Crew | Workflow:
     module = _import_file(Path(source)) if _is_file(source) else _import_module(source)
     if not hasattr(module, attribute):
         raise ConfigError(f"there is no {attribute!r} in it{_candidates(module, attribute)}", file=source)
-    return _runnable(getattr(module, attribute), source, attribute)
+    found = _runnable(getattr(module, attribute), source, attribute)
+    _check(found, source, attribute, module)
+    return found
 
 
 def _is_file(source: str) -> bool:
@@ -61,6 +66,8 @@ def _import_file(path: Path) -> ModuleType:
     _search(str(path.resolve().parent))
     try:
         spec.loader.exec_module(module)
+    except ConfigError as error:
+        raise _placed(error, str(path), path.resolve()) from error
     except CrewGuardError:
         raise
     except (Exception, SystemExit) as error:
@@ -78,6 +85,8 @@ def _import_module(name: str) -> ModuleType:
         if name == missing or name.startswith(f"{missing}."):
             raise ConfigError(f"there is no module {name!r}; for a file give its path, ending in .py") from None
         raise _failed(error, name, None) from error
+    except ConfigError as error:
+        raise _placed(error, name, None) from error
     except CrewGuardError:
         raise
     except (Exception, SystemExit) as error:
@@ -100,18 +109,39 @@ def _failed(error: BaseException, source: str, path: Path | None) -> ConfigError
     return ConfigError(f"the code failed with {type(error).__name__}: {error}", file=file, line=line)
 
 
+def _placed(error: ConfigError, source: str, path: Path | None) -> ConfigError:
+    """The same error with the file and the line of the user's code that it comes from."""
+    if error.file is not None:
+        return error
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [one for one in frames if not one.filename.startswith(("<", _PACKAGE))]
+    file, line = source, None
+    if own:
+        file, line = source if _same(own[-1].filename, path) else own[-1].filename, own[-1].lineno
+    return _at(error, file, line)
+
+
+def _at(error: ConfigError, file: str, line: int | None) -> ConfigError:
+    found = type(error)(error.message, file=file, line=line, key=error.key)
+    found.value = error.value
+    found.problems = tuple(_at(one, file, line) for one in error.problems)
+    return found
+
+
 def _same(filename: str, path: Path | None) -> bool:
     return path is not None and Path(filename) == path
 
 
 def _runnable(value: Any, source: str, attribute: str) -> Crew | Workflow:
     if callable(value) and not isinstance(value, type):
+        path = Path(source).resolve() if _is_file(source) else None
         try:
             value = value()
+        except ConfigError as error:
+            raise _placed(error, source, path) from error
         except CrewGuardError:
             raise
         except (Exception, SystemExit) as error:
-            path = Path(source).resolve() if _is_file(source) else None
             raise _failed(error, source, path) from error
     if isinstance(value, Crew | Equippable):
         return value
@@ -120,6 +150,32 @@ def _runnable(value: Any, source: str, attribute: str) -> Crew | Workflow:
         "or a function without arguments that returns one",
         file=source,
     )
+
+
+def _check(found: Crew | Workflow, source: str, attribute: str, module: ModuleType) -> None:
+    """Whether a workflow of ours, or a crew's, can take a run's inputs: here its place is still known."""
+    from crew_guard.workflows.graph import Workflow as Graph
+
+    graph = found.fallback if isinstance(found, Crew) else found
+    if not isinstance(graph, Graph):
+        return
+    try:
+        graph.check(terminal=True)
+    except ConfigError as error:
+        file = source if _is_file(source) else str(module.__file__)
+        raise _at(error, file, _line_of(attribute, module)) from error
+
+
+def _line_of(attribute: str, module: ModuleType) -> int | None:
+    """Where a module gives a value this name; None where that can't be seen."""
+    tree = ast.parse(Path(str(module.__file__)).read_text(encoding="utf-8"))
+    for statement in tree.body:
+        named = [
+            name.id for name in ast.walk(statement) if isinstance(name, ast.Name) and isinstance(name.ctx, ast.Store)
+        ]
+        if getattr(statement, "name", None) == attribute or attribute in named:
+            return statement.lineno
+    return None
 
 
 def _candidates(module: ModuleType, attribute: str) -> str:

@@ -212,6 +212,10 @@ def _near(name: str, known: list[str]) -> str:
 
 def _expected(annotation: Any) -> str:
     if get_origin(annotation) is tuple:
+        item = _bare((get_args(annotation) or (Any,))[0])
+        if isinstance(item, type) and issubclass(item, BaseModel):
+            first = next((name for name, field in item.model_fields.items() if field.is_required()), "key")
+            return f"a list of sections, each beginning with `- {first}: …`"
         return "a list such as [a, b]"
     if get_origin(annotation) is dict or (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
         return "a section of `key: value` lines"

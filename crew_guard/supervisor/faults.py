@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from crew_guard.errors import ModelError
+from crew_guard.errors import ModelError, RunFailedError, StoreError
+from crew_guard.workflows.context import NodeFailedError, node_of
 
 _KINDS = ("throttled", "unavailable", "unreachable")
 _OUTAGES = frozenset({"TransportError", "APIConnectionError", "ConnectionError"})
@@ -25,3 +26,11 @@ def is_fault(error: BaseException) -> bool:
             return True
         link = link.__cause__
     return False
+
+
+def words_of(error: BaseException) -> str:
+    """What an exception says, its kind where it isn't ours, and the workflow's node that it comes from."""
+    ours = isinstance(error, StoreError | ModelError | RunFailedError | NodeFailedError)
+    told = (str(error) if ours else "") or f"{type(error).__name__}: {error}"
+    node = "" if isinstance(error, StoreError) else node_of(error)
+    return f"node {node!r}: {told}" if node else told

@@ -18,7 +18,7 @@ from crew_guard.core.plain import plain
 from crew_guard.core.policy import Policy
 from crew_guard.core.result import Result
 from crew_guard.core.stream import Budget
-from crew_guard.errors import ModelError, RefusedError, RunFailedError, StoreError
+from crew_guard.errors import RefusedError, StoreError
 from crew_guard.ports import (
     Clock,
     Flushed,
@@ -35,7 +35,7 @@ from crew_guard.supervisor.acting import RunGate
 from crew_guard.supervisor.buffer import Buffer
 from crew_guard.supervisor.deadlines import set_deadlines
 from crew_guard.supervisor.estimating import Estimator
-from crew_guard.supervisor.faults import is_fault
+from crew_guard.supervisor.faults import is_fault, words_of
 from crew_guard.supervisor.finding import Finding
 from crew_guard.supervisor.gate import Gatekeeper
 from crew_guard.supervisor.guarding import Guarding
@@ -345,8 +345,7 @@ class Life:
             return Finding(stop=stop or error.stop)
         if stop is not None:
             return Finding(stop=stop)
-        told = str(error) if isinstance(error, StoreError | ModelError | RunFailedError) else ""
-        return Finding(error=told or f"{type(error).__name__}: {error}", fault=is_fault(error))
+        return Finding(error=words_of(error), fault=is_fault(error))
 
     def _stop_of(self, side: Side, *, inner: bool = True) -> Stop | None:
         """The stop that ended this side, wherever it was latched: the outermost first."""

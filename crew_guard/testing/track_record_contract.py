@@ -24,7 +24,7 @@ from crew_guard.core.events import RunEnded
 from crew_guard.core.reliability import records
 from crew_guard.core.reliability.counts import NO_TRIALS, Counts
 from crew_guard.core.reliability.records import Settings
-from crew_guard.core.reliability.structure import AnyOf, Chain, Leaf, Retry
+from crew_guard.core.reliability.structure import AnyOf, Chain, Leaf, OneOf, Retry
 from crew_guard.core.reliability.trials import RunReport, Source, Subject, Trial
 from crew_guard.errors import ConfigError, StoreError
 from crew_guard.ports import Store, TrackRecord
@@ -163,7 +163,9 @@ class TrackRecordContract(ABC):
 
     def test_terms_are_those_of_the_latest_report(self, track: TrackRecord) -> None:
         """A structure stays until another one is given."""
-        shape = Chain((Leaf("writer"), AnyOf((Leaf("critic"), Retry(Leaf("judge"), times=2)), judge=0.5)))
+        shape = Chain(
+            (OneOf((Leaf("a"), Leaf("b"))), AnyOf((Leaf("critic"), Retry(Leaf("judge"), times=2)), judge=0.5))
+        )
         track.add(report("a", trial()), TERMS, shape)
         track.add(report("b", trial()), replace(TERMS, confidence=0.9))
         terms = track.terms("brief")

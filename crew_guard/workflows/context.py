@@ -17,6 +17,21 @@ class NodeFailedError(Exception):
     """A node could not do its step. Unless it is tried again, the workflow ends there."""
 
 
+_IN = "in the node "
+
+
+def noted(error: BaseException, node: str) -> None:
+    """Say with an exception which node it comes from: its traceback shows it, and `node_of` reads it."""
+    if node and not node_of(error):
+        error.add_note(f"{_IN}{node}")
+
+
+def node_of(error: BaseException) -> str:
+    """The node that an exception comes from; empty where that is not known."""
+    notes: Sequence[Any] = getattr(error, "__notes__", ())
+    return next((str(note).removeprefix(_IN) for note in notes if str(note).startswith(_IN)), "")
+
+
 @dataclass(frozen=True, slots=True)
 class NodeContext:
     """One attempt at a node: what it knows, and its door to the gate."""

@@ -50,7 +50,7 @@ Connection: TypeAlias = "tuple[str, ...] | Edge | Branch | Loop"
 Part: TypeAlias = "Workflow | Step"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Workflow:
     """Nodes and how they are connected. A Workflow, and a Resuming, of ports."""
 
@@ -63,9 +63,11 @@ class Workflow:
     shape: Shape = field(init=False, repr=False)
     means: Means | None = field(default=None, repr=False)
     """What its nodes name, once a supervisor has found it."""
+    done: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False)
+    """What is done already: see `continued`."""
 
     def __post_init__(self) -> None:
-        nodes = tuple(as_node(step) for step in self.nodes)
+        nodes = tuple(as_node(step, "Workflow([…])", "chain(…) puts workflows together") for step in self.nodes)
         if not nodes:
             raise WorkflowError(f"workflow {self.name!r} has no nodes")
         edges, branches, loops = _sorted(self.edges, self.name)
@@ -98,7 +100,7 @@ class Workflow:
             NodeFailedError: a node could not do its step; so does what else a node's function raises
             RefusedError: the guard said no
         """
-        return await self.resume(inputs, gate, {})
+        return await self.resume(inputs, gate, self.done)
 
     async def resume(self, inputs: Mapping[str, Any], gate: Gate, done: Mapping[str, Any]) -> RuntimeResult:
         """The same, where nodes of these names, or their done_by, are answered from `done` instead of running."""
@@ -146,11 +148,22 @@ class Workflow:
         """What a run's journal says is done: for `resume`, outputs of finished nodes that were not undone."""
         return done_of(self.shape, self.name, events)
 
-    def structure(self) -> Structure:
-        """How its success follows from that of its nodes; the leaves are their names."""
+    def continued(self, events: Iterable[Event]) -> Workflow:
+        """The same workflow, going on from its last checkpoint in a run's journal: `supervisor.run` takes it."""
+        return replace(self, done=self.done_in(events))
+
+    def structure(self, shares: Mapping[str, Mapping[Any, float]] | None = None) -> Structure:
+        """How its success follows from that of its nodes; the leaves are their names.
+
+        Args:
+            shares: how often each outcome of a branch comes, as shares or as counts, by the node that it comes after;
+                "otherwise" is one, too. Where nobody knows, bounds go by the worst and the best way
+        Raises:
+            WorkflowError: there is no such branch, or an outcome has no share
+        """
         from crew_guard.workflows.structures import structure_of
 
-        return structure_of(self.shape)
+        return structure_of(self.shape, shares)
 
     def mermaid(self) -> str:
         """The graph as a Mermaid flowchart."""
@@ -164,6 +177,9 @@ class Workflow:
 
         return tree(self.name, self.shape)
 
+    def __repr__(self) -> str:
+        return f"<workflow {self.name!r}: {', '.join(self.shape.nodes)}>"
+
     def __rich__(self) -> Tree:
         return self.draw()
 
@@ -176,6 +192,8 @@ def chain(*steps: Part, name: str = "workflow") -> Workflow:
     """
     if not steps:
         raise WorkflowError(f"workflow {name!r} has no nodes")
+    if type(steps[0]) is list:
+        raise TypeError(f"workflow {name!r}: chain takes steps one by one, chain(a, b), and no list")
     parts = [as_workflow(step) for step in steps]
     edges: list[Connection] = [each for part in parts for each in part.edges]
     for one, other in itertools.pairwise(parts):

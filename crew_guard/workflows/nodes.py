@@ -13,18 +13,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias, TypeVar, cast, get_type_hints
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
-from crew_guard.core.limits import UNCAPPED, AgentLimits, Caps, Limits
-from crew_guard.core.tools import Tool, explain_validation
+from crew_guard.core.limits import UNCAPPED, AgentLimits, Caps
+from crew_guard.core.tools import Tool
 from crew_guard.core.verdicts import Judge
 from crew_guard.errors import WorkflowError
 from crew_guard.ports import Model
+from crew_guard.workflows.capping import caps_of
 from crew_guard.workflows.context import NodeContext
 
 UNKNOWN = Any
 """The type of what nobody has annotated."""
 _CONTEXT_NAMES = ("context", "ctx")
+_SHOWN = 80
 _KINDS = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 Step: TypeAlias = "Node | Callable[..., Any] | Tool"
 T = TypeVar("T")
@@ -67,7 +69,7 @@ class Signature:
     """All parameters, the context's included, as the function takes them."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Node:
     """One step of a workflow. `node` makes one."""
 
@@ -114,6 +116,8 @@ class Node:
         names = tuple(self.signature.parameters)
         if len(sources) > 1 and set(names) == set(sources):
             return "by_name"
+        if len(names) > 1 and set(names) & set(sources):
+            return None  # a context of the name of a source is a mistake
         # The second of two is the context, whatever it is called.
         return "whole" if len(names) == 1 or (len(names) == 2 and not self.signature.context) else None  # noqa: PLR2004
 
@@ -121,6 +125,9 @@ class Node:
     def takes(self) -> Any:
         """The type of its value where it takes one value; UNKNOWN where it isn't annotated."""
         return next(iter(self.signature.parameters.values()), UNKNOWN)
+
+    def __repr__(self) -> str:
+        return f"<node {self.name!r}>"
 
     @property
     def asks(self) -> str:
@@ -195,9 +202,23 @@ def bounded(
     caps: AgentLimits | Mapping[str, Any] | None,
 ) -> Node:
     """The same node with what bounds it. See `node`."""
-    given = Retry(retry) if isinstance(retry, int) else retry
-    limits, seconds = _caps(caps, bare.name)
+    given = retry
+    if isinstance(retry, int):
+        given = retry_of(bare, retry)
+    limits, seconds = caps_of(caps, bare.name)
     return replace(bare, retry=given, timeout=timeout, max_seconds=seconds, caps=limits)
+
+
+def retry_of(bare: Node, *numbers: Any) -> Retry:
+    """How often a node is tried again; see Retry.
+
+    Raises:
+        WorkflowError: a number is wrong
+    """
+    try:
+        return Retry(*numbers)
+    except WorkflowError as error:
+        raise _wrong(bare, str(error)) from None
 
 
 def checked(made: Node) -> Node:
@@ -206,25 +227,41 @@ def checked(made: Node) -> Node:
     Raises:
         WorkflowError: it can't
     """
-    if not made.name or "/" in made.name:
-        raise WorkflowError(f"a node's name must not be empty or hold a '/', like {made.name!r}")
+    if not isinstance(made.name, str) or not made.name or "/" in made.name:  # pyright: ignore[reportUnnecessaryIsInstance]  see _typed
+        raise WorkflowError(f"a node's name is a text and must not be empty or hold a '/', like {made.name!r}")
+    _typed(made)
     if made.verify is not None and not isinstance(made.verify, Judge) and not callable(made.verify):
-        raise _wrong(made, f"verify must be a function or a Judge, not {made.verify!r}")
+        raise _wrong(made, f"verify must be a function or a Judge, not {shortened(made.verify)}")
     for what in ("approve", "compensate"):
         given = getattr(made, what)
         if given is not None and not callable(given):
-            raise _wrong(made, f"{what} must be a function, not {given!r}")
+            raise _wrong(made, f"{what} must be a function, not {shortened(given)}")
     if made.approve is not None and not made.irreversible:
         raise _wrong(made, "approve= is for a node that is irreversible=True")
     if made.output is not None and not (isinstance(made.output, type) and issubclass(made.output, BaseModel)):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise _wrong(made, f"output must be a class of pydantic's BaseModel, not {made.output!r}")
-    if made.timeout is not None and not made.timeout > 0:
-        raise _wrong(made, f"timeout must be seconds, more than 0, not {made.timeout!r}")
-    if not 0 <= made.pass_mark <= 1:
-        raise _wrong(made, f"pass_mark must be a grade from 0 to 1, not {made.pass_mark!r}")
+        raise _wrong(made, f"output must be a class of pydantic's BaseModel, not {shortened(made.output)}")
     if isinstance(made.function, Tool) and made.model is not None:
         raise _wrong(made, "a tool asks no model; model= is for a function that returns the prompt")
     return made
+
+
+def _typed(made: Node) -> None:
+    """Numbers and models, whoever doesn't run a type checker."""
+    model, timeout, tokens, mark = made.model, made.timeout, made.max_tokens, made.pass_mark
+    if model is not None and not isinstance(model, str) and not hasattr(model, "bound_request"):
+        raise _wrong(made, f"model must be a model's name, such as 'openai:gpt-4.1-mini', or a Model, not {model!r}")
+    if made.retry is not None and not isinstance(made.retry, Retry):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise _wrong(made, f"retry is {made.retry!r}; expected a number of further tries, 0 or more, or a Retry")
+    if timeout is not None and not (_is_number(timeout) and timeout > 0):
+        raise _wrong(made, f"timeout must be seconds, more than 0, not {timeout!r}")
+    if not (_is_number(mark) and 0 <= mark <= 1):
+        raise _wrong(made, f"pass_mark must be a grade from 0 to 1, not {mark!r}")
+    if tokens is not None and (type(tokens) is not int or tokens < 1):
+        raise _wrong(made, f"max_tokens must be a whole number of at least 1, not {tokens!r}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def passed_on(value: Any) -> Any:
@@ -232,8 +269,17 @@ def passed_on(value: Any) -> Any:
     return value
 
 
-def as_node(step: Step) -> Node:
-    """A function or a tool as a node; a node as it is."""
+def as_node(step: Step, where: str = "", way_out: str = "let one function do all of it") -> Node:
+    """A function or a tool as a node; a node as it is.
+
+    Args:
+        where: who takes one step, and no workflow of several
+        way_out: what to do with one
+    Raises:
+        TypeError: it is no step
+    """
+    if where and hasattr(step, "edges"):
+        raise TypeError(f"{where} takes one step, a function, a tool or a node, and not {step!r}; {way_out}")
     return step if isinstance(step, Node) else node(step)
 
 
@@ -246,8 +292,14 @@ def _bare(function: Callable[..., Any] | Tool, name: str | None) -> Node:
         found = Signature({"arguments": UNKNOWN}, returns=_hints(function.function)[1])
         return Node(name or function.name, function, found)
     if not callable(function):
-        raise TypeError(f"a node is a function or a Tool, not {function!r}")
+        raise TypeError(f"a node is a function or a Tool, not {shortened(function)}")
     return Node(name or getattr(function, "__name__", "node"), function, signature_of(function))
+
+
+def shortened(value: Any) -> str:
+    """A wrong value in a message."""
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
 def signature_of(function: Callable[..., Any]) -> Signature:
@@ -257,12 +309,18 @@ def signature_of(function: Callable[..., Any]) -> Signature:
         TypeError: it takes no value
     """
     hints, returns = _hints(function)
-    names = [each.name for each in inspect.signature(function).parameters.values() if each.kind in _KINDS]
+    try:
+        names = [each.name for each in inspect.signature(function).parameters.values() if each.kind in _KINDS]
+    except ValueError:  # str, int and others that are built in don't say what they take
+        return Signature(
+            {"value": UNKNOWN}, returns=function if isinstance(function, type) else UNKNOWN, order=("value",)
+        )
     marked = (name for name in names if name in _CONTEXT_NAMES or hints.get(name) is NodeContext)
     context = next(marked, "") if len(names) > 1 else ""
     values = {name: hints.get(name, UNKNOWN) for name in names if name != context}
     if not values:
-        raise TypeError(f"node {function!r} takes no value: its first parameter is what the node before gave")
+        named = getattr(function, "__name__", type(function).__name__)
+        raise TypeError(f"node {named!r} takes no value: its first parameter is what the node before gave")
     return Signature(values, context, returns, tuple(names))
 
 
@@ -290,19 +348,3 @@ def _resolvable(target: Any) -> dict[str, Any]:
         with contextlib.suppress(Exception):
             found |= get_type_hints(alone, known, include_extras=True)
     return found
-
-
-def _caps(given: AgentLimits | Mapping[str, Any] | None, name: str) -> tuple[Caps, float | None]:
-    if given is None:
-        return UNCAPPED, None
-    if not isinstance(given, AgentLimits):
-        try:
-            given = Limits.model_validate(given)
-        except ValidationError as error:
-            raise WorkflowError(f"node {name!r}: {explain_validation(error, 'caps')}") from None
-    if not isinstance(given, Limits):
-        return given.caps(), None
-    for limit in ("max_depth", "max_idle_seconds"):
-        if getattr(given, limit) is not None:
-            raise WorkflowError(f"node {name!r}: caps: {limit} is the whole run's; a node has none of its own")
-    return given.caps(), given.max_seconds

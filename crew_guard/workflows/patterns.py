@@ -1,6 +1,7 @@
 """The known patterns as small functions that build graphs: gates, routing, sections, votes, workers, refinement.
 
-Each gives a Workflow, which may stand wherever a step may: patterns nest. All of them are bounded.
+Those that build a graph give a Workflow, which may be a way, a section or a step of a chain: patterns nest. `gate`,
+`retry` and `agent_node` give a Node, one step. All of them are bounded.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from crew_guard.workflows.nodes import (
     bounded,
     checked,
     passed_on,
+    retry_of,
     signature_of,
 )
 
@@ -59,7 +61,8 @@ def retry(step: Step, times: int = 2, *, first: float = 0.5, factor: float = 2.0
         times: attempts after the first
         first: seconds before the second one; each further pause is `factor` as long, up to `longest`
     """
-    return replace(as_node(step), retry=Retry(times, first, factor, longest))
+    tried = as_node(step, "retry(…)", "retry each of its steps, or let loop(…) go back to its first one")
+    return replace(tried, retry=retry_of(tried, times, first, factor, longest))
 
 
 def route(
@@ -80,11 +83,16 @@ def route(
         otherwise: what comes next where the step says something else
         passes: whether the way is given what the step was given, or what the step gave
     """
-    first = as_node(by)
-    parts = {key: as_workflow(part) for key, part in routes.items()}
-    last = None if otherwise is None else as_workflow(otherwise)
+    first = as_node(by, "route(…)", "put it before: chain(…, route(…))")
+    if not isinstance(routes, Mapping) or not routes:  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise WorkflowError(
+            f"workflow {name!r}: routes is {routes!r:.80}; expected a dict of what comes next by outcome"
+        )
     # One way may stand for several outcomes: it is in the graph once.
-    every = list({id(part.nodes[0]): part for part in (*parts.values(), *([last] if last else []))}.values())
+    ways = {id(part): as_workflow(part) for part in (*routes.values(), *([] if otherwise is None else [otherwise]))}
+    parts = {key: ways[id(part)] for key, part in routes.items()}
+    last = None if otherwise is None else ways[id(otherwise)]
+    every = list({id(part.nodes[0]): part for part in ways.values()}.values())
     targets = {key: tuple(part.shape.start) for key, part in parts.items()}
     edge = branch(
         first.name, targets, by=field, otherwise=None if last is None else tuple(last.shape.start), passes=passes
@@ -130,17 +138,18 @@ def vote(
         most: with ahead_by: votes at the most; 10 times ahead_by by default
         key: what makes two answers the same; by default that they are equal
     """
-    asked = as_node(step)
+    asked = as_node(step, "vote(…)", "vote on one of its steps, or let one function do all of it")
     same = _itself if key is None else key
     if ahead_by is not None:
-        bound = 10 * ahead_by if most is None else most
-        if ahead_by < 1 or bound < ahead_by:
+        bound = 10 * ahead_by if most is None and _counts(ahead_by) else most
+        if not _counts(ahead_by, bound) or bound is None or bound < ahead_by:
             raise WorkflowError(
-                f"workflow {name!r}: ahead_by must be at least 1 and most no less, not {ahead_by}, {bound}"
+                f"workflow {name!r}: ahead_by must be a whole number of at least 1 and most no less, not {ahead_by!r} "
+                f"and {most!r}"
             )
         return _ahead(replace(asked, ahead_by=ahead_by), same, (ahead_by, bound), name)
-    if voters < 1:
-        raise WorkflowError(f"workflow {name!r}: at least one must vote, not {voters}")
+    if not _counts(voters):
+        raise WorkflowError(f"workflow {name!r}: at least one must vote, not {voters!r}")
 
     if voters == 1:
         return Workflow([asked], [], name)
@@ -224,9 +233,12 @@ def orchestrate(
         workers: parts of one round at the most; a plan with more fails
         rounds: at the most
     """
-    if workers < 1 or rounds < 1:
-        raise WorkflowError(f"workflow {name!r}: workers and rounds must be at least 1, not {workers}, {rounds}")
-    planner, worker, end = as_node(plan), replace(as_node(work), each=workers), as_node(combine)
+    if not _counts(workers, rounds):
+        raise WorkflowError(
+            f"workflow {name!r}: workers and rounds must be whole numbers of at least 1, not {workers!r} and {rounds!r}"
+        )
+    planner, worker, end = (as_node(step, "orchestrate(…)") for step in (plan, work, combine))
+    worker = replace(worker, each=workers)
     gathered = f"{worker.name}_results"
 
     def results(_latest: list[Any], context: NodeContext) -> list[Any]:
@@ -273,7 +285,7 @@ def refine(
     Returns:
         a workflow whose output is the draft
     """
-    writer, judge = as_node(draft), as_node(review)
+    writer, judge = (as_node(step, "refine(…)") for step in (draft, review))
     kept = f"{writer.name}_accepted"
 
     def again(found: Any) -> bool:
@@ -318,6 +330,8 @@ def agent_node(
         approve: where it has an irreversible tool, the node is irreversible as a whole: asked before it begins, never
             tried again. See `node`
     """
+    if caps is None:  # pyright: ignore[reportUnnecessaryComparison]  users don't all run pyright
+        raise WorkflowError("agent_node: caps is None; expected what bounds it, such as {'max_steps': 5}")
     if isinstance(worker, Agent):
         if not task:
             raise WorkflowError(f"agent_node({worker.name!r}): task= says what the agent is to do")
@@ -338,6 +352,10 @@ def agent_node(
     bare = replace(bare, verify=verify, pass_mark=pass_mark, irreversible=risky, approve=approve)
     bare = replace(bare, compensate=compensate, done_by=done_by)
     return checked(bounded(bare, retry=retry, timeout=timeout, caps=caps))
+
+
+def _counts(*numbers: Any) -> bool:
+    return all(type(number) is int and number >= 1 for number in numbers)
 
 
 def _inner(function: Callable[..., Any], name: str, returns: Any, *, context: bool = True) -> Node:

@@ -40,7 +40,7 @@ def reckoned(shape: Shape, subjects: Mapping[str, Subject]) -> Reckoned:
     crews = {name: node.function.crew for name, node in shape.nodes.items() if _stands_for_its_crew(node)}
     tasks = {name: _tasks(name, crew, subjects) for name, crew in crews.items()}
     inside = {name: whole_of(crew, [part.key for part in tasks[name]]) for name, crew in crews.items()}
-    structure = structure_of(shape, inside)
+    structure = structure_of(shape, inside=inside)
     known = {part.key: part for parts in tasks.values() for part in parts}
     parts = [known.get(key) or _of_node(shape.nodes[key], subjects) for key in names(structure)]
     results = tuple(key for end in shape.ends for key in _results(shape, end, crews))

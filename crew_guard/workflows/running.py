@@ -20,7 +20,7 @@ from crew_guard.workflows.attempting import Attempts
 from crew_guard.workflows.calling import call_with
 from crew_guard.workflows.checking import model_of
 from crew_guard.workflows.checkpoints import read_as
-from crew_guard.workflows.context import NodeContext, NodeFailedError
+from crew_guard.workflows.context import NodeContext, NodeFailedError, node_of, noted
 from crew_guard.workflows.nodes import Node
 from crew_guard.workflows.shape import Shape
 
@@ -61,7 +61,9 @@ async def run_graph(shape: Shape, going: Going) -> RuntimeResult:
             await run.let_go()
             lost = await run.undo()
         if lost and not isinstance(error, RefusedError):
-            raise NodeFailedError(f"{_words(error)}; not undone: {'; '.join(lost)}") from error
+            told = NodeFailedError(f"{_words(error)}; not undone: {'; '.join(lost)}")
+            noted(told, node_of(error))
+            raise told from error
         raise
     finally:
         run.flow.stand_still(still=False)
@@ -100,7 +102,8 @@ class _Run:
             return
         for node in self.shape.nodes.values():
             if node.irreversible and node.approve is None and self._done_name(node) is None:
-                detail = f"{node.name} is irreversible and has nobody to ask: give it approve=, or run it in a terminal"
+                named = f"node {node.name!r} is irreversible and has nobody to ask"
+                detail = f"{named}: give it approve=, or run it in a terminal"
                 raise ApprovalDeniedError(Stop("denied", f"node:{node.name}", "approval", detail=detail))
 
     async def until_over(self) -> None:
@@ -110,11 +113,18 @@ class _Run:
         while self.tasks:
             done, _ = await asyncio.wait(self.tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
-                if task.cancelled() or task.exception() is not None:
+                error = None if task.cancelled() else task.exception()
+                if error is not None:
+                    noted(error, self.tasks[task])
+                if task.cancelled() or error is not None:
                     task.result()  # raises; what was finished beside it is found by let_go
             for task in sorted(done, key=lambda each: self.shape.order.index(self.tasks[each])):
                 name = self.tasks.pop(task)
-                await self._finished(name, task.result())
+                try:
+                    await self._finished(name, task.result())
+                except Exception as error:
+                    noted(error, name)
+                    raise
 
     async def let_go(self) -> None:
         """End what still runs; what is finished by then may have to be undone, too."""
@@ -150,7 +160,8 @@ class _Run:
         try:
             return read_as(kind, dict(self.going.inputs))
         except ValueError as error:
-            raise NodeFailedError(f"the run's inputs don't fit {name}: {error}") from None
+            told = "; ".join(line.removeprefix("it: ") for line in str(error).splitlines())
+            raise NodeFailedError(f"the run's inputs don't fit {name}: {told}") from None
 
     def _named(self, node: Node) -> bool:
         """Whether it takes its values by name."""
@@ -229,7 +240,8 @@ class _Run:
             return True
         if loop.then == "go_on":
             return False
-        raise NodeFailedError(f"{name} still wants another round after {round_}, the most there may be")
+        last = f"; it gave {output!r:.80}"
+        raise NodeFailedError(f"{name} still wants another round after {round_}, the most there may be{last}")
 
     def _outcome(self, name: str, output: Any) -> Any:
         branch = self.shape.branches.get(name)

@@ -7,7 +7,7 @@ branches before them, so that a join, which waits for all, is told from a merge,
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from graphlib import CycleError, TopologicalSorter
 from typing import Literal, TypeAlias
 
@@ -38,6 +38,8 @@ class Shape:
     order: tuple[str, ...] = ()
     meetings: Mapping[str, Meeting] = field(default_factory=dict[str, Meeting])
     """How the paths to each node meet."""
+    conditions: Mapping[str, Condition] = field(default_factory=dict[str, Condition])
+    """Which outcomes of branches must come true for each node to run."""
     bodies: Mapping[str, frozenset[str]] = field(default_factory=dict[str, frozenset[str]])
     """The nodes of each loop, by its last one."""
 
@@ -87,12 +89,9 @@ def shape_of(
     if unreachable:
         begins = ", ".join(shape.start)
         return shape, [f"{name!r} is unreachable: nothing leads to it from {begins}" for name in unreachable]
-    meetings, problems = _meetings(shape)
+    meetings, conditions, problems = _meetings(shape)
     bodies, more = _bodies(shape)
-    problems += more
-    return Shape(
-        by_name, shape.edges, shape.branches, shape.loops, shape.start, into, out, order, meetings, bodies
-    ), problems
+    return replace(shape, meetings=meetings, conditions=conditions, bodies=bodies), [*problems, *more]
 
 
 def _names(shape: Shape, nodes: Sequence[Node], branches: Sequence[Branch], loops: Sequence[Loop]) -> list[str]:
@@ -101,6 +100,8 @@ def _names(shape: Shape, nodes: Sequence[Node], branches: Sequence[Branch], loop
     found += [
         f"two nodes are named {name!r}; give one of them a name=" for name in sorted(_twice(names), key=names.index)
     ]
+    if found:
+        return found  # which of both an edge means nobody knows
     found += [f"two branches come after {name!r}" for name in _twice([each.source for each in branches])]
     found += [f"two loops go back from {name!r}" for name in _twice([each.source for each in loops])]
     plain = {edge.source for edge in shape.edges if not edge.branches}
@@ -150,7 +151,7 @@ def _reachable(shape: Shape, start: Iterable[str]) -> set[str]:
 # Where paths meet
 
 
-def _meetings(shape: Shape) -> tuple[dict[str, Meeting], list[str]]:
+def _meetings(shape: Shape) -> tuple[dict[str, Meeting], dict[str, Condition], list[str]]:
     conditions: dict[str, Condition] = {}
     found: dict[str, Meeting] = {}
     problems: list[str] = []
@@ -159,7 +160,7 @@ def _meetings(shape: Shape) -> tuple[dict[str, Meeting], list[str]]:
             conditions[name], found[name] = ALWAYS, "start"
             continue
         reached = [_condition(shape.edges[place], conditions) for place in shape.into[name]]
-        conditions[name] = _simplified(ANY.union(*reached), shape.branches)
+        conditions[name] = simplified(ANY.union(*reached), shape.branches)
         kind = _meeting(reached)
         if kind is None:
             sources = ", ".join(shape.sources(name))
@@ -177,7 +178,7 @@ def _meetings(shape: Shape) -> tuple[dict[str, Meeting], list[str]]:
     if _meeting(ends) is None:
         names = ", ".join(shape.ends)
         problems.append(f"it ends with {names}, of which now all run and now only some: let one node gather them")
-    return found, problems
+    return found, conditions, problems
 
 
 def _condition(edge: Edge, conditions: Mapping[str, Condition]) -> Condition:
@@ -202,7 +203,7 @@ def _excludes(one: Cube, other: Cube) -> bool:
     return any(name in outcomes and outcomes[name] != outcome for name, outcome in other)
 
 
-def _simplified(condition: Condition, branches: Mapping[str, Branch]) -> Condition:
+def simplified(condition: Condition, branches: Mapping[str, Branch]) -> Condition:
     """The same condition in fewer words: whichever way a branch goes, it goes one of them."""
     cubes = set(condition)
     while True:

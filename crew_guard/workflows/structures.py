@@ -1,61 +1,157 @@
 """How a graph's success follows from that of its nodes, as the tree that reliability is computed on.
 
-Of a branch all ways are counted, though one is taken: what comes out is on the safe side.
+What runs whatever happens is in levels, one after the other; what runs only at some outcomes of a branch is looked at
+once for each of its outcomes, with the others ruled out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
-from crew_guard.core.reliability.structure import AheadByK, AllOf, Chain, Leaf, Repeat, Retry, Structure, Vote
+from crew_guard.core.reliability.structure import AheadByK, AllOf, Chain, Leaf, OneOf, Repeat, Retry, Structure, Vote
+from crew_guard.errors import WorkflowError
+from crew_guard.workflows.edges import OTHERWISE
 from crew_guard.workflows.nodes import Node
-from crew_guard.workflows.shape import Shape
+from crew_guard.workflows.shape import ALWAYS, Condition, Shape, simplified
+
+Shares: TypeAlias = Mapping[str, Mapping[Any, float]]
+"""How often each outcome comes, as counts or shares, by the branch's node."""
 
 
-def structure_of(shape: Shape, inside: Mapping[str, Structure] | None = None) -> Structure:
-    """The graph's tree: what comes after another in chains, what runs side by side together, loops as retries.
+def structure_of(
+    shape: Shape, shares: Shares | None = None, inside: Mapping[str, Structure] | None = None
+) -> Structure:
+    """The graph's tree: chains, what runs side by side together, one of the ways of a branch, loops as retries.
 
     Args:
         shape: the graph's
         inside: what stands in the place of a node's leaf, by node: the tasks of the crew that it delegates to
+        shares: of branches whose outcomes were counted; of others nobody knows
+    Raises:
+        WorkflowError: there is no such branch, or one of its outcomes has no share
     """
-    return _of(shape, frozenset(shape.nodes), inside or {}, within="")
+    known = {source: _checked(shape, source, given) for source, given in (shares or {}).items()}
+    return _Tree(shape, known, inside or {}).of(shape.conditions, within="")
 
 
-def _of(shape: Shape, names: frozenset[str], inside: Mapping[str, Structure], within: str) -> Structure:
-    """Of these nodes; `within` is the loop that they are the body of."""
-    outer = {source: body for source, body in shape.bodies.items() if source != within and body <= names}
-    outer = {source: body for source, body in outer.items() if not any(body < other for other in outer.values())}
-    belongs = {name: source for source, body in outer.items() for name in body}
-    levels: dict[int, list[Structure]] = {}
-    depth: dict[str, int] = {}
-    for name in (each for each in shape.order if each in names):
-        before = [depth[each] for each in shape.sources(name) if each in depth]
-        depth[name] = 1 + max(before, default=0)
-        source = belongs.get(name)
-        if source is None:
-            if not shape.nodes[name].internal:
-                levels.setdefault(depth[name], []).append(_leaf(shape.nodes[name], inside))
-        elif shape.loops[source].target == name:
-            levels.setdefault(depth[name], []).append(_loop(shape, source, outer[source], inside))
-    return _chain(AllOf(tuple(parts)) if len(parts) > 1 else parts[0] for _, parts in sorted(levels.items()))
+def _checked(shape: Shape, source: str, given: Mapping[Any, float]) -> dict[Hashable, float]:
+    branch = shape.branches.get(source)
+    if branch is None:
+        there = f"there are branches after {', '.join(shape.branches)}" if shape.branches else "there is none"
+        raise WorkflowError(f"shares: no branch comes after {source!r}; {there}")
+    outcomes = ["otherwise" if each is OTHERWISE else each for each in branch.outcomes]
+    whole = sum(given.values())
+    if set(given) != set(outcomes) or min(given.values(), default=-1) < 0 or not whole:
+        ways = ", ".join(map(repr, outcomes))
+        raise WorkflowError(
+            f"shares: the branch after {source!r} has {dict(given)}; expected a number, 0 or more, for each of {ways}"
+        )
+    return {each: given[name] / whole for each, name in zip(branch.outcomes, outcomes, strict=True)}
 
 
-def _loop(shape: Shape, source: str, body: frozenset[str], inside: Mapping[str, Structure]) -> Structure:
-    rounds = shape.loops[source].rounds or 1
-    asked = next((shape.nodes[name] for name in body if shape.nodes[name].ahead_by), None)
-    if asked is not None:
-        return AheadByK(_leaf(asked, inside), asked.ahead_by, votes=rounds)
-    return Retry(_of(shape, body, inside, within=source), rounds - 1)
+@dataclass(frozen=True, slots=True)
+class _Tree:
+    shape: Shape
+    shares: Mapping[str, Mapping[Hashable, float]]
+    inside: Mapping[str, Structure]
+
+    def of(self, conditions: Mapping[str, Condition], within: str) -> Structure:
+        """Of the nodes that run under these conditions; `within` is the loop that they are the body of."""
+        heads = self._heads(conditions, within)
+        levels: dict[int, list[Structure]] = {}
+        depth: dict[str, int] = {}
+        open_: dict[str, Condition] = {}
+        for name in (each for each in self.shape.order if each in conditions):
+            depth[name] = 1 + max((depth[each] for each in self.shape.sources(name) if each in depth), default=0)
+            if conditions[heads.get(name, name)] != ALWAYS:
+                open_[name] = conditions[name]
+            elif name not in heads:
+                levels.setdefault(depth[name], []).extend(_leaf(self.shape.nodes[name], self.inside))
+            elif heads[name] == name:
+                body, source = self._body(name, within, conditions)
+                levels.setdefault(depth[name], []).append(self._loop(source, body))
+        for group in self._groups(open_):
+            if (ways := self._ways(group, within)) is not None:
+                levels.setdefault(min(depth[name] for name in group), []).append(ways)
+        return _chain(
+            AllOf(tuple(parts)) if len(parts) > 1 else parts[0] for _, parts in sorted(levels.items()) if parts
+        )
+
+    def _loops(self, conditions: Mapping[str, Condition], within: str) -> dict[str, frozenset[str]]:
+        """The outermost loops among these nodes, by their last node."""
+        found = {s: body for s, body in self.shape.bodies.items() if s != within and body <= conditions.keys()}
+        return {source: body for source, body in found.items() if not any(body < other for other in found.values())}
+
+    def _heads(self, conditions: Mapping[str, Condition], within: str) -> dict[str, str]:
+        """The first node of the loop that each node stands in."""
+        loops = self._loops(conditions, within)
+        return {name: self.shape.loops[source].target for source, body in loops.items() for name in body}
+
+    def _body(self, head: str, within: str, conditions: Mapping[str, Condition]) -> tuple[dict[str, Condition], str]:
+        loops = self._loops(conditions, within)
+        source = next(one for one in loops if self.shape.loops[one].target == head)
+        return {name: conditions[name] for name in conditions if name in loops[source]}, source
+
+    def _loop(self, source: str, body: Mapping[str, Condition]) -> Structure:
+        rounds, asked = self.shape.loops[source].rounds or 1, self.shape.nodes[self.shape.loops[source].target]
+        if asked.ahead_by and self.shape.nodes[source].internal:
+            return AheadByK(_chain(_leaf(asked, self.inside)), asked.ahead_by, votes=rounds)
+        return Retry(self.of(body, within=source), rounds - 1)
+
+    def _groups(self, conditions: Mapping[str, Condition]) -> list[dict[str, Condition]]:
+        """Nodes whose conditions have branches in common, directly or not: one group knows nothing of another."""
+        groups: list[tuple[set[str], dict[str, Condition]]] = []
+        for name, condition in conditions.items():
+            about = {branch for cube in condition for branch, _ in cube} | ({name} & self.shape.branches.keys())
+            same = [group for group in groups if group[0] & about]
+            groups = [group for group in groups if group not in same]
+            groups.append(
+                (about.union(*(one for one, _ in same)), _merged([nodes for _, nodes in same], name, condition))
+            )
+        return [nodes for _, nodes in groups]
+
+    def _ways(self, group: Mapping[str, Condition], within: str) -> Structure | None:
+        """One of the ways after the first branch that these nodes depend on; None where none of them can fail."""
+        about = {branch for condition in group.values() for cube in condition for branch, _ in cube}
+        first = min(about, key=self.shape.order.index)
+        shares = self.shares.get(first)
+        found: dict[Structure, float] = {}
+        for outcome in self.shape.branches[first].outcomes:
+            way = self.of(self._at(group, first, outcome), within)
+            found[way] = found.get(way, 0.0) + (shares[outcome] if shares else 0.0)
+        if len(found) == 1:
+            way = next(iter(found))
+            return None if way == Chain(()) else way
+        return OneOf(tuple(found), tuple(found.values()) if shares else ())
+
+    def _at(self, group: Mapping[str, Condition], branch: str, outcome: Hashable) -> dict[str, Condition]:
+        """What is left to ask for each node at this outcome of a branch; those that never run then are left out."""
+        left: dict[str, Condition] = {}
+        for name, condition in group.items():
+            cubes = [cube - {(branch, outcome)} for cube in condition if dict(cube).get(branch, outcome) == outcome]
+            # A branch that is not come to has no outcome.
+            come_to = [cube for cube in cubes if all(each in left or each not in group for each, _ in cube)]
+            if rest := simplified(frozenset(come_to), self.shape.branches):
+                left[name] = rest
+        return left
 
 
-def _leaf(node: Node, inside: Mapping[str, Structure]) -> Structure:
+def _merged(several: Iterable[Mapping[str, Condition]], name: str, condition: Condition) -> dict[str, Condition]:
+    return {key: value for nodes in several for key, value in nodes.items()} | {name: condition}
+
+
+def _leaf(node: Node, inside: Mapping[str, Structure]) -> list[Structure]:
+    """A node that can fail, with what is around it."""
+    if node.internal:
+        return []
     part: Structure = inside.get(node.name) or Leaf(node.name)
     if node.retry is not None and node.retry.times and (node.verify is not None or node.output is not None):
         part = Retry(part, node.retry.times)
     if node.each > 1:
         part = Repeat(part, node.each)
-    return Vote(part, node.copies) if node.copies > 1 else part
+    return [Vote(part, node.copies) if node.copies > 1 else part]
 
 
 def _chain(parts: Iterable[Structure]) -> Structure:

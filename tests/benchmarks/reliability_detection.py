@@ -42,8 +42,8 @@ class AtMostTwo(Detectors):
         before = self.terms.copy()
         self.bursts[:] = -math.inf
         super().step(failed)
-        self.terms[self.failures > 2] = before[self.failures > 2]
-        return self.terms.mean(axis=1) >= self.alarm_after
+        self.terms[:, self.failures > 2] = before[:, self.failures > 2]
+        return self.evidence >= self.alarm_after
 
 
 def drift(step: int) -> float:

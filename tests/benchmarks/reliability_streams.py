@@ -31,6 +31,20 @@ class Watch(Protocol):
         """Begin afresh where this is True."""
         ...
 
+    def keep(self, where: Bits) -> None:
+        """Go on with these streams only: their places."""
+        ...
+
+
+class Rival(Watch, Protocol):
+    """One that alarms where a value of each stream reaches a threshold."""
+
+    value: Any
+
+    def least(self, threshold: float) -> Any:
+        """What the value must reach, at this threshold."""
+        ...
+
 
 class Detectors:
     """EDetector, side by side."""
@@ -39,61 +53,97 @@ class Detectors:
         bets = own._bets(level)
         stakes = np.array(bets.stakes)
         self.level, self.alarm_after, self.bets = level, alarm_after, bets
-        self.good, self.bad = 1.0 + stakes * (level - 1.0), 1.0 + stakes * level
-        self.terms = np.zeros((streams, len(own.ODDS_RATIOS)))
+        self.good, self.bad = 1.0 + stakes.T * (level - 1.0), 1.0 + stakes.T * level
+        self.terms = np.zeros((len(own.ODDS_RATIOS), streams))
         self.failures = np.zeros(streams, int)
         self.quiet = np.zeros(streams, int)
         self.bursts, self.pending = np.zeros(streams), np.zeros(streams)
 
+    @property
+    def evidence(self) -> Any:
+        """Of each stream."""
+        return self.terms.mean(axis=0)
+
     def step(self, failed: Bits) -> Bits:
         """One trial of each."""
-        row = np.where(self.bursts <= own.FREE_OF_BURSTS, 0, np.minimum(self.failures, len(self.good) - 1))
-        self.terms = (1.0 + self.terms) * np.where(failed[:, None], self.bad[row], self.good[row])
-        learned = np.where(failed, self.bets.again, self.bets.over)
-        self.pending += np.where(self.failures > 0, learned, 0.0)
-        self.quiet = np.where(failed, 0, self.quiet + 1)
-        over = self.quiet == own.QUIET
-        self.bursts += np.where(over, self.pending, 0.0)
+        self.fold(failed)
+        return self.evidence >= self.alarm_after
+
+    def fold(self, failed: Bits) -> None:
+        """The same without the alarm. Most are good and come after a good one: only the others need a closer look."""
+        other = np.flatnonzero(failed | (self.failures > 0))
+        before, fails, in_row = self.terms[:, other], failed[other], self.failures[other]
+        row = np.where(self.bursts[other] <= own.FREE_OF_BURSTS, 0, np.minimum(in_row, self.good.shape[1] - 1))
+        self.terms += 1.0
+        self.terms *= self.good[:, :1]
+        self.terms[:, other] = (1.0 + before) * np.where(fails, self.bad[:, row], self.good[:, row])
+        learned = np.where(fails, self.bets.again, self.bets.over)
+        self.pending[other] += np.where(in_row > 0, learned, 0.0)
+        self.failures[other] = np.where(fails, in_row + 1, 0)
+        self.quiet += 1
+        self.quiet[other[fails]] = 0
+        over = np.flatnonzero(self.quiet == own.QUIET)
+        self.bursts[over] += self.pending[over]
         self.pending[over] = 0.0
-        self.failures = np.where(failed, self.failures + 1, 0)
-        return self.terms.mean(axis=1) >= self.alarm_after
 
     def restart(self, where: Bits) -> None:
         """As a breaker does that closes: without evidence; what is known of bursts stays."""
-        self.terms[where] = 0.0
+        self.terms[:, where] = 0.0
+
+    def keep(self, where: Bits) -> None:
+        """See Watch."""
+        self.terms = np.ascontiguousarray(self.terms[:, where])
+        self.failures, self.quiet = self.failures[where], self.quiet[where]
+        self.bursts, self.pending = self.bursts[where], self.pending[where]
 
 
 class Cusum:
     """Page's CUSUM that knows the new rate: the exact optimum."""
 
     def __init__(self, streams: int, threshold: float, rate: float) -> None:
-        self.threshold, self.sum = threshold, np.zeros(streams)
+        self.threshold, self.value = threshold, np.zeros(streams)
         self.good, self.bad = math.log(rate / P0), math.log((1 - rate) / (1 - P0))
+
+    def least(self, threshold: float) -> Any:
+        """See Rival."""
+        return threshold
 
     def step(self, failed: Bits) -> Bits:
         """One trial of each."""
-        self.sum = np.maximum(0.0, self.sum + np.where(failed, self.bad, self.good))
-        return self.sum >= self.threshold
+        self.value = np.maximum(0.0, self.value + np.where(failed, self.bad, self.good))
+        return self.value >= self.threshold
 
     def restart(self, where: Bits) -> None:
         """See Watch."""
-        self.sum[where] = 0.0
+        self.value[where] = 0.0
+
+    def keep(self, where: Bits) -> None:
+        """See Watch."""
+        self.value = self.value[where]
 
 
 class Ewma:
     """An exponentially weighted mean of the failures, 0.02."""
 
     def __init__(self, streams: int, threshold: float) -> None:
-        self.threshold, self.mean = threshold, np.full(streams, 1 - P0)
+        self.threshold, self.value = threshold, np.full(streams, 1 - P0)
+
+    def least(self, threshold: float) -> Any:
+        """See Rival."""
+        return threshold
 
     def step(self, failed: Bits) -> Bits:
         """One trial of each."""
-        self.mean += 0.02 * (failed - self.mean)
-        return self.mean >= self.threshold
+        self.value += 0.02 * (failed - self.value)
+        return self.value >= self.threshold
 
     def restart(self, where: Bits) -> None:
         """See Watch."""
-        self.mean[where] = 1 - P0
+        self.value[where] = 1 - P0
+
+    def keep(self, where: Bits) -> None:
+        """See Watch."""
+        self.value = self.value[where]
 
 
 class Window:
@@ -101,37 +151,59 @@ class Window:
 
     def __init__(self, streams: int, threshold: float, size: int = 50) -> None:
         self.threshold, self.size = threshold, size
-        self.last, self.at = np.zeros((streams, size), bool), 0
+        self.last, self.at = np.zeros((size, streams), bool), 0
+        self.value = np.zeros(streams, int)
         self.weights = np.random.default_rng(11).random(streams)
+
+    def least(self, threshold: float) -> Any:
+        """See Rival."""
+        return np.floor(threshold) + (self.weights < threshold % 1)
 
     def step(self, failed: Bits) -> Bits:
         """One trial of each."""
-        self.last[:, self.at % self.size] = failed
+        oldest = self.last[self.at % self.size]
+        self.value += failed
+        self.value -= oldest
+        oldest[:] = failed
         self.at += 1
-        least = np.floor(self.threshold) + (self.weights < self.threshold % 1)
-        return self.last.sum(axis=1) >= least
+        return self.value >= self.least(self.threshold)
 
     def restart(self, where: Bits) -> None:
         """See Watch."""
-        self.last[where] = False
+        self.last[:, where] = False
+        self.value[where] = 0
+
+    def keep(self, where: Bits) -> None:
+        """See Watch."""
+        self.last = np.ascontiguousarray(self.last[:, where])
+        self.value, self.weights = self.value[where], self.weights[where]
 
 
 class RunningMean:
     """The mean of all trials so far, from the twentieth on."""
 
     def __init__(self, streams: int, threshold: float) -> None:
-        self.threshold = threshold
+        self.threshold, self.value = threshold, np.zeros(streams)
         self.failed, self.trials = np.zeros(streams), np.zeros(streams)
+
+    def least(self, threshold: float) -> Any:
+        """See Rival."""
+        return threshold
 
     def step(self, failed: Bits) -> Bits:
         """One trial of each."""
         self.failed += failed
         self.trials += 1
-        return (self.failed >= self.threshold * self.trials) & (self.trials >= 20)
+        self.value = np.where(self.trials >= 20, self.failed / self.trials, -1.0)
+        return self.value >= self.threshold
 
     def restart(self, where: Bits) -> None:
         """See Watch."""
         self.failed[where] = self.trials[where] = 0
+
+    def keep(self, where: Bits) -> None:
+        """See Watch."""
+        self.failed, self.trials = self.failed[where], self.trials[where]
 
 
 class Streams:
@@ -151,16 +223,39 @@ class Streams:
         return drawn < failure
 
 
+class Waiting:
+    """The streams that have not alarmed yet: the others are let go of, and drawn for all the same."""
+
+    def __init__(self, streams: int) -> None:
+        self.places = np.arange(streams)
+        self.still = np.ones(streams, bool)
+
+    def alarmed(self, hit: Bits) -> Any:
+        """The places of those that alarm now, for the first time."""
+        now = hit & self.still
+        self.still &= ~now
+        return self.places[now]
+
+    def thinned(self) -> Any | None:
+        """What to go on with, once a fifth is over; None before."""
+        if self.still.sum() > 0.8 * self.still.size:
+            return None
+        left = np.flatnonzero(self.still)
+        self.places, self.still = self.places[left], np.ones(left.size, bool)
+        return left
+
+
 def time_to_false_alarm(watch: Watch, streams: int, steps: int, *, correlation: float = 0.0, seed: int = 1) -> float:
     """Mean number of healthy trials to the first alarm: trials looked at ÷ alarms."""
-    trials, alarmed, looked = Streams(streams, seed, correlation), np.zeros(streams, bool), 0
+    trials, waiting, looked, alarms = Streams(streams, seed, correlation), Waiting(streams), 0, 0
     for _ in range(steps):
-        hit = watch.step(trials.next(P0)) & ~alarmed
-        looked += int((~alarmed).sum())
-        alarmed |= hit
-        if alarmed.all():
-            break
-    return looked / max(1, int(alarmed.sum()))
+        looked += int(waiting.still.sum())
+        alarms += waiting.alarmed(watch.step(trials.next(P0)[waiting.places])).size
+        if (left := waiting.thinned()) is not None:
+            watch.keep(left)
+            if not left.size:
+                break
+    return looked / max(1, alarms)
 
 
 def delay(
@@ -172,24 +267,42 @@ def delay(
         hit = watch.step(trials.next(P0))
         if hit.any():
             watch.restart(hit)
-    waiting = np.ones(streams, bool)
+    waiting = Waiting(streams)
     for step in range(1, steps + 1):
-        hit = watch.step(trials.next(rate(step))) & waiting
-        found[hit] = step
-        waiting &= ~hit
-        if not waiting.any():
-            break
+        found[waiting.alarmed(watch.step(trials.next(rate(step))[waiting.places]))] = step
+        if (left := waiting.thinned()) is not None:
+            watch.keep(left)
+            if not left.size:
+                break
     return float(found.mean())
 
 
 def calibrated(
-    make: Callable[[float], Watch], bounds: tuple[float, float], target: float, streams: int, steps: int
+    make: Callable[[float], Rival], bounds: tuple[float, float], target: float, streams: int, steps: int
 ) -> float:
-    """The threshold between bounds at which the time to a false alarm is what it should be."""
+    """The threshold between bounds at which the time to a false alarm is what it should be.
+
+    All thresholds are held against one and the same past: each stream's new highs are all that can alarm first.
+    """
     low, high = bounds
+    watch, trials = make(high), Streams(streams, 1)
+    highest = np.full(streams, -np.inf)
+    highs: list[tuple[int, Any, Any]] = []
+    for step in range(1, steps + 1):
+        watch.step(trials.next(P0))
+        new = np.flatnonzero(watch.value > highest)
+        if new.size:
+            highest[new] = watch.value[new]
+            highs.append((step, new, highest[new]))
+    when = np.concatenate([np.full(new.size, step) for step, new, _ in highs])
+    who, value = (np.concatenate([one[place] for one in highs]) for place in (1, 2))
     for _ in range(10):
         middle = (low + high) / 2
-        enough = time_to_false_alarm(make(middle), streams, steps) >= target
+        first = np.full(streams, steps + 1)
+        crossed = value >= np.broadcast_to(watch.least(middle), streams)[who]
+        np.minimum.at(first, who[crossed], when[crossed])
+        alarms = int((first <= steps).sum())
+        enough = np.minimum(first, steps).sum() / max(1, alarms) >= target
         low, high = (low, middle) if enough else (middle, high)
     return high
 
@@ -206,5 +319,5 @@ def check(seed: int = 3, streams: int = 20, steps: int = 400) -> None:
         failed = trials.next(0.93)
         many.step(failed)
         ours = [one.observed(float(not bad)) for one, bad in zip(ours, failed, strict=True)]
-    assert np.allclose(many.terms, [one.terms for one in ours], rtol=1e-9)
+    assert np.allclose(many.terms.T, [one.terms for one in ours], rtol=1e-9)
     assert np.allclose(many.bursts, [one.bursts for one in ours])

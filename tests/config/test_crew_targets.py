@@ -7,7 +7,7 @@ import textwrap
 
 import pytest
 
-from crew_guard.config import load_crew
+from crew_guard.config import load_crew, load_runnable
 from crew_guard.core.roles import Crew
 from crew_guard.errors import ConfigError, MissingDependencyError
 
@@ -105,3 +105,61 @@ def test_an_error_of_ours_passes_as_it_is(code):
     """A missing extra in the user's code is told as such, not wrapped."""
     with pytest.raises(MissingDependencyError, match="crewai"):
         load_crew(f"{code}:needs")
+
+
+WORKFLOWS = """\
+from crew_guard import chain, node
+
+def first(x): return x
+def typed(x: int) -> int: return x
+def last(x): return x
+
+def capped():
+    return chain(
+        node(first),
+        node(last, caps={"max_step": 1}),
+    )
+
+def twice():
+    return chain(first, last, first)
+
+takes_no_inputs: object = chain(
+    typed, last)
+
+def retried():
+    from crew_guard import retry
+    return retry(chain(first, last), 3)
+"""
+
+
+@pytest.mark.parametrize(
+    ("attribute", "text", "words"),
+    [
+        ("capped", 'node(last, caps={"max_step": 1}),', "node 'last': caps: there is no cap 'max_step'"),
+        ("twice", "return chain(first, last, first)", "two nodes are named 'first'"),
+        ("takes_no_inputs", "takes_no_inputs: object = chain(", "'typed' takes int; from a run's inputs"),
+        (
+            "retried",
+            "return retry(chain(first, last), 3)",
+            "retry(…) takes one step, a function, a tool or a node, and ",
+        ),
+    ],
+)
+def test_a_workflow_that_is_wrong_names_its_file_and_line(tmp_path, attribute: str, text: str, words: str):
+    """Its problems by themselves, too; as a file and as a module, and where the error comes from a neighbour."""
+    file = tmp_path / "mycrew.py"
+    file.write_text(WORKFLOWS)
+    line = next(place for place, one in enumerate(WORKFLOWS.splitlines(), 1) if text in one)
+    with pytest.raises(ConfigError) as caught:
+        load_runnable(f"{file}:{attribute}")
+    error = caught.value
+    assert (error.file, error.line) == (str(file), line)
+    assert words in str(error)
+    assert len(str(error)) < 300
+    assert all((one.file, one.line) == (str(file), line) for one in error.problems)
+    (tmp_path / "nocode.py").write_text(f"from mycrew import {attribute}\n")
+    sys.path.insert(0, str(tmp_path))
+    with pytest.raises(ConfigError) as caught:
+        load_runnable(f"nocode:{attribute}")
+    if attribute in ("capped", "twice"):
+        assert (caught.value.file, caught.value.line) == (str(file), line)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from ruamel.yaml import YAML
 
 from crew_guard import Agent, Crew, Role, Task, agent_node, chain, node, tool
@@ -17,7 +18,7 @@ from crew_guard.config.crew_jobs import COMPLETION_TOKENS, PROMPT_TOKENS, Known,
 from crew_guard.config.jobs import load_job
 from crew_guard.core.reliability.advising import advise
 from crew_guard.core.reliability.counts import Counts, Sums
-from crew_guard.core.reliability.jobs import JobDescription, JobStep
+from crew_guard.core.reliability.jobs import EndToEnd, JobDescription, JobStep
 from crew_guard.core.reliability.records import CrewRecord, Stream
 from crew_guard.core.reliability.trials import END_TO_END
 from crew_guard.core.usage import NANO, Rate, Rates
@@ -113,7 +114,10 @@ approval:
     [
         ("", "job.yaml: is empty; expected the steps of a job"),
         ("steps: []\n", "job.yaml:1: steps: expected at least 1 entries, got none"),
-        ("name: x\n", "job.yaml:1: steps: is missing; expected a list such as [a, b]"),
+        (
+            "name: x\n",
+            "job.yaml:1: steps: is missing; expected a list of sections, each beginning with `- name: …`",
+        ),
         ("[a]\n", "job.yaml:1: expected lines of `key: value`, got a list"),
     ],
 )
@@ -228,6 +232,13 @@ def test_its_track_record_comes_before_estimates() -> None:
     assert (way.usd, way.seconds) == (Decimal("0.5"), 10.0)
     assert "read: 190 of 200 trials of reader were good" in found.sources
     assert "measured end to end: 36 of 50 runs were good, 0.720" in found.sources
+    assert found.job.crew is not None
+    assert found.job.crew.measured == EndToEnd(tasks=50, good=36)
+    more = replace(streams[END_TO_END], counts=Counts(80, 60.0))
+    record = replace(record, streams={**streams, END_TO_END: more})
+    whole = advise(describe_crew(a_crew(), Known(prices, record=record, estimates=given)).job).option("crew").way
+    assert (whole.decisive.measured, whole.decisive.success) == (True, 0.75)
+    assert whole.decisive.by_parts == pytest.approx(0.855)
 
 
 def test_nodes_of_its_fallback_say_which_steps_are_code() -> None:

@@ -12,7 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crew_guard.core.reliability.advising import Advice, advise
-from crew_guard.core.reliability.jobs import STEEPEST, JobDescription, faults
+from crew_guard.core.reliability.counts import Counts
+from crew_guard.core.reliability.intervals import clopper_pearson
+from crew_guard.core.reliability.jobs import STEEPEST, Approval, JobDescription, faults
 
 CODE = {"deterministic": True, "usd": "0.01", "seconds": 1}
 MODEL = {"model": True, "judgement": False, "usd": "0.10", "seconds": 5}
@@ -174,6 +176,56 @@ def test_the_bound_of_pooled_and_own_verdicts_together_covers() -> None:
         assert found is not None
         below += found <= truth
     assert below / times >= 0.94
+
+
+def crew_of_two(**crew: Any) -> JobDescription:
+    steps = ({"name": one, "judgement": True, "reliability": 0.99, "usd": 1} for one in ("find", "write"))
+    return job(*steps, crew={"agents": 2, "reliability": 0.95, "trials": 200, "usd": 2, **crew})
+
+
+def test_what_was_measured_end_to_end_counts_where_there_is_enough() -> None:
+    """With its interval, beside the product of the parts; too few are told, and the parts count."""
+    plain = advise(crew_of_two()).option("crew").way.decisive
+    assert plain.success == pytest.approx(0.95**2)
+    advice = advise(crew_of_two(measured={"tasks": 59, "good": 40}))
+    found = advice.option("crew").way.decisive
+    assert (found.measured, found.success, found.by_parts) == (True, pytest.approx(40 / 59), plain.success)
+    ends = clopper_pearson(Counts(59, 40.0))
+    assert (found.lower, found.upper) == ends
+    words = f"crew: measured, 40 of 59 = 0.678, {ends.lower:.3f} to {ends.upper:.3f}; this counts, and not its parts'"
+    assert any(words in line and "0.902" in line for line in advice.numbers)
+    few = advise(crew_of_two(measured={"tasks": 58, "good": 40}))
+    assert few.option("crew").way.decisive == plain
+    assert any(
+        one.key == "crew.measured" and "too few to go by for 0.95, 59 tasks could prove that; its parts" in one.assumed
+        for one in few.assumed
+    )
+
+
+def test_how_much_is_enough_follows_the_target() -> None:
+    """19 for 0.85, none for 1; and where a step is unknown the measured rate is all there is."""
+    crew = {"agents": 2, "usd": 2, "measured": {"tasks": 19, "good": 19}}
+    known = crew_of_two(measured=crew["measured"])
+    assert advise(known.model_copy(update={"target": 0.85})).option("crew").way.decisive.measured
+    assert not advise(known.model_copy(update={"target": 0.86})).option("crew").way.decisive.measured
+    assert not advise(known.model_copy(update={"target": 1.0})).option("crew").way.decisive.measured
+    unknown = job({"name": "find", "judgement": True}, crew={**crew, "measured": {"tasks": 5, "good": 4}})
+    found = advise(unknown).option("crew").way.decisive
+    assert (found.measured, found.success, found.by_parts) == (True, 0.8, None)
+    assert crew_of_two(measured={"tasks": 4, "good": 2.5})
+    assert [fault.key for fault in faults(crew_of_two(measured={"tasks": 4, "good": 5}))] == [
+        ("crew", "measured", "good")
+    ]
+
+
+def test_a_person_who_looks_is_reckoned_on_the_parts() -> None:
+    """What was measured stays the case in which nobody does; the rescue of a fallback goes by it there."""
+    looked = crew_of_two(measured={"tasks": 100, "good": 80}).model_copy(
+        update={"approval": Approval(who="Ann", before="write", sees=("find",), catches=0.5)}
+    )
+    way = advise(looked).option("crew").way
+    assert [case.measured for case in way.cases] == [True, False, False]
+    assert way.decisive.success == pytest.approx(0.975 * 0.95)
 
 
 def test_a_fallback_adds_what_it_rescues() -> None:

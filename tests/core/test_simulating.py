@@ -103,3 +103,16 @@ def test_a_rate_of_one_has_an_interval_below_it() -> None:
     """Ten of ten proves no certainty."""
     figure = success_of(10, 10, 1.0)
     assert figure.interval.lower < 0.75
+
+
+def test_what_was_measured_end_to_end_is_played_as_such() -> None:
+    """The crew alone and behind its fallback: the simulation agrees with an arithmetic that is no product."""
+    steps = tuple({"name": name, "judgement": True, "reliability": 0.99, "usd": 1} for name in ("find", "write"))
+    crew = {"agents": 2, "reliability": 0.95, "usd": 2, "caught": 0.5, "measured": {"tasks": 100, "good": 70}}
+    job = JobDescription.model_validate({"name": "job", "steps": steps, "crew": crew})
+    played = simulate(job, 20_000, random.Random(1)).played
+    alone = next(one for one in played if one.way == "crew")
+    assert (alone.success.arithmetic, alone.success.agrees) == (0.7, True)
+    behind = next(one for one in played if one.way == "crew_with_fallback")
+    assert behind.success.arithmetic == pytest.approx(0.7 + 0.3 * 0.5 * 0.99**2)
+    assert behind.success.agrees

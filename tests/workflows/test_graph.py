@@ -17,6 +17,7 @@ from crew_guard.errors import ConfigError, WorkflowError
 from crew_guard.workflows.fitting import fits
 from crew_guard.workflows.graph import branch, loop
 from crew_guard.workflows.patterns import Revision, gate, orchestrate, refine, retry, vote
+from tests.workflows.going import Ran
 
 
 class Lead(BaseModel):
@@ -230,7 +231,22 @@ def test_what_an_irreversible_node_needs_is_checked():
         ({"verify": True}, "verify must be a function"),
         ({"approve": flag}, "approve= is for a node that is irreversible"),
         ({"output": dict}, "output must be a class of pydantic"),
-        ({"retry": -1}, "times must be a whole number"),
+        ({"retry": -1}, "node 'of_lead': retry: times must be a whole number"),
+        ({"retry": True}, "times must be a whole number, 0 or more, not True"),
+        ({"retry": "2"}, "retry is '2'; expected a number of further tries"),
+        ({"timeout": "3"}, "timeout must be seconds, more than 0, not '3'"),
+        ({"pass_mark": "1"}, "pass_mark must be a grade from 0 to 1, not '1'"),
+        ({"model": 3}, "model must be a model's name"),
+        ({"max_tokens": -1, "model": "m:x"}, "max_tokens must be a whole number of at least 1, not -1"),
+        ({"name": 3}, "a node's name is a text"),
+        ({"caps": 3}, "node 'of_lead': caps is 3; expected a dict such as {'max_steps': 3}"),
+        ({"caps": {"max_step": 3}}, "node 'of_lead': caps: there is no cap 'max_step'; did you mean max_steps?"),
+        ({"caps": {"max_steps": -3}}, "caps: max_steps is -3; expected a whole number, 0 or more"),
+        (
+            {"caps": {"max_steps": "x", "max_usd": "cheap", "max_seconds": "soon"}},
+            "caps: max_steps is 'x'; expected a whole number, 0 or more; max_usd is 'cheap'; expected dollars, 0 or "
+            "more, such as '0.05'; max_seconds is 'soon'; expected seconds, 0 or more",
+        ),
         ({"caps": {"max_stepz": 1}}, "max_stepz"),
         ({"caps": Limits(max_depth=1)}, "max_depth is the whole run's"),
         ({"name": "a/b"}, "must not be empty or hold a '/'"),
@@ -240,6 +256,24 @@ def test_what_a_node_can_not_be_is_told(options: Any, told: str):
     """With its name, and what was expected."""
     with pytest.raises(WorkflowError, match=told.replace("(", r"\(")):
         node(of_lead, **options)
+
+
+def test_a_join_that_names_one_of_several_takes_none_of_them_for_a_context():
+    """What it is given is told: the last node of each section by its name."""
+    legal, tone = node(lambda inputs: "", name="legal"), node(lambda inputs: "", name="tone")
+
+    def join(legal: Any, tone: Any) -> str:
+        return f"{legal} {tone}"
+
+    assert Ran(parallel(legal, tone, join=join)).result.output == " "
+    with pytest.raises(WorkflowError, match="'join' takes legal, tone; it is given upper, tone, each by its name"):
+        parallel(chain(legal, node(lambda text: text, name="upper")), tone, join=join)
+
+
+def test_what_is_built_in_is_a_step():
+    """Where Python itself doesn't say what it takes, it is given one value."""
+    assert chain(node(lambda inputs: inputs["n"], name="n"), int, str).shape.nodes["str"].returns is str
+    assert Ran(chain(node(lambda inputs: inputs["n"], name="n"), int, str), {"n": "07"}).result.output == "7"
 
 
 def test_an_agent_node_needs_a_task_and_caps():

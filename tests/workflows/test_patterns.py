@@ -12,6 +12,7 @@ from crew_guard import (
     Agent,
     Crew,
     Task,
+    Workflow,
     agent_node,
     chain,
     node,
@@ -83,7 +84,7 @@ def test_most_of_the_voters_decide(votes: list[str], result: str):
     model = ScriptedModel(votes)
     ran = Ran(vote(node(lambda _: "which?", name="say", model=model), voters=3))
     assert len(model.calls) == 3
-    assert result in (ran.result.output, ran.result.error.removeprefix("NodeFailedError: "))
+    assert result in (ran.result.output, ran.result.error.removeprefix("node 'say_majority': "))
     assert [event.node for event in ran.of(NodeFinished)] == ["say", "say_majority"]
     assert list(ran.result.agents) == ["say"]
 
@@ -360,6 +361,54 @@ def test_an_agent_in_a_node_is_ended_with_its_time():
     with pytest.raises(NodeFailedError, match="research was ended after 7 s, its timeout"):
         at.run()
     assert len(model.calls) <= 1
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        retry,
+        vote,
+        lambda flow: vote(flow, ahead_by=2),
+        lambda flow: route(flow, {"x": str}),
+        lambda flow: orchestrate(list, flow, str),
+        lambda flow: refine(flow, bool),
+        lambda flow: Workflow([flow]),
+    ],
+)
+def test_what_takes_one_step_says_so_of_a_workflow(make: Any):
+    """In a sentence, with a way out."""
+    flow = chain(*(node(lambda v: v, name=f"n{place}") for place in range(4)), name="long")
+    with pytest.raises(TypeError, match=r"takes one step, .* and not <workflow 'long': n0, n1, n2, n3>; .*") as raised:
+        make(flow)
+    assert len(str(raised.value)) < 220
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: vote(str, voters="3"), "at least one must vote, not '3'"),
+        (lambda: vote(str, ahead_by="3"), "ahead_by must be a whole number"),
+        (lambda: orchestrate(str, str, str, workers="3"), "workers and rounds must be whole numbers"),
+        (lambda: route(str, {}), "routes is {}; expected a dict"),
+        (lambda: route(str, [str]), "expected a dict"),
+        (lambda: retry(node(lambda v: v, name="ask"), "2"), "node 'ask': retry: times must be a whole number"),
+        (
+            lambda: agent_node(Agent(Role(name="ann", goal="help")), "x", caps=None),
+            "caps is None; expected what bounds",
+        ),
+    ],
+)
+def test_numbers_that_are_none_are_told(make: Any, words: str):
+    """By what was expected."""
+    with pytest.raises(WorkflowError) as raised:
+        make()
+    assert words in str(raised.value)
+
+
+def test_a_list_of_steps_is_no_chain():
+    """It says how to write it."""
+    with pytest.raises(TypeError, match=r"chain takes steps one by one, chain\(a, b\), and no list"):
+        chain([str, str])  # type: ignore[arg-type]
 
 
 def test_an_agent_node_takes_a_crew_or_a_task_not_both():

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 from rich.console import Console
 
-from crew_guard import Agent, Crew, NodeContext, Supervisor, Task, Workflow, chain, node, refine, tool, vote
+from crew_guard import Agent, Crew, NodeContext, Supervisor, Task, Workflow, chain, node, parallel, refine, tool, vote
 from crew_guard.core.events import Compensated, Judged, NodeFinished, NodeStarted, RunStarted, ScopeOpened
 from crew_guard.core.policy import Policy
 from crew_guard.core.roles import Role, TaskContext, Verdict
@@ -139,7 +139,7 @@ def test_a_loop_ends_when_it_is_content_or_at_its_bound():
     ran = Ran(looped(5))
     assert ran.result.output == "xxx!"
     assert [event.round for event in ran.of(NodeStarted)] == [1, 1, 2, 2, 3, 3, 1]
-    assert "look still wants another round after 2, the most there may be" in Ran(looped(2)).result.error
+    assert "look still wants another round after 2, the most there may be; it gave" in Ran(looped(2)).result.error
     assert Ran(looped(2, "go_on")).result.output == "xx!"
 
 
@@ -309,7 +309,7 @@ def test_inputs_are_read_into_the_first_nodes_type():
         return f"Hello {lead.name}"
 
     assert Ran(chain(greet), {"name": "Ann"}).result.output == "Hello Ann"
-    assert "the run's inputs don't fit greet: it: name: Field required" in Ran(chain(greet), {}).result.error
+    assert "the run's inputs don't fit greet: name: Field required" in Ran(chain(greet), {}).result.error
 
 
 # Caps
@@ -390,7 +390,26 @@ def test_what_was_done_is_undone_in_reverse_order_when_a_later_node_fails():
     ran = Ran(chain(booking(undone, "flight"), node(lambda v: v, name="note"), booking(undone, "hotel"), fail))
     assert undone == ["hotel booked", "flight booked"]
     assert [(event.node, event.error) for event in ran.of(Compensated)] == [("hotel", ""), ("flight", "")]
-    assert (ran.result.status, ran.result.error) == ("failed", "OSError: no 1")
+    assert (ran.result.status, ran.result.error) == ("failed", "node 'pay': OSError: no 1")
+
+
+def test_a_run_that_failed_names_the_node():
+    """Whatever it raised, in a loop's condition too; whoever calls `run` gets the node's own exception, with a note."""
+
+    def boom(_value: Any) -> Any:
+        raise ZeroDivisionError("by zero")
+
+    ran = Ran(
+        chain(node(lambda v: v, name="first"), parallel(node(boom, name="left"), node(lambda v: v, name="right")))
+    )
+    assert ran.result.error == "node 'left': ZeroDivisionError: by zero"
+    again = Workflow([node(lambda v: v, name="draft")], [loop("draft", "draft", again=boom, rounds=2)])
+    assert Ran(again).result.error == "node 'draft': ZeroDivisionError: by zero"
+    cut = node(lambda _: "hm?", name="ask", model=ScriptedModel([]))
+    assert Ran(chain(cut)).result.error.startswith("node 'ask': ")
+    with pytest.raises(ZeroDivisionError) as raised:
+        AtGate(chain(node(boom, name="left"))).run()
+    assert raised.value.__notes__ == ["in the node left"]
 
 
 def test_what_could_not_be_undone_is_told():
@@ -398,7 +417,7 @@ def test_what_could_not_be_undone_is_told():
     undone: list[str] = []
     ran = Ran(chain(booking(undone, "flight"), booking(undone, "hotel", "closed"), node(fails_first(9), name="pay")))
     assert undone == ["hotel booked", "flight booked"]
-    assert "not undone: hotel (OSError: closed)" in ran.result.error
+    assert ran.result.error == "node 'pay': OSError: no 1; not undone: hotel (OSError: closed)"
     assert [event.error for event in ran.of(Compensated)] == ["OSError: closed", ""]
 
 
@@ -538,6 +557,9 @@ def test_a_run_goes_on_from_its_journal():
     assert done == {"read": {"name": "Ann"}}
     assert AtGate(flow).run(done=done).output == "Hello Ann"
     assert calls == ["read", "greet", "greet"]
+    again = Ran(flow.continued(ran.events))
+    assert (again.result.output, calls[3:]) == ("Hello Ann", ["greet"])
+    assert [(event.node, event.taken_from) for event in again.of(NodeFinished)] == [("read", "read"), ("greet", "")]
     undone = chain(node(read, name="book", compensate=lambda _: None), node(fails_first(9), name="pay"), name="trip")
     assert undone.done_in(Ran(undone).events) == {}
     nodes = [node(lambda v: 1, name="draft"), node(lambda v: 1, name="judge"), node(fails_first(9), name="send")]

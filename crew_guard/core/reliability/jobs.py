@@ -99,6 +99,15 @@ class Approval(_Section):
     """How long it takes them, without the wait."""
 
 
+class EndToEnd(_Section):
+    """What came of whole tasks: measured, and no product of steps."""
+
+    tasks: int = Field(ge=1)
+    """That were judged as a whole."""
+    good: float = Field(ge=0, allow_inf_nan=False)
+    """How many of them were good; a grade counts as a part of one."""
+
+
 class CrewProposal(_Section):
     """The crew that somebody proposes for the job."""
 
@@ -116,6 +125,8 @@ class CrewProposal(_Section):
     """What 95 % of its times stay below."""
     caught: float | None = Field(default=None, ge=0, le=1, allow_inf_nan=False)
     """How often a run of it that went wrong is noticed (schema, verifier, cap), so that a fallback can take over."""
+    measured: EndToEnd | None = None
+    """What came of tasks that it did."""
 
 
 class Drop(_Section):
@@ -193,6 +204,10 @@ def faults(job: JobDescription) -> list[Fault]:
     found += _approval_faults(job)
     if job.crew is not None:
         found += _figure_faults(("crew",), job.crew)
+        whole = job.crew.measured
+        if whole is not None and whole.good > whole.tasks:
+            text = f"{whole.good:g} is more than the {whole.tasks} tasks; expected at most as many"
+            found.append(Fault(("crew", "measured", "good"), text))
     if job.target is not None and job.tier is not None and job.target < TIERS[job.tier]:
         least = f"expected at least {TIERS[job.tier]:g}, or another tier"
         found.append(Fault(("target",), f"{job.target:g} is below what the tier {job.tier} needs; {least}"))

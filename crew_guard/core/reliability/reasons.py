@@ -57,6 +57,9 @@ def case_words(case: Case) -> str:
     """A case as arithmetic: 0.93^5 = 0.696, at least 0.61."""
     if case.success is None:
         return f"{case.formula}: unknown"
+    if case.measured and case.lower is not None and case.upper is not None:
+        parts = "" if case.by_parts is None else f"; this counts, and not its parts' product, {case.by_parts:.3f}"
+        return f"{case.formula} = {case.success:.3f}, {case.lower:.3f} to {case.upper:.3f}{parts}"
     bound = "" if case.lower is None else f", lower bound {case.lower:.3f}"
     return f"{case.formula} = {case.success:.3f}{bound}"
 

@@ -212,7 +212,9 @@ class _Player:
         self._runs += 1
         needed = self._chain.worst(draws)
         for place, case in enumerate(self._cases):
-            self._good[place] += needed <= (case.catches or 0.0)
+            # What was measured end to end is no product of parts that could be played.
+            measured = case.success if case.measured else None
+            self._good[place] += needed <= (case.catches or 0.0) if measured is None else draws.random() < measured
         if self._waits.known:
             self._seconds.append(self._waits.draw(draws))
 
@@ -234,6 +236,7 @@ class _Rescued:
 
     def __init__(self, crew: Way, fallback: Way, rescue: Rescue) -> None:
         self._rescue, self._looks = rescue, crew.decisive.catches
+        self._measured = crew.decisive.success if crew.decisive.measured else None
         self._chains, self._waits = (Chain(crew), Chain(fallback)), (Waits(crew.times), Waits(fallback.times))
         self._costs = (crew.usd, fallback.usd)
         self._runs = self._good = self._moved = 0
@@ -242,7 +245,8 @@ class _Rescued:
     def play(self, draws: Draws) -> None:
         self._runs += 1
         share = self._looks or 0.0
-        right = self._chains[0].worst(draws) <= share
+        measured = self._measured
+        right = self._chains[0].worst(draws) <= share if measured is None else draws.random() < measured
         moved = not right and draws.random() < self._rescue.caught
         if moved:
             self._moved += 1

@@ -9,9 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from operator import itemgetter
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from crew_guard.core.reliability import formulas
 
@@ -19,6 +20,7 @@ ICC = 0.45
 """How alike two trials of one task end, until it is measured: 0 is independent, 1 is always the same."""
 BETA = 0.1
 """The share of failures with a common cause, until it is measured."""
+Taken: TypeAlias = Literal["alike", "worst", "best"]
 _SMALL = 1e-5
 _CELLS = 1024
 
@@ -58,6 +60,26 @@ class KOfN(_Node, frozen=True):
 
     k: int
     parts: tuple[Structure, ...]
+
+
+class OneOf(_Node, frozen=True):
+    """One of several ways is taken, and must succeed."""
+
+    parts: tuple[Structure, ...]
+    shares: tuple[float, ...] = ()
+    """How often each is taken, 1 in all; empty where nobody knows."""
+    taken: Taken = "alike"
+    """What is reckoned with where nobody knows: each as often as another, or always the worst or the best of them."""
+
+    def __post_init__(self) -> None:
+        if not self.parts:
+            raise ValueError("OneOf: parts is empty; expected the ways of which one is taken")
+        whole = math.isclose(sum(self.shares), 1.0, abs_tol=_SMALL)
+        if self.shares and (len(self.shares) != len(self.parts) or min(self.shares) < 0 or not whole):
+            raise ValueError(
+                f"OneOf: shares is {self.shares}; expected {len(self.parts)} numbers, one for each way, none below 0 "
+                "and 1 in all, or () where nobody knows"
+            )
 
 
 class Retry(_Node, frozen=True):
@@ -120,7 +142,9 @@ class CommonCause(_Node, frozen=True):
     beta: float = BETA
 
 
-Structure: TypeAlias = Leaf | Chain | AllOf | AnyOf | KOfN | Retry | Loop | Vote | AheadByK | Repeat | CommonCause
+Structure: TypeAlias = (
+    Leaf | Chain | AllOf | AnyOf | KOfN | OneOf | Retry | Loop | Vote | AheadByK | Repeat | CommonCause
+)
 
 
 def names(structure: Structure) -> tuple[str, ...]:
@@ -132,9 +156,26 @@ def parts_of(structure: Structure) -> tuple[Structure, ...]:
     """A node's children."""
     if isinstance(structure, Leaf):
         return ()
-    if isinstance(structure, Chain | AllOf | AnyOf | KOfN):
+    if isinstance(structure, Chain | AllOf | AnyOf | KOfN | OneOf):
         return structure.parts
     return (structure.part,)
+
+
+def reckoned(structure: Structure, taken: Taken) -> Structure:
+    """The same with this way taken of all whose shares nobody knows.
+
+    With "worst" it is never more than the truth, wherever a better part never makes the whole worse.
+    """
+    if isinstance(structure, Leaf):
+        return structure
+    if isinstance(structure, Chain | AllOf | AnyOf | KOfN | OneOf):
+        parts = tuple(reckoned(part, taken) for part in structure.parts)
+        return replace(structure, parts=parts, taken=taken) if _open(structure) else replace(structure, parts=parts)
+    return replace(structure, part=reckoned(structure.part, taken))
+
+
+def _open(structure: Structure) -> bool:
+    return isinstance(structure, OneOf) and not structure.shares
 
 
 def _leaves(structure: Structure) -> Iterator[str]:
@@ -184,19 +225,40 @@ def _combined(node: Structure, values: Sequence[float]) -> float:
             return formulas.any_of(values, node.judge)
         case KOfN():
             return formulas.k_of_n(values, node.k)
+        case OneOf():
+            return _one_of(node, values)
+        case _:
+            return _around(node, values[0])
+
+
+def _around(node: Structure, value: float) -> float:
+    """Of a node with one child."""
+    match node:
         case Retry():
-            return formulas.retry(values[0], node.times, node.sensitivity, node.specificity, node.icc).good
+            return formulas.retry(value, node.times, node.sensitivity, node.specificity, node.icc).good
         case Loop():
             revise, verifier = (node.fix, node.breaks), (node.sensitivity, node.specificity)
-            return formulas.loop(values[0], revise, verifier, node.rounds, keep_last=node.keep_last)
+            return formulas.loop(value, revise, verifier, node.rounds, keep_last=node.keep_last)
         case Vote():
-            return formulas.majority(values[0], node.voters, node.icc)
+            return formulas.majority(value, node.voters, node.icc)
         case AheadByK():
-            return formulas.ahead_by(values[0], node.k, node.icc, node.votes)
+            return formulas.ahead_by(value, node.k, node.icc, node.votes)
         case Repeat():
-            return formulas.moment(values[0], node.icc, node.times, 0)
-        case Leaf() | CommonCause():
-            return values[0]
+            return formulas.moment(value, node.icc, node.times, 0)
+        case _:
+            return value
+
+
+def _one_of(node: OneOf, values: Sequence[float]) -> float:
+    if node.shares:
+        return math.fsum(share * value for share, value in zip(node.shares, values, strict=True))
+    match node.taken:
+        case "worst":
+            return min(values)
+        case "best":
+            return max(values)
+        case "alike":
+            return math.fsum(values) / len(values)
 
 
 def _common(node: CommonCause, p: Mapping[str, float]) -> float:
@@ -222,7 +284,7 @@ def compiled(structure: Structure) -> Callable[[Mapping[str, float]], float]:
     match structure:
         case Leaf(name):
             return itemgetter(name)
-        case Chain() | AllOf() | AnyOf() | KOfN():
+        case Chain() | AllOf() | AnyOf() | KOfN() | OneOf():
             parts = [compiled(part) for part in structure.parts]
             return lambda p: _combined(structure, [part(p) for part in parts])
         case CommonCause(part):

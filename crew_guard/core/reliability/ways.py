@@ -7,12 +7,12 @@ takes from the failures of what they see; what nobody knows makes the result unk
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from math import prod
 from typing import Literal, NamedTuple, TypeAlias
 
-from crew_guard.core.reliability.counts import Counts
+from crew_guard.core.reliability.counts import TIERS, Counts, straight_passes
 from crew_guard.core.reliability.intervals import chain_bound, clopper_pearson
 from crew_guard.core.reliability.jobs import CrewProposal, Figures, JobDescription, JobStep, Key, needs_model
 
@@ -74,6 +74,12 @@ class Case(NamedTuple):
     """One-sided lower bound; None where a part has no verdicts behind it."""
     formula: str
     """How the success comes about."""
+    measured: bool = False
+    """Whether it was measured end to end, and is no product of the parts."""
+    upper: float | None = None
+    """One-sided upper bound, of what was measured."""
+    by_parts: float | None = None
+    """What the parts say, where something was measured and counts in their place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,9 +160,39 @@ class Ways:
         for name, value, summed in (("usd", usd, whole[0]), ("seconds", time, whole[1])):
             if value is None and summed is None:
                 self._assume(("crew", name), "unknown")
-        return self._made(
-            "crew", parts, whole[0] if usd is None else usd, whole[1] if time is None else (time,), agents=crew.agents
+        return self._by_measure(
+            self._made(
+                "crew",
+                parts,
+                whole[0] if usd is None else usd,
+                whole[1] if time is None else (time,),
+                agents=crew.agents,
+            )
         )
+
+    def _by_measure(self, way: Way) -> Way:
+        """The same by what came of whole tasks, where that is enough: it knows of hand-offs, which the parts don't."""
+        whole = None if self.job.crew is None else self.job.crew.measured
+        if whole is None:
+            return way
+        parts = way.case(None)
+        wanted = max(TIERS.values()) if self.job.wanted is None else self.job.wanted
+        needed = straight_passes(wanted, self.job.confidence)
+        said = f"{whole.good:g} of {whole.tasks} tasks were good, {whole.good / whole.tasks:.3f}"
+        if parts.success is not None and (needed is None or whole.tasks < needed):
+            least = "no number proves that" if needed is None else f"{needed} tasks could prove that"
+            self._assume(("crew", "measured"), f"{said}: too few to go by for {wanted:g}, {least}; its parts count")
+            return way
+        ends = clopper_pearson(Counts(whole.tasks, whole.good), self.job.confidence)
+        formula = f"measured, {whole.good:g} of {whole.tasks}"
+        case = Case(
+            None, whole.good / whole.tasks, ends.lower, formula, measured=True, upper=ends.upper, by_parts=parts.success
+        )
+        if way.decisive is not parts:
+            text = f"{said}, as it ran: what a person catches is reckoned on its parts"
+            self._assume(("crew", "measured"), text)
+        cases = tuple(case if one is parts else one for one in way.cases)
+        return replace(way, cases=cases, decisive=case if way.decisive is parts else way.decisive)
 
     def _member(self, step: JobStep, crew: CrewProposal) -> Part:
         own = step.agent or Figures()

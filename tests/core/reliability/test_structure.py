@@ -8,11 +8,11 @@ import random
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import integrate, stats
 
-from crew_guard.core.reliability import formulas
+from crew_guard.core.reliability import bounds, formulas
 from crew_guard.core.reliability.bounds import lower, upper
 from crew_guard.core.reliability.counts import Counts
 from crew_guard.core.reliability.structure import (
@@ -24,6 +24,7 @@ from crew_guard.core.reliability.structure import (
     KOfN,
     Leaf,
     Loop,
+    OneOf,
     Repeat,
     Retry,
     Structure,
@@ -32,6 +33,7 @@ from crew_guard.core.reliability.structure import (
     leverage,
     names,
     point,
+    reckoned,
     series,
 )
 
@@ -184,6 +186,8 @@ GRAPHS: st.SearchStrategy[Structure] = st.recursive(
         st.lists(inner, min_size=1, max_size=3).map(lambda parts: AllOf(tuple(parts))),
         st.lists(inner, min_size=1, max_size=3).map(lambda parts: AnyOf(tuple(parts), 0.9)),
         st.lists(inner, min_size=1, max_size=3).map(lambda parts: KOfN(2, tuple(parts))),
+        st.lists(inner, min_size=1, max_size=3).map(lambda parts: OneOf(tuple(parts))),
+        st.lists(inner, min_size=2, max_size=2).map(lambda parts: OneOf(tuple(parts), (0.25, 0.75))),
         inner.map(lambda part: Retry(part, 2, 0.8, 0.95)),
         inner.map(lambda part: Loop(part, 0.5, 0.1, 2, 0.8, 0.9)),
         inner.map(lambda part: Vote(part, 3)),
@@ -212,6 +216,102 @@ def test_the_series_of_a_graph_is_its_product(graph: Structure) -> None:
     p = {"a": 0.9, "b": 0.7, "c": 0.6}
     if found is not None:
         assert point(graph, p) == pytest.approx(math.prod(p[name] ** often for name, often in found.items()))
+
+
+WEIGHTS = st.lists(st.integers(0, 20), min_size=3, max_size=3).filter(any)
+
+
+def shares_of(weights: list[int]) -> tuple[float, ...]:
+    return tuple(weight / sum(weights) for weight in weights)
+
+
+@given(rates=st.tuples(INNER, INNER, INNER), weights=WEIGHTS)
+def test_of_several_ways_each_counts_by_its_share(rates: tuple[float, ...], weights: list[int]) -> None:
+    """Σ share · rate, also inside of a chain; one that nobody knows lies between the worst and the best way."""
+    p, shares = dict(zip("abc", rates, strict=True)), shares_of(weights)
+    known = sum(share * rate for share, rate in zip(shares, rates, strict=True))
+    assert point(OneOf((A, B, C), shares), p) == pytest.approx(known)
+    assert point(Chain((A, OneOf((A, B, C), shares))), p) == pytest.approx(p["a"] * known)
+    assert point(OneOf((A, B, C)), p) == pytest.approx(sum(rates) / 3)
+    assert point(reckoned(OneOf((A, B, C)), "worst"), p) == min(rates)
+    assert point(reckoned(OneOf((A, B, C)), "best"), p) == max(rates)
+    assert point(reckoned(OneOf((A, B, C), shares), "worst"), p) == pytest.approx(known)
+
+
+def test_a_branch_played_comes_out_as_its_point() -> None:
+    """Two branches in a row, one with a way of two steps and one that skips: 60,000 tasks, played."""
+    ways = (Chain((B, C)), A, Chain(()))
+    graph = Chain((A, OneOf(ways, (0.5, 0.3, 0.2)), Retry(OneOf((B, C), (0.6, 0.4)), 1, 0.8, 0.95, icc=0.0)))
+    p, draw = {"a": 0.95, "b": 0.8, "c": 0.7}, random.Random(3)
+
+    def right(name: str) -> bool:
+        return draw.random() < p[name]
+
+    def tried() -> bool:
+        for turn in range(2):
+            good = right(draw.choices("bc", (0.6, 0.4))[0])
+            if draw.random() < (0.05 if good else 0.8):
+                if turn:
+                    return False
+                continue
+            return good
+        return False
+
+    taken = {0: lambda: right("b") and right("c"), 1: lambda: right("a"), 2: lambda: True}
+    good = sum(right("a") and taken[draw.choices((0, 1, 2), (5, 3, 2))[0]]() and tried() for _ in range(60_000))
+    assert point(graph, p) == pytest.approx(good / 60_000, abs=4 * math.sqrt(0.25 / 60_000))
+
+
+@given(graph=GRAPHS, weights=WEIGHTS, tested=st.integers(0, 30), bad=st.integers(0, 5))
+@settings(max_examples=10, deadline=None)
+def test_bounds_of_a_branch_hold_whatever_its_shares_are(
+    graph: Structure, weights: list[int], tested: int, bad: int
+) -> None:
+    """On the same draws, shares that are known give a lower bound no lower, and an upper bound no higher."""
+    counts = {name: Counts(tested + place, max(0.0, tested + place - bad * place)) for place, name in enumerate("abc")}
+    open_, known = (Chain((A, OneOf((A, graph, B), shares))) for shares in ((), shares_of(weights)))
+
+    def bound(of: object, shape: Structure) -> float:
+        return of(shape, counts, 0.95, random.Random(1).betavariate)  # type: ignore[operator]
+
+    assert bound(lower, open_) <= bound(lower, known) + 1e-9
+    assert bound(upper, open_) >= bound(upper, known) - 1e-9
+
+
+@pytest.mark.parametrize("shares", [(), (0.9, 0.1), (0.1, 0.9), (0.5, 0.5)])
+def test_a_branchs_lower_bound_covers_the_truth(shares: tuple[float, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """In at least 0.94 of 200 records: with the shares known, or with none, where only the worse way is taken."""
+    monkeypatch.setattr(bounds, "DRAWS", 500)
+    p, trials, draw = {"a": 0.97, "b": 0.75, "c": 0.9}, {"a": 25, "b": 12, "c": 40}, random.Random(5)
+    graph, held, times = Chain((C, OneOf((A, B), shares))), 0, 200
+    truth = point(Chain((C, OneOf((A, B), shares or (0.0, 1.0)))), p)
+    for _ in range(times):
+        good = {name: float(sum(draw.random() < p[name] for _ in range(trials[name]))) for name in p}
+        counts = {name: Counts(trials[name], good[name]) for name in p}
+        held += lower(graph, counts, 0.95, draw.betavariate) <= truth
+    assert held / times >= 0.94
+
+
+def test_only_the_ways_that_are_taken_have_leverage() -> None:
+    """By their shares: a way that is never taken gains nothing."""
+    p = {"a": 0.9, "b": 0.5, "c": 0.8}
+    assert leverage(Chain((A, OneOf((B, C), (0.25, 0.75)))), p) == pytest.approx({"a": 0.725, "c": 0.675, "b": 0.225})
+    assert leverage(OneOf((B, C), (0.0, 1.0)), p) == pytest.approx({"c": 1.0, "b": 0.0})
+
+
+@pytest.mark.parametrize(
+    ("parts", "shares", "words"),
+    [
+        ((), (), "expected the ways of which one is taken"),
+        ((A, B), (1.0,), "expected 2 numbers"),
+        ((A, B), (0.5, 0.6), "1 in all"),
+        ((A, B), (1.5, -0.5), "none below 0"),
+    ],
+)
+def test_shares_that_are_none_are_refused(parts: tuple[Structure, ...], shares: tuple[float, ...], words: str) -> None:
+    """One for each way, 1 in all; also where a record is read."""
+    with pytest.raises(ValueError, match=words):
+        OneOf(parts, shares)
 
 
 def test_bounds_of_a_graph_hold_its_point() -> None:
