@@ -221,18 +221,15 @@ class Supervisor:
             raise _no_mapping(inputs)
         inputs = {**crew.defaults, **inputs}
         check_inputs(crew, inputs)
-        everyone = crew.everyone()
-        chosen = {agent.name: self.model_named(agent.model or agent.role.model) for agent in everyone}
-        judges = crew.judges()
-        chosen |= {judge.name: self.model_named(judge.model) for judge in judges}
+        everyone, chosen = crew.everyone(), self._models_of(crew)
 
         def model_of(agent: Agent) -> Model:
             return chosen[agent.name]
 
         own = {task.name: task.guardrails for task in crew.tasks if task.guardrails}
         runtime = _compiled(self.runtime, crew, model_of)
-        names = [one.name for one in (*everyone, *judges)]
-        self._warn(crew.name, names, [tool for agent in everyone for tool in agent.tools])
+        if crew.name not in self._warned:
+            self._warn(crew.name, list(chosen), [tool for agent in everyone for tool in agent.tools])
         steps = {agent.name: cap for agent in everyone if (cap := agent.role.max_steps) is not None}
         ends = crew.results()
         expects = ends[0].output if len(ends) == 1 else None
@@ -258,9 +255,15 @@ class Supervisor:
 
     def _runtime_of(self, crew: Crew) -> Runtime:
         """What runs a crew inside of a workflow's node: our own runtime."""
-        chosen = {agent.name: self.model_named(agent.model or agent.role.model) for agent in crew.everyone()}
-        chosen |= {judge.name: self.model_named(judge.model) for judge in crew.judges()}
+        chosen = self._models_of(crew)
         return _compiled("native", crew, lambda agent: chosen[agent.name])
+
+    def _models_of(self, crew: Crew) -> dict[str, Model]:
+        """By agent and by judge."""
+        chosen = {agent.name: self.model_named(agent.model or agent.role.model) for agent in crew.everyone()}
+        for judge in crew.judges():
+            chosen[judge.name] = self.model_named(judge.model)
+        return chosen
 
     def _warn_of_members(self, name: str, runtime: Runtime) -> None:
         if members := runtime.members():
