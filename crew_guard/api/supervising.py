@@ -216,18 +216,14 @@ class Supervisor:
             if isinstance(crew, Equippable):
                 return self._alone(crew, inputs, run_id)
             what = type(crew).__name__
-            raise ConfigError(f"run() takes a Crew, or a Workflow such as chain(step), no {what}; guard() a host's own")
+            raise ConfigError(f"run() takes a Crew, or a Workflow as of chain(step), no {what}; guard() takes a host's")
         if not isinstance(inputs, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]  see above
             raise _no_mapping(inputs)
         inputs = {**crew.defaults, **inputs}
         check_inputs(crew, inputs)
         everyone, chosen = crew.everyone(), self._models_of(crew)
-
-        def model_of(agent: Agent) -> Model:
-            return chosen[agent.name]
-
         own = {task.name: task.guardrails for task in crew.tasks if task.guardrails}
-        runtime = _compiled(self.runtime, crew, model_of)
+        runtime = _compiled(self.runtime, crew, chosen)
         if crew.name not in self._warned:
             self._warn(crew.name, list(chosen), [tool for agent in everyone for tool in agent.tools])
         steps = {agent.name: cap for agent in everyone if (cap := agent.role.max_steps) is not None}
@@ -255,12 +251,12 @@ class Supervisor:
 
     def _runtime_of(self, crew: Crew) -> Runtime:
         """What runs a crew inside of a workflow's node: our own runtime."""
-        chosen = self._models_of(crew)
-        return _compiled("native", crew, lambda agent: chosen[agent.name])
+        return _compiled("native", crew, self._models_of(crew))
 
-    def _models_of(self, crew: Crew) -> dict[str, Model]:
-        """By agent and by judge."""
-        chosen = {agent.name: self.model_named(agent.model or agent.role.model) for agent in crew.everyone()}
+    def _models_of(self, crew: Crew) -> _Chosen:
+        chosen = _Chosen()
+        for agent in crew.everyone():
+            chosen[agent.name] = self.model_named(agent.model or agent.role.model)
         for judge in crew.judges():
             chosen[judge.name] = self.model_named(judge.model)
         return chosen
@@ -340,6 +336,15 @@ class Supervisor:
             if life.job.run_id in self._live:
                 raise JournalConflictError(f"the run {life.job.run_id!r} is under way: choose another id")
             self._live[life.job.run_id] = life
+
+
+class _Chosen(dict[str, "Model"]):
+    """A crew's models by agent and by judge; called with an agent, it gives that agent's."""
+
+    __slots__ = ()
+
+    def __call__(self, agent: Agent) -> Model:
+        return self[agent.name]
 
 
 @dataclass(frozen=True, slots=True)

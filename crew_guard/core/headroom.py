@@ -62,13 +62,13 @@ class Mark(Struct, gc=False):
         return told
 
 
-def marks(ledgers: Sequence[Ledger], share: float) -> list[Mark]:
+def marks(ledgers: Sequence[Ledger], share: float) -> tuple[Mark, ...]:
     """One mark for each ledger with caps, the outermost first.
 
     What an inner scope may use as much of as an outer one is only marked in the outer: that is crossed no later.
     """
     at = _thresholds(tuple([ledger.caps for ledger in ledgers]), share)
-    return [Mark(ledger, ledger.used, *found) for ledger, found in zip(ledgers, at, strict=True) if found]
+    return tuple([Mark(ledger, ledger.used, *found) for ledger, found in zip(ledgers, at, strict=True) if found])
 
 
 @lru_cache(maxsize=256)

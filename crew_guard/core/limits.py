@@ -134,9 +134,9 @@ def _cap(value: int | None) -> int:
     return NO_CAP if value is None else value
 
 
-@dataclass(slots=True)
-class Meter:
-    """A running total that is added to in place: the ledger's hot path. Its slots change faster than a Struct's."""
+class Meter(Struct, gc=False):
+    """A running total that is added to in place. A dataclass's slots change a little faster, but a run has ten of
+    these, which the collector need not look into."""
 
     agents: int = 0
     steps: int = 0

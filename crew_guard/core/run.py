@@ -99,8 +99,8 @@ class RunState:
     queued: dict[str, Queued] = field(default_factory=dict[str, Queued])
     actors: dict[str, Meter] = field(default_factory=dict[str, Meter])
     """What each agent or node used by actions of its own; the sums equal the run's."""
-    members: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
-    """Identities that were counted against max_agents."""
+    members: dict[tuple[str, str], None] = field(default_factory=dict[tuple[str, str], None])
+    """Identities that were counted against max_agents, as keys: the collector looks into every set of every run."""
     steps_of: dict[str, str] = field(default_factory=dict[str, str])
     """What each agent does at the moment, by name: its model calls are thinking, its tool calls acting."""
     verdicts: list[Judged] = field(default_factory=list[Judged])
@@ -280,7 +280,7 @@ def _admitted(state: RunState, event: Admitted) -> None:
     tool = event.target if event.kind == "tool_call" else None
     path = state.path(event.side, agent, tool, event.parent)
     if reserved.agents:
-        state.members.add((event.side, agent))
+        state.members[event.side, agent] = None
     ledgers = path.ledgers
     if len(ledgers) < len(path.scopes):
         for scope in path.scopes:

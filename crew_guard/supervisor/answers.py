@@ -30,6 +30,8 @@ class Ticket(Struct, frozen=True, gc=False):
 class Answerer(Recorder):
     """Grants and refuses in one run."""
 
+    __slots__ = ("_asked", "_paths", "_refusals", "_terms", "_tool_prices")
+
     def __init__(self, run_id: str, policy: Policy, store: Store, clock: Clock, outbox: Outbox) -> None:
         super().__init__(run_id, policy, store, clock, outbox)
         self._asked = 0

@@ -22,8 +22,8 @@ class Circles:
         self._trails: dict[str, Trail] = {}
         self.notices: dict[str, str] = {}
         """By agent: what it is to be told before its next model call."""
-        self.repeating: set[str] = set()
-        """Agents whose last call told them nothing new: nobody else's calls need a look beforehand."""
+        self.repeating: dict[str, None] = {}
+        """As keys: agents whose last call told them nothing new: nobody else's calls need a look beforehand."""
 
     def asks(self, action: ToolCall) -> Stop | None:
         """The refusal of a call that goes round once too often; of its agent's scope where it is stopped for good."""
@@ -48,9 +48,9 @@ class Circles:
             trail = self._trails.get(action.agent) or self._trail(action.agent)
             found = trail.called(hash((action.tool, action.arguments)), hash(outcome.text), self._rules)
             if trail.stretch:
-                self.repeating.add(action.agent)
+                self.repeating[action.agent] = None
             elif self.repeating:
-                self.repeating.discard(action.agent)
+                self.repeating.pop(action.agent, None)
         elif isinstance(action, ModelCall):
             if not outcome.text or outcome.status != "ok":
                 return None

@@ -42,3 +42,7 @@ class Finding:
         if self.stop is None or self.stop.reason == "failed":
             return "failed"
         return "denied" if self.stop.reason == "denied" else "stopped"
+
+
+NOTHING = Finding()
+"""Before anything was found."""

@@ -42,6 +42,19 @@ _IN_A_SHADOW = "{} can't be undone, and this run is a shadow: go on as if it had
 class Gatekeeper(Line):
     """Decides and keeps the ledger of one run. A RunGate is one side's door to it."""
 
+    __slots__ = (
+        "_known_good",
+        "_last_flush",
+        "circles",
+        "estimator",
+        "faults",
+        "guarding",
+        "headroom",
+        "pauses",
+        "shadow",
+        "threads",
+    )
+
     def __init__(
         self, run_id: str, policy: Policy, store: Store, clock: Clock, outbox: Outbox, *, estimator: Estimator
     ) -> None:

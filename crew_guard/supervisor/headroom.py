@@ -19,8 +19,9 @@ class Headroom:
         self._share = policy.warn_at
         self._state = state
         self._clock = clock
-        self._marks: dict[tuple[Side, str], list[Mark]] = {}
-        self._told_time: set[tuple[Side, str]] = set()
+        self._marks: dict[tuple[Side, str], tuple[Mark, ...]] = {}
+        self._told_time: dict[tuple[Side, str], None] = {}
+        """As keys: who was told that the time runs out."""
         self.seconds: dict[Side, float | None] = dict.fromkeys(("crew", "fallback"), policy.limits.max_seconds)
         """Wall clock of each side, from the run's beginning."""
 
@@ -51,10 +52,10 @@ class Headroom:
                 return self._told(who, watched)
         return None if self.seconds[side] is None or not self._late(who) else self._told(who, watched)
 
-    def _told(self, who: tuple[Side, str], watched: list[Mark]) -> str:
+    def _told(self, who: tuple[Side, str], watched: tuple[Mark, ...]) -> str:
         seconds, cap = None, self.seconds[who[0]]
         if cap is not None and self._late(who):
-            self._told_time.add(who)
+            self._told_time[who] = None
             seconds = max(0.0, cap - self.elapsed()), cap
         return words(merged(mark.tell() for mark in watched), seconds)
 

@@ -36,7 +36,7 @@ from crew_guard.supervisor.buffer import Buffer
 from crew_guard.supervisor.deadlines import set_deadlines
 from crew_guard.supervisor.estimating import Estimator
 from crew_guard.supervisor.faults import is_fault, words_of
-from crew_guard.supervisor.finding import Finding
+from crew_guard.supervisor.finding import NOTHING, Finding
 from crew_guard.supervisor.gate import Gatekeeper
 from crew_guard.supervisor.guarding import Guarding
 from crew_guard.supervisor.outbox import NOBODY, Outbox
@@ -141,7 +141,7 @@ class Life:
         if unfit is not None:
             self.gate.stop("run", unfit)
         timers = set_deadlines(self.gate, self.began, reserve=self.job.fallback is not None)
-        found, via, reason = Finding(), None, ""
+        found, via, reason = NOTHING, None, ""
         try:
             first = self._crew() if relying is None or self._dead() else self._routed(relying)
             found, via = await first, "crew" if self.job.side == "crew" else "workflow"

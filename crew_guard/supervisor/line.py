@@ -39,6 +39,8 @@ class Waiter:
 class Line(Answerer):
     """First come, first served; a part of something that runs already goes before, or nothing would end."""
 
+    __slots__ = ("_waiters",)
+
     def __init__(self, run_id: str, policy: Policy, store: Store, clock: Clock, outbox: Outbox) -> None:
         super().__init__(run_id, policy, store, clock, outbox)
         self._waiters: dict[str, Waiter] = {}

@@ -11,7 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from typing import Any, TypeVar
 
 from crew_guard.ports import Handle
@@ -130,6 +130,8 @@ class LoopClock:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
+        self._context = Context()
+        """Of its timers, which never nest: each would copy one."""
 
     now = staticmethod(time.time)
     """Unix seconds."""
@@ -143,7 +145,7 @@ class LoopClock:
         except RuntimeError:
             here = None
         if here is self._loop:
-            return self._loop.call_later(seconds, callback)
+            return self._loop.call_later(seconds, callback, context=self._context)
         return _Sent(self._loop, seconds, callback)
 
 

@@ -39,6 +39,25 @@ NO_FLUSH.set_result(None)
 class Recorder:
     """Records what happens in one run, in order, from any thread."""
 
+    # Slots, because a gate has more attributes than those a class shares the keys of.
+    __slots__ = (
+        "_early",
+        "_lock",
+        "_news",
+        "_outbox",
+        "_write_ahead",
+        "clock",
+        "last_progress",
+        "on_latch",
+        "on_verdict",
+        "policy",
+        "redact",
+        "run_id",
+        "standstill",
+        "state",
+        "store",
+    )
+
     def __init__(self, run_id: str, policy: Policy, store: Store, clock: Clock, outbox: Outbox) -> None:
         self.run_id = run_id
         self.policy = policy

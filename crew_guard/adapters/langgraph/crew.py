@@ -23,7 +23,7 @@ from crew_guard.adapters.native.conversation import conversation
 from crew_guard.adapters.native.handoff import handoff
 from crew_guard.adapters.native.hierarchical import hierarchical
 from crew_guard.adapters.native.loop import AgentLoop, BuiltIn
-from crew_guard.adapters.native.sequential import do_task, sequential
+from crew_guard.adapters.native.sequential import sequential
 from crew_guard.adapters.native.work import TaskEndedError, Work
 from crew_guard.core.messages import ModelReply, ModelRequest
 from crew_guard.core.processes import Process
@@ -224,7 +224,7 @@ def node_name(name: str, state: type) -> str:
 
 async def _parallel(work: Work) -> RuntimeResult:
     async def do(task: Task) -> None:
-        await do_task(work, task)
+        await work.do(task)
 
     return await cast(GraphWork, work).at_once(do)
 

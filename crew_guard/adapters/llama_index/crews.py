@@ -19,7 +19,7 @@ from crew_guard.adapters.native.conversation import conversation
 from crew_guard.adapters.native.handoff import handoff
 from crew_guard.adapters.native.hierarchical import hierarchical
 from crew_guard.adapters.native.loop import AgentLoop, BuiltIn
-from crew_guard.adapters.native.sequential import do_task, sequential
+from crew_guard.adapters.native.sequential import sequential
 from crew_guard.adapters.native.work import TaskEndedError, Work
 from crew_guard.core.processes import Process
 from crew_guard.core.roles import Agent, Task
@@ -49,7 +49,7 @@ async def _parallel(work: Work) -> RuntimeResult:
 
     async def do(task: Task) -> None:
         try:
-            await do_task(work, task)
+            await work.do(task)
         except TaskEndedError:
             work.outputs.pop(task.name, None)  # a verifier said no to it: nothing may build on it
             raise

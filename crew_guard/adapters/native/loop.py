@@ -85,7 +85,7 @@ class AgentLoop:
         shape = self._shape or self._measure()
         self.gate.moved(self.agent.name, self.task.name, "think")
         state: AgentStep = "think"
-        reply, results, output = _NOTHING_YET, [], None
+        reply, results, output = _NOTHING_YET, (), None
         while state != "finish":
             if state == "think":
                 for notice in self.gate.notices(self.agent.name):
@@ -103,7 +103,7 @@ class AgentLoop:
             elif state == "act":
                 requests = reply.tool_requests
                 if len(requests) == 1:
-                    results = [await self._call(requests[0], tools)]
+                    results = (await self._call(requests[0], tools),)
                 else:
                     results = await self._act_at_once(requests, tools)
                 state = "observe"
@@ -151,13 +151,13 @@ class AgentLoop:
         self.gate.moved(agent, task, "think")
         return self.transcript.tokens + shape.overhead
 
-    async def _act_at_once(self, requests: tuple[ToolRequest, ...], tools: Mapping[str, Tool]) -> list[Message]:
+    async def _act_at_once(self, requests: tuple[ToolRequest, ...], tools: Mapping[str, Tool]) -> tuple[Message, ...]:
         # A refusal is raised only after the others have ended: what was begun is paid for.
         answers = await asyncio.gather(*(self._call(one, tools) for one in requests), return_exceptions=True)
         for answer in answers:
             if isinstance(answer, BaseException):
                 raise answer
-        return [answer for answer in answers if isinstance(answer, Message)]
+        return tuple([answer for answer in answers if isinstance(answer, Message)])
 
     async def _call(self, request: ToolRequest, tools: Mapping[str, Tool]) -> Message:
         tool = tools.get(request.name)

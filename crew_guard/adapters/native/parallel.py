@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 
-from crew_guard.adapters.native.sequential import do_task
 from crew_guard.adapters.native.work import TaskEndedError, Work
 from crew_guard.core.roles import Task
 from crew_guard.ports import RuntimeResult
@@ -41,7 +40,7 @@ async def parallel(work: Work) -> RuntimeResult:
 
 async def _finished(work: Work, task: Task) -> None:
     try:
-        await do_task(work, task)
+        await work.do(task)
     except TaskEndedError:
         work.outputs.pop(task.name, None)  # a verifier said no to it: nothing may build on it
         raise

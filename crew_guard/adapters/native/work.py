@@ -65,6 +65,17 @@ class Work:
             why = verdict.reason or "no reason given"
             raise TaskEndedError(f"{agent}: the verifier of {task.name} said no: {why}", output)
 
+    async def do(self, task: Task) -> None:
+        """One task by its agent.
+
+        Raises:
+            TaskEndedError: there is no output that can be used
+        """
+        loop = self.loop(self.crew.agent(task.agent), task)
+        with ending(task.agent, loop.so_far):
+            output = await loop.run(self.inputs, self.earlier(task))
+        await self.finish(task.agent, task, output)
+
     async def in_order(self, do: Callable[[Task], Awaitable[None]]) -> RuntimeResult:
         """The tasks one after the other; the last one's output is the crew's."""
         try:
