@@ -134,7 +134,7 @@ def verdict_of(answer: Any, pass_mark: float = PASS_MARK, who: str = "the verifi
     return _no("nothing" if answer is None else f"{answer!r:.80}", who)
 
 
-def raised(error: Exception, who: str = "the verifier") -> Verdict:
+def raised(error: BaseException, who: str = "the verifier") -> Verdict:
     """A verifier that raises has not said yes."""
     return Verdict(passed=False, reason=f"{who} raised {type(error).__name__}: {error}")
 

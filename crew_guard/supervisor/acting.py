@@ -139,13 +139,13 @@ class RunGate:
             self.keeper.faults += is_fault(error)
             self.keeper.settle(grant, Outcome(status, text=f"{error.text}\n{error}".strip()))
             raise
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, GeneratorExit):
             self.keeper.settle(grant, Outcome("cancelled"))
             raise
         except CrewGuardError as error:
             self.keeper.settle(grant, Outcome("rejected", text=str(error)))
             raise
-        except Exception as error:
+        except BaseException as error:
             # A fault of the client's own code: trying again would only pay for it again.
             self.keeper.settle(grant, Outcome("failed", text=f"{type(error).__name__}: {error}"))
             raise RuntimeFailedError(f"{model.name} raised {type(error).__name__}: {error}") from error

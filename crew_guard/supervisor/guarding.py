@@ -196,7 +196,9 @@ class Guarding:
             check = rejected(f"the guardrail gave no answer within {self.guards.max_seconds:g} s", mendable=False)
         except (RefusedError, ModelError) as error:
             check = rejected(f"the guardrail could not ask its model: {error}", mendable=False)
-        except Exception as error:  # noqa: BLE001  a guardrail that raises has not let it pass
+        except GeneratorExit:
+            raise
+        except BaseException as error:  # noqa: BLE001  a guardrail that raises has not let it pass
             # Only the kind: the message may quote what was looked at.
             check = rejected(f"the guardrail raised {type(error).__name__}", mendable=False)
         if not isinstance(check, Check):  # pyright: ignore[reportUnnecessaryIsInstance]  users don't all run pyright

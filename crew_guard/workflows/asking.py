@@ -15,7 +15,7 @@ from typing import Any, TextIO
 from crew_guard.core.plain import plain
 from crew_guard.core.roles import Verdict
 from crew_guard.core.verdicts import raised, verdict_of
-from crew_guard.workflows.calling import beside_the_loop, call
+from crew_guard.workflows.calling import beside_the_loop, call, what_was_raised
 
 _LONGEST = 2_000
 """Characters of the value that a person is shown."""
@@ -60,7 +60,7 @@ async def decision(approve: Callable[..., Any] | None, approval: Approval) -> tu
     try:
         given = await call(approve, approval)
     except Exception as error:  # noqa: BLE001  an approver that raises has not said yes
-        return raised(error, "the approver"), who
+        return raised(what_was_raised(error), "the approver"), who
     if not isinstance(given, bool | Verdict):
         reason = f"the approver gave {given!r:.80}: it must give True, False or a Verdict"
         return Verdict(passed=False, reason=reason), who

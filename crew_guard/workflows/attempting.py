@@ -22,7 +22,7 @@ from crew_guard.ports import Flow
 from crew_guard.workflows.agents import Delegation, heard
 from crew_guard.workflows.answering import Question, answered
 from crew_guard.workflows.asking import Approval, decision
-from crew_guard.workflows.calling import call, call_with
+from crew_guard.workflows.calling import call, call_with, contained, what_was_raised
 from crew_guard.workflows.context import NodeContext, NodeFailedError
 from crew_guard.workflows.nodes import Node
 
@@ -139,7 +139,7 @@ class Attempts:
         while True:
             now = replace(context, attempt=attempt, problem=problem)
             try:
-                output = await self._timed(node, _work(node, value, by_name, now), node.timeout, "timeout")
+                output = await self._timed(node, contained(_work, node, value, by_name, now), node.timeout, "timeout")
                 return await self._verified(node, output, now)
             except RefusedError:
                 raise
@@ -203,7 +203,7 @@ async def _said(node: Node, verify: Callable[..., Any] | Judge, output: Any, con
     except (RefusedError, StoreError):
         raise
     except Exception as error:  # noqa: BLE001  a verifier that raises has not said yes
-        return raised(error)
+        return raised(what_was_raised(error))
 
 
 def _release(future: asyncio.Future[None]) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import Any, ParamSpec, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -13,6 +13,7 @@ import anyio.to_thread
 from crew_guard.errors import RuntimeFailedError
 
 T = TypeVar("T")
+P = ParamSpec("P")
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
@@ -22,12 +23,26 @@ async def call(function: Callable[..., Any], *given: Any, **named: Any) -> Any:
     Raises:
         RuntimeFailedError: it would end the process, or the loop that all runs share
     """
+    return await contained(_called, function, *given, **named)
+
+
+async def contained(function: Callable[P, Awaitable[T]], *given: P.args, **named: P.kwargs) -> T:
+    """What a coroutine function gives. What asyncio would let end the loop itself, a SystemExit say, is an error.
+
+    Raises:
+        RuntimeFailedError: it would end the process, or the loop that all runs share
+    """
     try:
-        return await _called(function, *given, **named)
-    except (Exception, asyncio.CancelledError):
+        return await function(*given, **named)
+    except (Exception, asyncio.CancelledError, GeneratorExit):
         raise
     except BaseException as error:
         raise RuntimeFailedError(f"raised {type(error).__name__}: {error}") from error
+
+
+def what_was_raised(error: Exception) -> BaseException:
+    """What a user's code raised, without the error that `contained` made of it."""
+    return error.__cause__ or error if isinstance(error, RuntimeFailedError) else error
 
 
 async def _called(function: Callable[..., Any], *given: Any, **named: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import secrets
 from collections.abc import Callable
@@ -26,7 +25,7 @@ from crew_guard.core.verdicts import (
 )
 from crew_guard.errors import ModelError, RefusedError
 from crew_guard.ports import CallTerms, Gate, Model
-from crew_guard.workflows.calling import beside_the_loop
+from crew_guard.workflows.calling import call, what_was_raised
 
 
 async def hear(
@@ -43,16 +42,11 @@ async def hear(
     if isinstance(verify, Judge):
         return await _judged(verify, output, gate, model_for(seat_of(verify)))
     try:
-        if inspect.iscoroutinefunction(verify) or inspect.iscoroutinefunction(getattr(verify, "__call__", None)):  # noqa: B004  asks whether calling it gives a coroutine
-            answer = verify(output, context)
-        else:
-            # It may take its time, and other runs go on meanwhile.
-            answer = await beside_the_loop(lambda: verify(output, context))
-        return verdict_of(await answer if inspect.isawaitable(answer) else answer)
+        return verdict_of(await call(verify, output, context))
     except (RefusedError, ModelError):
         raise
     except Exception as error:  # noqa: BLE001  a verifier that raises has not said yes
-        return raised(error)
+        return raised(what_was_raised(error))
 
 
 def seat_of(judge: Judge) -> Agent:

@@ -8,6 +8,7 @@ from crew_guard.adapters.native.sequential import do_task
 from crew_guard.adapters.native.work import TaskEndedError, Work
 from crew_guard.core.roles import Task
 from crew_guard.ports import RuntimeResult
+from crew_guard.workflows.calling import contained
 
 
 async def parallel(work: Work) -> RuntimeResult:
@@ -41,7 +42,7 @@ async def parallel(work: Work) -> RuntimeResult:
 
 async def _finished(work: Work, task: Task) -> None:
     try:
-        await do_task(work, task)
+        await contained(do_task, work, task)
     except TaskEndedError:
         work.outputs.pop(task.name, None)  # a verifier said no to it: nothing may build on it
         raise
