@@ -67,6 +67,15 @@ def test_in_a_shadow_run_the_workflow_does_what_cant_be_undone():
     assert "workflow" in sent[0]
 
 
+def test_a_workflow_makes_anew_what_the_verifier_of_the_whole_refused():
+    """Each task passed by itself, and nobody is blamed: the refused draft isn't handed in a second time."""
+    workflow = chain(node(lambda _: "facts by hand", name="research"), node(lambda facts: f"on {facts}", name="draft"))
+    tasks = [Task("Find.", name="research", verify=yes), Task("Write.", name="draft", verify=yes)]
+    crew = Crew([Agent(ANN)], tasks, verify=lambda output, _: output != "good", fallback=workflow)
+    result = supervisor(MemoryStore()).run(crew)
+    assert (result.status, result.via, result.output) == ("done", "workflow", "on facts by hand")
+
+
 def test_a_crew_whose_output_passed_is_not_too_dear(monkeypatch):
     """There is nothing to come that could cost anything."""
     asked: list[str] = []
