@@ -7,8 +7,6 @@ import secrets
 from collections.abc import Callable
 from typing import Any
 
-from pydantic import BaseModel
-
 from crew_guard.core.messages import ModelRequest
 from crew_guard.core.plain import plain
 from crew_guard.core.roles import Agent, Role
@@ -65,6 +63,4 @@ async def _judged(judge: Judge, output: Any, gate: Gate, model: Model) -> Verdic
 
 
 def _as_text(output: Any) -> str:
-    if isinstance(output, str):
-        return output
-    return output.model_dump_json() if isinstance(output, BaseModel) else json.dumps(plain(output), ensure_ascii=False)
+    return output if isinstance(output, str) else json.dumps(plain(output), ensure_ascii=False)

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
+from pydantic import BaseModel
+
 from crew_guard.core.reliability.trials import Subject
 from crew_guard.core.reliance import behaviour_of, digest
 from crew_guard.core.roles import Crew
@@ -47,8 +49,23 @@ def _model(model: Model | str | None, means: Means | None) -> str:
 
 def _version(node: Node) -> str:
     function = node.function.function if isinstance(node.function, Tool) else node.function
-    output = None if node.output is None else node.output.model_json_schema()
-    return digest([_text(function), node.system, output, node.max_tokens, node.each, node.copies, node.ahead_by])
+    output = None if node.output is None else _schema(node.output)
+    return digest([_told(function), node.system, output, node.max_tokens, node.each, node.copies, node.ahead_by])
+
+
+def _schema(output: type[BaseModel]) -> Any:
+    """What its answers must be; the model's name where it has no JSON schema."""
+    try:
+        return output.model_json_schema()
+    except Exception:  # noqa: BLE001  fields of users' own types, and hooks that raise what they like
+        return output.__qualname__
+
+
+def _told(function: Any) -> str:
+    try:
+        return _text(function)
+    except Exception:  # noqa: BLE001  an object that can't be hashed, mostly
+        return _text(type(function))
 
 
 @lru_cache(maxsize=256)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from pydantic import BaseModel, ConfigDict
 
 from crew_guard import Agent, Crew, Policy, Role, Supervisor, Task, agent_node, chain, node, parallel, tool
 from crew_guard.core.events import Judged
 from crew_guard.core.roles import Verdict
+from crew_guard.core.verdicts import Judge
 from crew_guard.errors import StoreError
 from crew_guard.supervisor import relying
 from crew_guard.supervisor.acting import RunGate
@@ -263,3 +266,55 @@ def test_another_model_or_prompt_begins_a_nodes_record_afresh():
     assert len({subject(), subject("large"), subject(system="Be brief.")}) == 3
     assert inside("") == inside("")
     assert inside("") != inside("Be brief.")
+
+
+class Thing:
+    """What pydantic has no schema for."""
+
+
+class Odd(BaseModel):
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    thing: Thing
+
+
+@dataclass
+class Step:
+    """A callable that can't be hashed."""
+
+    def __call__(self, _value: Any) -> str:
+        return "by step"
+
+
+@pytest.mark.parametrize(
+    "workflow",
+    [chain(node(lambda _: {"thing": Thing()}, name="odd", output=Odd)), chain(node(Step(), name="step"))],
+)
+def test_a_node_that_cant_be_described_costs_no_result(workflow):
+    """The job was done, and the crew's trial counts."""
+    store = MemoryStore()
+    result = supervisor(store).run(crew_of(no, workflow), run_id="r")
+    assert (result.status, result.via, result.reliability.problem) == ("done", "workflow", "")
+    assert [(trial.task, trial.grade) for trial in store.track_record().run("r").report.trials] == [("job", 0.0)]
+
+
+def test_a_report_that_cant_be_made_costs_no_result(monkeypatch):
+    """Whatever it is: the result says what is missing of the record."""
+    monkeypatch.setattr(relying, "node_trials", lambda *_: 1 / 0)
+    result = supervisor(MemoryStore()).run(crew_of(no, chain(node(by_hand))))
+    assert (result.status, result.output) == ("done", "by hand")
+    assert result.reliability.problem == "ZeroDivisionError: division by zero"
+
+
+def test_a_judge_is_asked_about_what_has_no_json():
+    """Its parts are shown by their names."""
+    asked: list[str] = []
+
+    def says(request: Any) -> str:
+        asked.append(request.messages[-1].text)
+        return '{"passed": true, "reason": "fine"}'
+
+    odd = node(lambda _: {"thing": Thing()}, name="odd", output=Odd, verify=Judge("Is it a thing?"))
+    result = supervisor(MemoryStore(), model=ScriptedModel(says)).run(chain(odd))
+    assert result.status == "done", result.error
+    assert "Thing" in asked[0]
