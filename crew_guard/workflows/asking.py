@@ -90,6 +90,7 @@ class _GivenUpError(Exception):
 def _asked(approval: Approval, over: threading.Event) -> Verdict:
     shown = "".join(each if each.isprintable() or each == "\n" else "�" for each in approval.text)
     with _the_terminal(over):
+        _forget_what_was_typed(sys.stdin)
         sys.stderr.write(f"\n{approval.workflow}: {approval.node} can't be undone. It is about to act on:\n{shown}\n")
         sys.stderr.write("Approve? [y/N] ")
         sys.stderr.flush()
@@ -112,6 +113,14 @@ def _the_terminal(over: threading.Event) -> Generator[None]:
 def _go_on(over: threading.Event) -> None:
     if over.is_set():
         raise _GivenUpError
+
+
+def _forget_what_was_typed(stream: TextIO) -> None:
+    """What stands in the terminal's input before a question is no answer to it."""
+    if os.name == "posix":
+        import termios
+
+        termios.tcflush(stream, termios.TCIFLUSH)
 
 
 def _line(stream: TextIO, over: threading.Event) -> str:

@@ -65,7 +65,7 @@ def _told(function: Any) -> str:
     try:
         return _text(function)
     except Exception:  # noqa: BLE001  an object that can't be hashed, mostly
-        return _text(type(function))
+        return _text(function.__class__)
 
 
 @lru_cache(maxsize=256)
