@@ -7,6 +7,8 @@ from typing import Any, cast
 
 from pydantic_core import to_json, to_jsonable_python
 
+_LONGEST_SHOWN = 80
+"""Characters of a value in a message."""
 _DEEPEST = 100
 """Levels of a value that are kept: JSON readers give up at 200."""
 
@@ -23,6 +25,19 @@ def plain(value: Any) -> Any:
     except Exception:  # noqa: BLE001  objects of users raise what they like when they are looked at
         return _part_by_part(value, ())
     return made
+
+
+def shown(value: Any) -> str:
+    """A value in a message, where it is short. Never raises.
+
+    Of a longer one only what it is: messages are redacted as a whole, and what is left of a secret in a text that was
+    cut before would not be known as one.
+    """
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001  see plain
+        return f"a {type(value).__name__}"
+    return text if len(text) <= _LONGEST_SHOWN else f"a long {type(value).__name__}"
 
 
 def _part_by_part(value: Any, above: tuple[int, ...]) -> Any:

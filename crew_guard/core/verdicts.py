@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias, cast, get_args
 
 from crew_guard.core.messages import JsonObject, Message
+from crew_guard.core.plain import shown
 from crew_guard.core.reliability.judging import Judge as JudgeRecord
 from crew_guard.core.reliability.trials import Source
 
@@ -125,25 +126,25 @@ def verdict_of(answer: Any, pass_mark: float = PASS_MARK, who: str = "the verifi
         return Verdict(answer)
     if isinstance(answer, int | float):
         if not _is_grade(answer):
-            return _no(f"the grade {answer!r}", who)
+            return _no(f"the grade {shown(answer)}", who)
         told = "" if answer >= pass_mark else f"the grade {answer:g} is below {pass_mark:g}"
         return Verdict(answer >= pass_mark, told, float(answer))
-    return _no("nothing" if answer is None else f"{answer!r:.80}", who)
+    return _no("nothing" if answer is None else shown(answer), who)
 
 
 def _read(given: Verdict, who: str) -> Verdict:
     """The verdict in plain values: a journal has to hold it, and users don't all run pyright."""
     passed, grade = _number(given.passed), _number(given.grade)
     if not isinstance(passed, bool):
-        return _no(f"a Verdict whose passed is {given.passed!r}", who)
+        return _no(f"a Verdict whose passed is {shown(given.passed)}", who)
     if not (grade is None or _is_grade(grade)):
-        return _no(f"the grade {given.grade!r}", who)
+        return _no(f"the grade {shown(given.grade)}", who)
     texts: dict[str, Any] = {"reason": given.reason, "blames": given.blames}
     for name, text in texts.items():
         if not isinstance(text, str | None):
-            return _no(f"a Verdict whose {name} is {text!r}", who)
+            return _no(f"a Verdict whose {name} is {shown(text)}", who)
     if given.source not in _SOURCES:
-        return _no(f"a Verdict whose source is {given.source!r}, none of {', '.join(_SOURCES)}", who)
+        return _no(f"a Verdict whose source is {shown(given.source)}, none of {', '.join(_SOURCES)}", who)
     return Verdict(
         passed, _text(given.reason), None if grade is None else float(grade), _text(given.blames), given.source
     )
@@ -186,7 +187,6 @@ SAID_SCHEMA: JsonObject = {
     "additionalProperties": False,
 }
 """What a judge is to answer with."""
-_LONGEST_REASON = 300
 _SYSTEM = """\
 You judge one text by one rule, and do nothing else.
 The rule: {rule}
@@ -220,5 +220,5 @@ def said(text: str) -> tuple[bool, str] | None:
     found = cast("dict[str, Any]", answer)
     if not isinstance(found.get("passed"), bool):
         return None
-    reason = " ".join(str(found.get("reason") or "no reason given").split())[:_LONGEST_REASON]
+    reason = " ".join(str(found.get("reason") or "no reason given").split())
     return found["passed"], reason

@@ -172,7 +172,7 @@ class Guarding:
         try:
             made = put_back(content.value, check)
         except Exception as error:  # noqa: BLE001  a user's value may raise whatever it likes
-            return rejected(f"{check.reason}; {error}"[:_LONGEST_REASON]), content.value
+            return rejected(f"{check.reason}; {error}"), content.value
         if check.mend is not None and not isinstance(content.value, str):
             # What a text's fix does to its parts need not be what it does to the whole.
             at = _At(content.place, content.agent, content.target)
@@ -214,7 +214,7 @@ class Guarding:
         return await answer if inspect.isawaitable(answer) else answer
 
     def _note(self, at: _At, name: str, check: Check) -> None:
-        reason = self.recorder.redact(check.reason[:_LONGEST_REASON])
+        reason = self.recorder.redact(check.reason)[:_LONGEST_REASON]  # cut first, half of a secret would be left
         self._early.append((at.place, name, check.outcome, at.agent, at.target, reason))
         if self.recorder.state.started is not None:
             self.tell()

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TextIO
 
-from crew_guard.core.plain import plain
+from crew_guard.core.plain import plain, shown
 from crew_guard.core.roles import Verdict
 from crew_guard.core.verdicts import raised, verdict_of
 from crew_guard.workflows.calling import beside_the_loop, call, what_was_raised
@@ -40,14 +40,19 @@ class Approval:
     @property
     def text(self) -> str:
         """The value in words; of a long one the start, and how long it is."""
-        return self.short(_LONGEST)
+        return cut(self.whole, _LONGEST)
 
-    def short(self, longest: int) -> str:
-        """The same in so many characters at the most, before the note that it is cut."""
-        whole = self.value if isinstance(self.value, str) else json.dumps(plain(self.value), ensure_ascii=False)
-        if len(whole) <= longest:
-            return whole
-        return f"{whole[:longest]}… [cut: the first {longest:,} of {len(whole):,} characters]"
+    @property
+    def whole(self) -> str:
+        """The same, however long."""
+        return self.value if isinstance(self.value, str) else json.dumps(plain(self.value), ensure_ascii=False)
+
+
+def cut(text: str, longest: int) -> str:
+    """A text in so many characters at the most, before the note that it is cut."""
+    return (
+        text if len(text) <= longest else f"{text[:longest]}… [cut: the first {longest:,} of {len(text):,} characters]"
+    )
 
 
 async def decision(approve: Callable[..., Any] | None, approval: Approval) -> tuple[Verdict, str]:
@@ -62,7 +67,7 @@ async def decision(approve: Callable[..., Any] | None, approval: Approval) -> tu
     except Exception as error:  # noqa: BLE001  an approver that raises has not said yes
         return raised(what_was_raised(error), "the approver"), who
     if not isinstance(given, bool | Verdict):
-        reason = f"the approver gave {given!r:.80}: it must give True, False or a Verdict"
+        reason = f"the approver gave {shown(given)}: it must give True, False or a Verdict"
         return Verdict(passed=False, reason=reason), who
     return verdict_of(given, who="the approver"), who
 
@@ -88,14 +93,14 @@ class _GivenUpError(Exception):
 
 
 def _asked(approval: Approval, over: threading.Event) -> Verdict:
-    shown = "".join(each if each.isprintable() or each == "\n" else "�" for each in approval.text)
+    about = "".join(each if each.isprintable() or each == "\n" else "�" for each in approval.text)
     with _the_terminal(over):
         _forget_what_was_typed(sys.stdin)
-        sys.stderr.write(f"\n{approval.workflow}: {approval.node} can't be undone. It is about to act on:\n{shown}\n")
+        sys.stderr.write(f"\n{approval.workflow}: {approval.node} can't be undone. It is about to act on:\n{about}\n")
         sys.stderr.write("Approve? [y/N] ")
         sys.stderr.flush()
         said = _line(sys.stdin, over).strip().lower()
-    return Verdict(said in _YES, "" if said in _YES else f"answered {said!r:.40}")
+    return Verdict(said in _YES, "" if said in _YES else f"answered {shown(said)}")
 
 
 @contextmanager

@@ -26,8 +26,6 @@ from crew_guard.workflows.calling import call, call_with, contained, what_was_ra
 from crew_guard.workflows.context import NodeContext, NodeFailedError
 from crew_guard.workflows.nodes import Node
 
-_IN_A_JOURNAL = 500
-"""Characters of what was asked about."""
 _GRACE = 0.5
 """Seconds that an attempt whose time is over has to tidy up."""
 
@@ -91,7 +89,7 @@ class Attempts:
 
     async def _approved(self, node: Node, value: Any, context: NodeContext) -> None:
         approval = Approval(self.workflow, node.name, value, context.inputs)
-        self.flow.asked(node.name, approval.short(_IN_A_JOURNAL))
+        self.flow.asked(node.name, approval.whole)
         self._count(busy=-1, asking=1)
         try:
             verdict, by = await decision(node.approve, approval)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from crew_guard.core.decisions import Stop
+from crew_guard.core.plain import shown
 from crew_guard.errors import ApprovalDeniedError, RefusedError
 from crew_guard.ports import Flow, Gate, Means, RuntimeResult, TasksDone
 from crew_guard.workflows.asking import at_terminal
@@ -221,7 +222,7 @@ class _Run:
         round_ = self.rounds.get(name, 1)
         again = await call_with(loop.again, output, self._context(self.shape.nodes[name]))
         if not isinstance(again, bool):
-            raise NodeFailedError(f"the loop after {name}: again= gave {again!r:.80}, neither True nor False")
+            raise NodeFailedError(f"the loop after {name}: again= gave {shown(again)}, neither True nor False")
         if not again:
             return False
         if round_ < (loop.rounds or 1):
