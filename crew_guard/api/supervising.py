@@ -18,6 +18,7 @@ from crew_guard.api.relying import no_fallback, relied_on, relied_on_host
 from crew_guard.core.decisions import Stop
 from crew_guard.core.events import Side
 from crew_guard.core.limits import Limits, Reserve
+from crew_guard.core.plain import all_listed
 from crew_guard.core.policy import Policy
 from crew_guard.core.result import Result
 from crew_guard.core.roles import Agent, Crew
@@ -299,7 +300,7 @@ class Supervisor:
             crew=name,
             policy=(policy or self.effective_policy).with_steps(steps or {}),
             runtime=runtime,
-            inputs=inputs,
+            inputs=all_listed(inputs),
             fallback=None if fallback is None or rules.fallback == "never" else self._equipped(fallback),
             store=self._store(),
             observers=tuple(self.observers),

@@ -14,6 +14,7 @@ from crew_guard.core.content import PASSED, Check, Place
 from crew_guard.core.events import AgentStep, Side
 from crew_guard.core.headroom import Remaining
 from crew_guard.core.messages import ModelReply, ModelRequest
+from crew_guard.core.plain import listed
 from crew_guard.core.roles import Verdict
 from crew_guard.core.tools import Tool, result_text
 from crew_guard.errors import CrewGuardError, ModelError, RefusedError, RuntimeFailedError
@@ -215,7 +216,7 @@ class RunGate:
 
         def tracked(**arguments: Any) -> Any:
             try:
-                return tool.function(**arguments)
+                return listed(tool.function(**arguments))
             finally:
                 threads.pop(action_id, None)
 

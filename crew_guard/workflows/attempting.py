@@ -22,7 +22,7 @@ from crew_guard.ports import Flow
 from crew_guard.workflows.agents import Delegation, heard
 from crew_guard.workflows.answering import Question, answered
 from crew_guard.workflows.asking import Approval, decision
-from crew_guard.workflows.calling import call, call_with, contained, what_was_raised
+from crew_guard.workflows.calling import call, call_with, contained, settled, what_was_raised
 from crew_guard.workflows.context import NodeContext, NodeFailedError
 from crew_guard.workflows.nodes import Node
 
@@ -58,7 +58,8 @@ class Attempts:
         try:
             if node.irreversible:
                 # All of them before the first is acted on: a no, then, is the whole node's.
-                for each in _items(node, value) if node.each else [value]:
+                value = _items(node, value) if node.each else value
+                for each in value if node.each else [value]:
                     await self._approved(node, each, context)
             bound = replace(context, dollars=node.caps.nano_usd < NO_CAP)
             output = await self._timed(node, self._whole(node, value, by_name, bound), node.max_seconds, "max_seconds")
@@ -258,7 +259,7 @@ async def _called(node: Node, value: Any, by_name: bool, context: NodeContext) -
     function: Callable[..., Any] = node.function
     signature = node.signature
     given: dict[str, Any] = dict(value) if by_name else {next(iter(signature.parameters)): value}
-    return await call(function, *(given.get(name, context) for name in signature.order))
+    return await settled(await call(function, *(given.get(name, context) for name in signature.order)))
 
 
 def _as_output(output: type[BaseModel], made: Any) -> BaseModel:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable
-from typing import Any, ParamSpec, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any, ParamSpec, TypeVar, cast
 
 import anyio
 import anyio.to_thread
 
+from crew_guard.core.plain import MOST_ITEMS, listed
 from crew_guard.errors import RuntimeFailedError
 
 T = TypeVar("T")
@@ -50,6 +51,18 @@ async def _called(function: Callable[..., Any], *given: Any, **named: Any) -> An
         return await function(*given, **named)
     made = await beside_the_loop(lambda: function(*given, **named))
     return await made if inspect.isawaitable(made) else made
+
+
+async def settled(made: Any) -> Any:
+    """What a node gave as it is handed on: an iterator, sync or async, as the list of what it gives."""
+    if isinstance(made, AsyncIterator):
+        found: list[Any] = []
+        async for each in cast("AsyncIterator[Any]", made):
+            found.append(each)
+            if len(found) > MOST_ITEMS:
+                raise ValueError(f"it gives more than {MOST_ITEMS:,} items: give a list, or fewer")
+        return found
+    return await call(listed, made) if isinstance(made, Iterator) else made
 
 
 async def beside_the_loop(function: Callable[[], T]) -> T:

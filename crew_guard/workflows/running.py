@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from crew_guard.core.decisions import Stop
-from crew_guard.core.plain import shown
+from crew_guard.core.plain import listed, shown
 from crew_guard.errors import ApprovalDeniedError, RefusedError
 from crew_guard.ports import Flow, Gate, Means, RuntimeResult, TasksDone
 from crew_guard.workflows.asking import at_terminal
 from crew_guard.workflows.attempting import Attempts
-from crew_guard.workflows.calling import call_with
+from crew_guard.workflows.calling import call_with, settled
 from crew_guard.workflows.checking import model_of
 from crew_guard.workflows.checkpoints import read_as
 from crew_guard.workflows.context import NodeContext, NodeFailedError
@@ -191,7 +191,7 @@ class _Run:
     async def _from_done(self, node: Node, source: str) -> Any:
         output = self.going.done[source]
         if self._reads(node, source):
-            output = read_as(node.returns, output)
+            output = listed(read_as(node.returns, output))
         self.flow.finished(node.name, output, taken_from=source)
         return output
 
@@ -207,7 +207,7 @@ class _Run:
         if loop is not None and name not in self.resumed and await self._again(name, output):
             value = output
             if loop.passes is not None:
-                value = await call_with(loop.passes, output, self._context(node))
+                value = await settled(await call_with(loop.passes, output, self._context(node)))
             self._reset(name)
             self._begin(loop.target, value)
             return
