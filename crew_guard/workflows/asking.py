@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TextIO
 
+from pydantic import BaseModel
+
 from crew_guard.core.plain import plain, shown
 from crew_guard.core.roles import Verdict
 from crew_guard.core.verdicts import raised, verdict_of
@@ -53,6 +55,35 @@ def cut(text: str, longest: int) -> str:
     return (
         text if len(text) <= longest else f"{text[:longest]}… [cut: the first {longest:,} of {len(text):,} characters]"
     )
+
+
+def copy_of(value: Any) -> Any:
+    """A copy of data, that whoever has the value can't change; objects in it, but pydantic's models, are themselves."""
+    try:
+        return _copied(value, {})
+    except RecursionError:
+        return value  # whether it changes is seen all the same
+
+
+def _copied(value: Any, known: dict[int, Any]) -> Any:
+    own, kind = id(value), value.__class__
+    if own in known:
+        return known[own]
+    made: Any = value
+    if kind is dict:
+        made = known[own] = {}
+        made.update({name: _copied(each, known) for name, each in value.items()})
+    elif kind is list:
+        made = known[own] = []
+        made.extend([_copied(each, known) for each in value])
+    elif kind is tuple:
+        made = tuple([_copied(each, known) for each in value])
+    elif kind in (set, bytearray):
+        made = value.copy()
+    elif isinstance(value, BaseModel):
+        made = known[own] = value.model_copy()
+        made.__dict__.update({name: _copied(each, known) for name, each in value.__dict__.items()})
+    return made
 
 
 async def decision(approve: Callable[..., Any] | None, approval: Approval) -> tuple[Verdict, str]:

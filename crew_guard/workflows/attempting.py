@@ -21,7 +21,7 @@ from crew_guard.errors import ApprovalDeniedError, ModelError, RefusedError, Sto
 from crew_guard.ports import Flow
 from crew_guard.workflows.agents import Delegation, heard
 from crew_guard.workflows.answering import Question, answered
-from crew_guard.workflows.asking import Approval, decision
+from crew_guard.workflows.asking import Approval, copy_of, decision
 from crew_guard.workflows.calling import call, call_with, contained, settled, what_was_raised
 from crew_guard.workflows.context import NodeContext, NodeFailedError
 from crew_guard.workflows.nodes import Node
@@ -57,10 +57,7 @@ class Attempts:
         self._count(busy=1)
         try:
             if node.irreversible:
-                # All of them before the first is acted on: a no, then, is the whole node's.
-                value = _items(node, value) if node.each else value
-                for each in value if node.each else [value]:
-                    await self._approved(node, each, context)
+                value = await self._approved(node, value, context)
             bound = replace(context, dollars=node.caps.nano_usd < NO_CAP)
             output = await self._timed(node, self._whole(node, value, by_name, bound), node.max_seconds, "max_seconds")
         except Exception as error:
@@ -88,9 +85,27 @@ class Attempts:
 
     # Approval
 
-    async def _approved(self, node: Node, value: Any, context: NodeContext) -> None:
-        approval = Approval(self.workflow, node.name, value, context.inputs)
-        self.flow.asked(node.name, approval.whole)
+    async def _approved(self, node: Node, value: Any, context: NodeContext) -> Any:
+        """What may be acted on: what was asked about, which nobody else can change meanwhile.
+
+        All parts are asked about before the first is acted on: a no is the whole node's.
+        """
+        parts = [copy_of(each) for each in (_items(node, value) if node.each else [value])]
+        approvals = [Approval(self.workflow, node.name, each, context.inputs) for each in parts]
+        asked = [await self._asked(node, each) for each in approvals]
+        for approval, words in zip(approvals, asked, strict=True):
+            if approval.whole != words:
+                raise _denied(node, f"{node.name}: what it is about to act on has changed since it was asked about")
+        return parts if node.each else parts[0]
+
+    async def _asked(self, node: Node, approval: Approval) -> str:
+        """Ask about one value; in which words it was.
+
+        Raises:
+            ApprovalDeniedError: the answer is no
+        """
+        words = approval.whole
+        self.flow.asked(node.name, words)
         self._count(busy=-1, asking=1)
         try:
             verdict, by = await decision(node.approve, approval)
@@ -99,8 +114,8 @@ class Attempts:
         self.flow.answered(node.name, verdict, by)
         if not verdict.passed:
             reason = f": {verdict.reason}" if verdict.reason else ""
-            detail = f"{node.name} was not approved{f' by {by}' if by else ''}{reason}"
-            raise ApprovalDeniedError(Stop("denied", f"node:{node.name}", "approval", detail=detail))
+            raise _denied(node, f"{node.name} was not approved{f' by {by}' if by else ''}{reason}")
+        return words
 
     def _count(self, busy: int = 0, asking: int = 0) -> None:
         """Time stands still while there is nothing to wait for but a person."""
@@ -203,6 +218,10 @@ async def _said(node: Node, verify: Callable[..., Any] | Judge, output: Any, con
         raise
     except Exception as error:  # noqa: BLE001  a verifier that raises has not said yes
         return raised(what_was_raised(error))
+
+
+def _denied(node: Node, detail: str) -> ApprovalDeniedError:
+    return ApprovalDeniedError(Stop("denied", f"node:{node.name}", "approval", detail=detail))
 
 
 def _release(future: asyncio.Future[None]) -> None:

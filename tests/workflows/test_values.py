@@ -6,12 +6,14 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 from crew_guard import Supervisor, Workflow, chain, node, orchestrate, tool
 from crew_guard.core import plain
 from crew_guard.core.events import NodeFinished
 from crew_guard.core.policy import Policy
 from crew_guard.store.memory import MemoryStore
+from crew_guard.workflows.asking import copy_of
 from crew_guard.workflows.graph import loop
 from tests.workflows.going import AtGate, Ran
 
@@ -30,6 +32,10 @@ async def generated_later(_: Any) -> AsyncIterator[str]:
 def rows(run: str) -> Iterator[str]:
     """All rows."""
     yield from "abc"
+
+
+def same(value: Any) -> Any:
+    return value
 
 
 def counted(values: Any) -> int:
@@ -131,3 +137,98 @@ def test_an_iterator_without_an_end_fails_its_node(monkeypatch: pytest.MonkeyPat
 
     ran = Ran(chain(node(endless)))
     assert "it gives more than 10 items" in ran.result.error
+
+
+# What was approved
+
+
+class Order(BaseModel):
+    amount: int
+    lines: list[str] = []
+
+
+class Account:
+    """An object with a life of its own."""
+
+    def __init__(self) -> None:
+        self.amount = 10
+
+    def __repr__(self) -> str:
+        return f"{self.amount} euros"
+
+
+class Meddling:
+    """What is paid is asked about; while the answer is waited for, somebody changes it."""
+
+    def __init__(self, value: Any, change: Any, *, each: bool = False) -> None:
+        self.value, self.change, self.each, self.paid, self.seen = value, change, each, [], []
+
+    def run(self) -> Ran:
+        def pay(value: Any) -> str:
+            self.paid.append(repr(value))
+            return "paid"
+
+        async def approve(approval: Any) -> bool:
+            self.seen.append(repr(approval.value))
+            self.change(self.value)
+            return True
+
+        give, paying = node(lambda _: self.value, name="give"), node(pay, irreversible=True, approve=approve)
+        return Ran(orchestrate(give, paying, node(counted)) if self.each else chain(give, paying))
+
+
+def dearer(value: Any) -> None:
+    value["amount"] = 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("value", "change"),
+    [
+        ({"amount": 10}, dearer),
+        ({"order": [{"amount": 10}]}, lambda value: dearer(value["order"][0])),
+        ([{"amount": 10}], lambda value: value.append({"amount": 1_000_000})),
+        (({"amount": 10},), lambda value: dearer(value[0])),
+        (Order(amount=10, lines=["a"]), lambda value: value.lines.append("b")),
+        (bytearray(b"10"), lambda value: value.extend(b"00")),
+    ],
+)
+def test_what_is_acted_on_is_what_was_approved(value: Any, change: Any):
+    """A copy, that whoever else has the value can't change."""
+    meddling = Meddling(value, change)
+    assert meddling.run().result.output == "paid"
+    assert meddling.paid == meddling.seen
+
+
+def test_the_parts_of_a_plan_are_those_that_were_approved():
+    """Each, though the plan is changed while the last is asked about."""
+    parts = [{"amount": 10}, {"amount": 20}]
+    meddling = Meddling(parts, lambda value: dearer(value[0]), each=True)
+    assert meddling.run().result.output == 2
+    assert sorted(meddling.paid) == sorted(meddling.seen) == ["{'amount': 10}", "{'amount': 20}"]
+
+
+def test_an_object_that_changes_while_it_is_asked_about_is_not_acted_on():
+    """It can't be copied, perhaps: what was approved is no longer there, and the run says so."""
+    meddling = Meddling(Account(), lambda value: setattr(value, "amount", 1_000_000))
+    ran = meddling.run()
+    assert (ran.result.status, meddling.paid) == ("denied", [])
+    assert "pay: what it is about to act on has changed since it was asked about" in str(ran.result.stopped)
+    still = Meddling(Account(), same)
+    assert (still.run().result.output, still.paid) == ("paid", ["10 euros"])
+
+
+def test_an_object_is_handed_on_itself():
+    """Only data is copied: a connection, a lock, what a program keeps of its own."""
+    account, paid = Account(), []
+    pay = node(paid.append, name="pay", irreversible=True, approve=lambda _: True)
+    Ran(chain(node(lambda _: {"from": account}, name="give"), pay))
+    assert paid[0]["from"] is account
+
+
+def test_data_that_holds_itself_is_copied_too():
+    """Cycles are copied as cycles."""
+    around: list[Any] = [1]
+    around.append(around)
+    copied = copy_of(around)
+    assert copied is not around
+    assert copied[1] is copied
