@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
-from functools import lru_cache
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from enum import Enum
+from functools import lru_cache, partial
+from typing import Any, cast
 
 from pydantic import BaseModel
 
@@ -50,28 +51,41 @@ def _model(model: Model | str | None, means: Means | None) -> str:
 def _version(node: Node) -> str:
     function = node.function.function if isinstance(node.function, Tool) else node.function
     output = None if node.output is None else _schema(node.output)
-    return digest([_told(function), node.system, output, node.max_tokens, node.each, node.copies, node.ahead_by])
+    return digest([text_of(function), node.system, output, node.max_tokens, node.each, node.copies, node.ahead_by])
 
 
 def _schema(output: type[BaseModel]) -> Any:
-    """What its answers must be; the model's name where it has no JSON schema."""
+    """What an output must be; its name where it has no JSON Schema."""
     try:
         return output.model_json_schema()
     except Exception:  # noqa: BLE001  fields of users' own types, and hooks that raise what they like
         return output.__qualname__
 
 
-def _told(function: Any) -> str:
+def text_of(function: Any) -> str:
+    """A function as it is written, with the data that a partial gives it; its name where nobody knows."""
+    if isinstance(function, partial):
+        bound = cast("partial[Any]", function)
+        return str([text_of(bound.func), _data([bound.args, bound.keywords])])
     try:
-        return _text(function)
-    except Exception:  # noqa: BLE001  an object that can't be hashed, mostly
-        return _text(function.__class__)
+        return _source(function)
+    except (OSError, TypeError):  # an object that compares by value has no hash
+        return str(getattr(function, "__qualname__", type(function).__qualname__))
+
+
+def _data(value: Any) -> Any:
+    """What of a value is the same in every process: data, functions as they are written, of others the type's name."""
+    if value is None or isinstance(value, str | bytes | int | float | Enum):
+        return repr(value)
+    if isinstance(value, BaseModel):
+        return _data(value.__dict__)
+    if isinstance(value, Mapping):
+        return sorted((str(name), _data(each)) for name, each in cast("Mapping[Any, Any]", value).items())
+    if isinstance(value, list | tuple):
+        return [_data(each) for each in cast("Iterable[Any]", value)]
+    return text_of(value) if callable(value) else type(value).__qualname__
 
 
 @lru_cache(maxsize=256)
-def _text(function: Any) -> str:
-    """A function as it is written; its name where nobody knows."""
-    try:
-        return inspect.getsource(function)
-    except (OSError, TypeError):
-        return str(getattr(function, "__qualname__", type(function).__qualname__))
+def _source(function: Any) -> str:
+    return inspect.getsource(function)

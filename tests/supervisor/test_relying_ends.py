@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pytest
@@ -318,3 +319,45 @@ def test_a_judge_is_asked_about_what_has_no_json():
     result = supervisor(MemoryStore(), model=ScriptedModel(says)).run(chain(odd))
     assert result.status == "done", result.error
     assert "Thing" in asked[0]
+
+
+class Tone(BaseModel):
+    words: str
+
+
+class Client:
+    """What a partial may give besides data: another one in each process."""
+
+
+def asked(tone: Any, client: Client, _value: Any) -> str:
+    return "by hand"
+
+
+def named(_value: Any, tone: str) -> str:
+    return "by hand"
+
+
+def version_of(function: Any) -> str:
+    workflow = chain(node(function, name="ask", verify=lambda _: True))
+    (trial,) = [one for place, one in nodes_of(workflow).items() if place == ("ask", "ask")]
+    return trial.subject.version
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        partial(asked, "rude", Client()),
+        partial(asked, ["brief"], Client()),
+        partial(asked, {"tone": "brief"}, Client()),
+        partial(asked, Tone(words="brief"), Client()),
+        partial(asked, by_hand, Client()),
+        partial(partial(asked, "brief"), "brief"),
+    ],
+)
+def test_what_a_partial_gives_begins_a_nodes_record_afresh(other):
+    """Another prompt is another behaviour; an object that only this process has is none."""
+    brief = partial(asked, "brief", Client())
+    assert version_of(brief) == version_of(partial(asked, "brief", Client()))
+    assert version_of(other) != version_of(brief)
+    assert version_of(other) == version_of(partial(other.func, *other.args))
+    assert version_of(partial(named, tone="rude")) != version_of(partial(named, tone="brief"))
