@@ -86,36 +86,39 @@ class Attempts:
     # Approval
 
     async def _approved(self, node: Node, value: Any, context: NodeContext) -> Any:
-        """What may be acted on: what was asked about, which nobody else can change meanwhile.
+        """What may be acted on: what was asked about, as its approver left it; nobody else can change it meanwhile.
 
         All parts are asked about before the first is acted on: a no is the whole node's.
         """
         parts = [copy_of(each) for each in (_items(node, value) if node.each else [value])]
-        approvals = [Approval(self.workflow, node.name, each, context.inputs) for each in parts]
-        asked = [await self._asked(node, each) for each in approvals]
-        for approval, words in zip(approvals, asked, strict=True):
-            if approval.whole != words:
-                raise _denied(node, f"{node.name}: what it is about to act on has changed since it was asked about")
+        held = [Approval(self.workflow, node.name, copy_of(each), context.inputs) for each in parts]
+        asked = [each.whole for each in held]
+        for each, words in zip(parts, asked, strict=True):
+            await self._asked(node, Approval(self.workflow, node.name, each, context.inputs), words)
+        if [each.whole for each in held] != asked:
+            raise _denied(node, f"{node.name}: what it is about to act on has changed since it was asked about")
         return parts if node.each else parts[0]
 
-    async def _asked(self, node: Node, approval: Approval) -> str:
-        """Ask about one value; in which words it was.
+    async def _asked(self, node: Node, approval: Approval, words: str) -> None:
+        """Ask about one value, in these words.
 
         Raises:
             ApprovalDeniedError: the answer is no
         """
-        words = approval.whole
         self.flow.asked(node.name, words)
         self._count(busy=-1, asking=1)
         try:
             verdict, by = await decision(node.approve, approval)
         finally:
             self._count(busy=1, asking=-1)
+        left = approval.whole
+        if left != words:
+            told = f"as corrected by {by}: {left}"
+            verdict = replace(verdict, reason=f"{verdict.reason}; {told}" if verdict.reason else told)
         self.flow.answered(node.name, verdict, by)
         if not verdict.passed:
             reason = f": {verdict.reason}" if verdict.reason else ""
             raise _denied(node, f"{node.name} was not approved{f' by {by}' if by else ''}{reason}")
-        return words
 
     def _count(self, busy: int = 0, asking: int = 0) -> None:
         """Time stands still while there is nothing to wait for but a person."""

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from crew_guard import Supervisor, Workflow, chain, node, orchestrate, tool
 from crew_guard.core import plain
-from crew_guard.core.events import NodeFinished
+from crew_guard.core.events import ApprovalAsked, ApprovalGiven, NodeFinished
 from crew_guard.core.policy import Policy
 from crew_guard.store.memory import MemoryStore
 from crew_guard.workflows.asking import copy_of
@@ -215,6 +215,22 @@ def test_an_object_that_changes_while_it_is_asked_about_is_not_acted_on():
     assert "pay: what it is about to act on has changed since it was asked about" in str(ran.result.stopped)
     still = Meddling(Account(), same)
     assert (still.run().result.output, still.paid) == ("paid", ["10 euros"])
+
+
+def test_an_approver_may_correct_what_it_approves():
+    """What is acted on is what it left, and the journal has both."""
+    paid: list[Any] = []
+
+    def correct(approval: Any) -> bool:
+        approval.value["amount"] = 8
+        return True
+
+    given = {"amount": 10}
+    pay = node(paid.append, name="pay", irreversible=True, approve=correct)
+    ran = Ran(chain(node(lambda _: given, name="give"), pay))
+    assert (paid, given) == ([{"amount": 8}], {"amount": 10})
+    assert ran.of(ApprovalAsked)[0].what == '{"amount": 10}'
+    assert ran.of(ApprovalGiven)[0].reason == 'as corrected by correct: {"amount": 8}'
 
 
 def test_an_object_is_handed_on_itself():
