@@ -258,7 +258,7 @@ def careful(office: Office) -> Callable[[Approval], bool]:
     """An owner who holds each draft against the notes, and corrects in the outbox what is wrong."""
 
     def approve(approval: Approval) -> bool:
-        outgoing: Outgoing = approval.value
+        outgoing = office.outbox[approval.value.account]
         notes = office.read[outgoing.account]
         outgoing.email.to, outgoing.email.body = notes.contact, letter(notes.contact, asked_for(notes.text))
         return True

@@ -19,6 +19,15 @@ from crew_guard.ports import CallTerms, Gate, Model, ToolResult
 T = TypeVar("T")
 
 
+class Models(dict[str, Model]):
+    """A crew's models by agent and by judge; called with an agent, it gives that agent's."""
+
+    __slots__ = ()
+
+    def __call__(self, agent: Agent) -> Model:
+        return self[agent.name]
+
+
 @dataclass(frozen=True, slots=True)
 class CrewRuntime:
     """What the runtimes of our own crews have in common, whichever host they run on."""

@@ -13,11 +13,13 @@ from typing import Any, TypeAlias
 from pydantic import BaseModel
 
 from crew_guard import config
+from crew_guard.adapters.compiling import Models
 from crew_guard.api.ids import new_run_id
 from crew_guard.api.relying import no_fallback, relied_on, relied_on_host, relied_on_workflow
 from crew_guard.core.decisions import Stop
 from crew_guard.core.events import Side
 from crew_guard.core.limits import Limits, Reserve
+from crew_guard.core.plain import all_listed
 from crew_guard.core.policy import Policy
 from crew_guard.core.result import Result
 from crew_guard.core.roles import Agent, Crew
@@ -39,7 +41,7 @@ from crew_guard.ports import (
 )
 from crew_guard.supervisor.estimating import Estimator
 from crew_guard.supervisor.life import Job, Life
-from crew_guard.supervisor.running import Running, start
+from crew_guard.supervisor.running import Forgets, Running, start
 from crew_guard.supervisor.streaming import RunStream, open_stream
 
 Compile: TypeAlias = Callable[[Crew, Callable[[Agent], Model]], Runtime]
@@ -253,8 +255,8 @@ class Supervisor:
         """What runs a crew inside of a workflow's node: our own runtime."""
         return _compiled("native", crew, self._models_of(crew))
 
-    def _models_of(self, crew: Crew) -> _Chosen:
-        chosen = _Chosen()
+    def _models_of(self, crew: Crew) -> Models:
+        chosen = Models()
         for agent in crew.everyone():
             chosen[agent.name] = self.model_named(agent.model or agent.role.model)
         for judge in crew.judges():
@@ -301,7 +303,7 @@ class Supervisor:
             crew=name,
             policy=(policy or self.effective_policy).with_steps(steps or {}),
             runtime=runtime,
-            inputs=inputs,
+            inputs=all_listed(inputs),
             fallback=None if fallback is None or rules.fallback == "never" else self._equipped(fallback),
             store=self._store(),
             observers=tuple(self.observers),
@@ -328,7 +330,7 @@ class Supervisor:
 
     def _start(self, job: Job) -> Running:
         running = start(job, self._register)
-        running.future.add_done_callback(_Forgets(self._live, job.run_id))
+        running.future.add_done_callback(Forgets(self._live, job.run_id))
         return running
 
     def _register(self, life: Life) -> None:
@@ -336,26 +338,6 @@ class Supervisor:
             if life.job.run_id in self._live:
                 raise JournalConflictError(f"the run {life.job.run_id!r} is under way: choose another id")
             self._live[life.job.run_id] = life
-
-
-class _Chosen(dict[str, "Model"]):
-    """A crew's models by agent and by judge; called with an agent, it gives that agent's."""
-
-    __slots__ = ()
-
-    def __call__(self, agent: Agent) -> Model:
-        return self[agent.name]
-
-
-@dataclass(frozen=True, slots=True)
-class _Forgets:
-    """Takes a run that has ended off the list of those under way."""
-
-    live: dict[str, Life]
-    run_id: str
-
-    def __call__(self, _ended: object) -> None:
-        self.live.pop(self.run_id, None)
 
 
 def _no_mapping(inputs: Any) -> ConfigError:

@@ -135,8 +135,10 @@ def _cap(value: int | None) -> int:
 
 
 class Meter(Struct, gc=False):
-    """A running total that is added to in place. A dataclass's slots change a little faster, but a run has ten of
-    these, which the collector need not look into."""
+    """A running total that is added to in place.
+
+    A dataclass's slots change a little faster, but a run has ten of these, which the collector need not look into.
+    """
 
     agents: int = 0
     steps: int = 0

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Any, cast
 
 from pydantic_core import to_json, to_jsonable_python
 
+_LONGEST_SHOWN = 80
+"""Characters of a value in a message."""
+MOST_ITEMS = 1_000_000
+"""Items of an iterator that are taken: one without an end would take all memory."""
 _DEEPEST = 100
 """Levels of a value that are kept: JSON readers give up at 200."""
 
@@ -23,6 +28,40 @@ def plain(value: Any) -> Any:
     except Exception:  # noqa: BLE001  objects of users raise what they like when they are looked at
         return _part_by_part(value, ())
     return made
+
+
+def listed(value: Any) -> Any:
+    """An iterator as the list of what it gives, since whoever looks at it uses it up; anything else as it is.
+
+    Raises:
+        ValueError: it gives more than MOST_ITEMS
+    """
+    if not isinstance(value, Iterator):
+        return value
+    found = list(islice(cast("Iterator[Any]", value), MOST_ITEMS + 1))
+    if len(found) > MOST_ITEMS:
+        raise ValueError(f"it gives more than {MOST_ITEMS:,} items: give a list, or fewer")
+    return found
+
+
+def all_listed(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The same values, an iterator among them as a list. See `listed`."""
+    if not any(isinstance(value, Iterator) for value in values.values()):
+        return values
+    return {name: listed(value) for name, value in values.items()}
+
+
+def shown(value: Any) -> str:
+    """A value in a message, where it is short. Never raises.
+
+    Of a longer one only what it is: messages are redacted as a whole, and what is left of a secret in a text that was
+    cut before would not be known as one.
+    """
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001  see plain
+        return f"a {type(value).__name__}"
+    return text if len(text) <= _LONGEST_SHOWN else f"a long {type(value).__name__}"
 
 
 def _part_by_part(value: Any, above: tuple[int, ...]) -> Any:

@@ -87,7 +87,9 @@ def routed(reliance: Reliance, known: Known, beta: Betavariate, *, fallback: boo
     """
     found = estimated(reliance, known, beta)
     if not fallback or reliance.mode != "on_reliability":
-        why = "it has no workflow" if not fallback else f"the policy's fallback is {reliance.mode}"
+        # One that the policy keeps out is not known to the run at all.
+        missing = not fallback and reliance.mode != "never"
+        why = "it has no workflow" if missing else f"the policy's fallback is {reliance.mode}"
         return Routing("crew", why, estimate=found)
     record = known.record
     if record is not None:

@@ -72,9 +72,18 @@ def costs_of(reliance: Reliance, used: Mapping[str, float], usd: float) -> dict[
 
 
 def done_and_verified(reliance: Reliance, verdicts: Sequence[Judged]) -> frozenset[str]:
-    """The tasks that passed, that nothing later blamed, and that are not built on one that failed or was blamed."""
+    """The tasks that passed, that nothing later blamed, and that are not built on one that failed or was blamed.
+
+    Of a whole that was refused, where that blames nobody whose work is in it, there are none: it may be anyone's fault.
+    """
     passed = {verdict.task: verdict.passed for verdict in verdicts if verdict.source != "outcome"}
-    failed = {trial.task for trial in trials_of(reliance, verdicts) if trial.source == "later"}
+    trials = trials_of(reliance, verdicts)
+    whole = next((verdict for verdict in reversed(verdicts) if verdict.source == "outcome"), None)
+    if whole is not None and not whole.passed:
+        blamed = _blamed(reliance, whole, {trial.task: trial for trial in trials})
+        if blamed is None or blamed.task not in {*reliance.results, *reliance.before(reliance.results)}:
+            return frozenset()
+    failed = {trial.task for trial in trials if trial.source == "later"}
     failed |= {task for task, good in passed.items() if not good}
     return frozenset(task for task in passed.keys() - failed if not failed & reliance.before([task]))
 

@@ -9,14 +9,16 @@ import inspect
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias, cast, get_args
 
 from crew_guard.core.messages import JsonObject, Message
+from crew_guard.core.plain import shown
 from crew_guard.core.reliability.judging import Judge as JudgeRecord
 from crew_guard.core.reliability.trials import Source
 
 PASS_MARK = 0.5
 """From which grade on a bare number passes; a Verdict says itself whether it does."""
+_SOURCES: tuple[str, ...] = get_args(Source)
 _EXPECTED = "expected True, False, a grade in [0, 1] or a Verdict"
 
 
@@ -117,24 +119,53 @@ def verdict_of(answer: Any, pass_mark: float = PASS_MARK, who: str = "the verifi
         pass_mark: the least grade that passes
         who: what reasons call it
     """
-    if not isinstance(answer, Verdict | bool | int | float) and callable(getattr(answer, "item", None)):
-        answer = answer.item()  # numbers of numpy
+    if isinstance(answer, Verdict):
+        return _read(answer, who)
+    answer = _number(answer)
     if isinstance(answer, bool):
         return Verdict(answer)
-    if isinstance(answer, Verdict):
-        if not isinstance(answer.passed, bool):  # pyright: ignore[reportUnnecessaryIsInstance]  users don't all run pyright
-            return _no(f"a Verdict whose passed is {answer.passed!r}", who)
-        sound = answer.grade is None or _is_grade(answer.grade)
-        return answer if sound else _no(f"the grade {answer.grade!r}", who)
     if isinstance(answer, int | float):
         if not _is_grade(answer):
-            return _no(f"the grade {answer!r}", who)
+            return _no(f"the grade {shown(answer)}", who)
         told = "" if answer >= pass_mark else f"the grade {answer:g} is below {pass_mark:g}"
         return Verdict(answer >= pass_mark, told, float(answer))
-    return _no("nothing" if answer is None else f"{answer!r:.80}", who)
+    return _no("nothing" if answer is None else shown(answer), who)
 
 
-def raised(error: Exception, who: str = "the verifier") -> Verdict:
+def _read(given: Verdict, who: str) -> Verdict:
+    """The verdict in plain values: a journal has to hold it, and users don't all run pyright."""
+    passed, grade = _number(given.passed), _number(given.grade)
+    if not isinstance(passed, bool):
+        return _no(f"a Verdict whose passed is {shown(given.passed)}", who)
+    if not (grade is None or _is_grade(grade)):
+        return _no(f"the grade {shown(given.grade)}", who)
+    texts: dict[str, Any] = {"reason": given.reason, "blames": given.blames}
+    for name, text in texts.items():
+        if not isinstance(text, str | None):
+            return _no(f"a Verdict whose {name} is {shown(text)}", who)
+    if given.source not in _SOURCES:
+        return _no(f"a Verdict whose source is {shown(given.source)}, none of {', '.join(_SOURCES)}", who)
+    return Verdict(
+        passed, _text(given.reason), None if grade is None else float(grade), _text(given.blames), given.source
+    )
+
+
+def _text(given: str | None) -> str:
+    return "" if given is None else str.__str__(given)
+
+
+def _number(given: Any) -> Any:
+    """What it is to Python, of a number of numpy's, float64 among them, which says that it is a float."""
+    item = None if type(given) in (bool, int, float) else getattr(given, "item", None)
+    if not callable(item):
+        return given
+    try:
+        return item()
+    except Exception:  # noqa: BLE001  no single number, or some other thing altogether
+        return given
+
+
+def raised(error: BaseException, who: str = "the verifier") -> Verdict:
     """A verifier that raises has not said yes."""
     return Verdict(passed=False, reason=f"{who} raised {type(error).__name__}: {error}")
 
@@ -156,7 +187,6 @@ SAID_SCHEMA: JsonObject = {
     "additionalProperties": False,
 }
 """What a judge is to answer with."""
-_LONGEST_REASON = 300
 _SYSTEM = """\
 You judge one text by one rule, and do nothing else.
 The rule: {rule}
@@ -190,5 +220,5 @@ def said(text: str) -> tuple[bool, str] | None:
     found = cast("dict[str, Any]", answer)
     if not isinstance(found.get("passed"), bool):
         return None
-    reason = " ".join(str(found.get("reason") or "no reason given").split())[:_LONGEST_REASON]
+    reason = " ".join(str(found.get("reason") or "no reason given").split())
     return found["passed"], reason

@@ -37,7 +37,7 @@ class Flow(Protocol):
         ...
 
     def asked(self, node: str, what: str) -> None:
-        """Somebody is asked whether an irreversible node may run."""
+        """Somebody is asked whether an irreversible node may act on `what`: the value in words, however long."""
         ...
 
     def answered(self, node: str, verdict: Verdict, by: str) -> None:

@@ -14,6 +14,7 @@ from crew_guard.core.content import PASSED, Check, Place
 from crew_guard.core.events import AgentStep, Side
 from crew_guard.core.headroom import Remaining
 from crew_guard.core.messages import ModelReply, ModelRequest
+from crew_guard.core.plain import listed
 from crew_guard.core.roles import Verdict
 from crew_guard.core.tools import Tool, result_text
 from crew_guard.errors import CrewGuardError, ModelError, RefusedError, RuntimeFailedError
@@ -139,13 +140,13 @@ class RunGate:
             self.keeper.faults += is_fault(error)
             self.keeper.settle(grant, Outcome(status, text=f"{error.text}\n{error}".strip()))
             raise
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, GeneratorExit):
             self.keeper.settle(grant, Outcome("cancelled"))
             raise
         except CrewGuardError as error:
             self.keeper.settle(grant, Outcome("rejected", text=str(error)))
             raise
-        except Exception as error:
+        except BaseException as error:
             # A fault of the client's own code: trying again would only pay for it again.
             self.keeper.settle(grant, Outcome("failed", text=f"{type(error).__name__}: {error}"))
             raise RuntimeFailedError(f"{model.name} raised {type(error).__name__}: {error}") from error
@@ -215,7 +216,7 @@ class RunGate:
 
         def tracked(**arguments: Any) -> Any:
             try:
-                return tool.function(**arguments)
+                return listed(tool.function(**arguments))
             finally:
                 threads.pop(action_id, None)
 

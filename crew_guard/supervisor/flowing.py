@@ -23,6 +23,10 @@ from crew_guard.core.run import scope_of
 from crew_guard.ports import Handle
 from crew_guard.supervisor.gate import Gatekeeper
 from crew_guard.supervisor.wakeups import release
+from crew_guard.workflows.asking import cut
+
+_LONGEST = 500
+"""Characters of what was asked about that a journal keeps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +67,7 @@ class RunFlow:
     def asked(self, node: str, what: str) -> None:
         """See Flow.asked."""
         self._asked[node] = self.keeper.clock.monotonic()
-        self.keeper.record(ApprovalAsked, self.workflow, node, self.keeper.redact(what))
+        self.keeper.record(ApprovalAsked, self.workflow, node, cut(self.keeper.redact(what), _LONGEST))
 
     def answered(self, node: str, verdict: Verdict, by: str) -> None:
         """See Flow.answered."""

@@ -172,7 +172,7 @@ class Guarding:
         try:
             made = put_back(content.value, check)
         except Exception as error:  # noqa: BLE001  a user's value may raise whatever it likes
-            return rejected(f"{check.reason}; {error}"[:_LONGEST_REASON]), content.value
+            return rejected(f"{check.reason}; {error}"), content.value
         if check.mend is not None and not isinstance(content.value, str):
             # What a text's fix does to its parts need not be what it does to the whole.
             at = _At(content.place, content.agent, content.target)
@@ -196,7 +196,9 @@ class Guarding:
             check = rejected(f"the guardrail gave no answer within {self.guards.max_seconds:g} s", mendable=False)
         except (RefusedError, ModelError) as error:
             check = rejected(f"the guardrail could not ask its model: {error}", mendable=False)
-        except Exception as error:  # noqa: BLE001  a guardrail that raises has not let it pass
+        except GeneratorExit:
+            raise
+        except BaseException as error:  # noqa: BLE001  a guardrail that raises has not let it pass
             # Only the kind: the message may quote what was looked at.
             check = rejected(f"the guardrail raised {type(error).__name__}", mendable=False)
         if not isinstance(check, Check):  # pyright: ignore[reportUnnecessaryIsInstance]  users don't all run pyright
@@ -212,7 +214,7 @@ class Guarding:
         return await answer if inspect.isawaitable(answer) else answer
 
     def _note(self, at: _At, name: str, check: Check) -> None:
-        reason = self.recorder.redact(check.reason[:_LONGEST_REASON])
+        reason = self.recorder.redact(check.reason)[:_LONGEST_REASON]  # cut first, half of a secret would be left
         self._early.append((at.place, name, check.outcome, at.agent, at.target, reason))
         if self.recorder.state.started is not None:
             self.tell()

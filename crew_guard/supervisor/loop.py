@@ -6,6 +6,7 @@ So `run()` works where a loop is running already, and a host's blocking call can
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import threading
 import time
@@ -40,7 +41,12 @@ class EngineLoop:
 
     def _main(self) -> None:
         asyncio.set_event_loop(self.loop)
-        self.loop.run_forever()
+        ended = False
+        while not ended:
+            # A SystemExit in a task that a host made is that task's own error: the other runs go on.
+            with contextlib.suppress(SystemExit, KeyboardInterrupt):
+                self.loop.run_forever()
+                ended = True
 
     def submit(self, work: Coroutine[Any, Any, T]) -> Promise[T]:
         """Start a coroutine on the loop, from any other thread."""

@@ -25,6 +25,7 @@ from crew_guard.core.known import Known
 from crew_guard.core.policy import Policy
 from crew_guard.core.roles import Verdict
 from crew_guard.core.run import RunState, apply
+from crew_guard.core.verdicts import verdict_of
 from crew_guard.ports import Clock, Flushed, Store
 from crew_guard.promises import Promise
 from crew_guard.supervisor.outbox import Outbox
@@ -118,8 +119,9 @@ class Recorder:
         """See Gate.judged. A verdict of a side that has ended is dropped: it would be taken for the other one's."""
         if self.state.over(side) is not None:
             return
-        reason = self.redact(verdict.reason)
-        self.record(Judged, agent, task, verdict.passed, verdict.grade, reason, verdict.blames, verdict.source)
+        verdict = verdict_of(verdict)  # a runtime of a user's own may hand in what no journal can hold
+        reason, blames = self.redact(verdict.reason), self.redact(verdict.blames)
+        self.record(Judged, agent, task, verdict.passed, verdict.grade, reason, blames, verdict.source)
         if self.on_verdict is not None:
             self.on_verdict(self.state.verdicts[-1])
 

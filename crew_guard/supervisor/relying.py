@@ -244,23 +244,23 @@ class Relying:
             workflow: how the workflow's part ended; None where it had none
             seconds: of the whole run
         """
-        report = self._report(workflow, seconds)
         told: dict[str, Any] = {}
         if self.decides:
             told = {"routed": self.routing.to, "why": self.routing.why}
-        if report is not None:
-            told["outcome"] = crew_grade(report)
         record, found = None, self.routing.estimate
-        if self.relied.track is not None:
-            self._kept_it = True
-            try:
+        try:
+            report = self._report(workflow, seconds)
+            if report is not None:
+                told["outcome"] = crew_grade(report)
+            if self.relied.track is not None:
+                self._kept_it = True
                 async with asyncio.timeout(self._patience(seconds)):
                     record, found = await in_thread(self._kept, report=report)
-            except TimeoutError:
-                told["problem"] = "the track record took too long: whether the run was added to it is unknown"
-            except Exception as error:  # noqa: BLE001  the job is done: what goes wrong with its record costs no result
-                told["problem"] = str(error) if isinstance(error, StoreError) else f"{type(error).__name__}: {error}"
-                logger.warning("the reliability of run {} is not kept: {}", self.gate.run_id, error)
+        except TimeoutError:
+            told["problem"] = "the track record took too long: whether the run was added to it is unknown"
+        except Exception as error:  # noqa: BLE001  the job is done: what goes wrong with its record costs no result
+            told["problem"] = str(error) if isinstance(error, StoreError) else f"{type(error).__name__}: {error}"
+            logger.warning("the reliability of run {} is not kept: {}", self.gate.run_id, error)
         reliance = self.relied.reliance
         return standing(reliance.version, reliance.settings, record, found, **told)
 

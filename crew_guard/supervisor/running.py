@@ -127,6 +127,17 @@ class Running:
             raise
 
 
+@dataclass(frozen=True, slots=True)
+class Forgets:
+    """Takes a run that has ended off the list of those under way."""
+
+    live: dict[str, Life]
+    run_id: str
+
+    def __call__(self, _ended: object) -> None:
+        self.live.pop(self.run_id, None)
+
+
 def _answers(engine: EngineLoop) -> bool:
     """Whether the loop still turns: it gets 50 ms to say so."""
     heard = threading.Event()

@@ -12,10 +12,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TextIO
 
-from crew_guard.core.plain import plain
+from pydantic import BaseModel
+
+from crew_guard.core.plain import plain, shown
 from crew_guard.core.roles import Verdict
 from crew_guard.core.verdicts import raised, verdict_of
-from crew_guard.workflows.calling import beside_the_loop, call
+from crew_guard.workflows.calling import beside_the_loop, call, what_was_raised
 
 _LONGEST = 2_000
 """Characters of the value that a person is shown."""
@@ -40,14 +42,48 @@ class Approval:
     @property
     def text(self) -> str:
         """The value in words; of a long one the start, and how long it is."""
-        return self.short(_LONGEST)
+        return cut(self.whole, _LONGEST)
 
-    def short(self, longest: int) -> str:
-        """The same in so many characters at the most, before the note that it is cut."""
-        whole = self.value if isinstance(self.value, str) else json.dumps(plain(self.value), ensure_ascii=False)
-        if len(whole) <= longest:
-            return whole
-        return f"{whole[:longest]}… [cut: the first {longest:,} of {len(whole):,} characters]"
+    @property
+    def whole(self) -> str:
+        """The same, however long."""
+        return self.value if isinstance(self.value, str) else json.dumps(plain(self.value), ensure_ascii=False)
+
+
+def cut(text: str, longest: int) -> str:
+    """A text in so many characters at the most, before the note that it is cut."""
+    return (
+        text if len(text) <= longest else f"{text[:longest]}… [cut: the first {longest:,} of {len(text):,} characters]"
+    )
+
+
+def copy_of(value: Any) -> Any:
+    """A copy of data, that whoever has the value can't change; objects in it, but pydantic's models, are themselves."""
+    try:
+        return _copied(value, {})
+    except RecursionError:
+        return value  # whether it changes is seen all the same
+
+
+def _copied(value: Any, known: dict[int, Any]) -> Any:
+    own, kind = id(value), value.__class__
+    if own in known:
+        return known[own]
+    made: Any = value
+    if kind is dict:
+        made = known[own] = {}
+        made.update({name: _copied(each, known) for name, each in value.items()})
+    elif kind is list:
+        made = known[own] = []
+        made.extend([_copied(each, known) for each in value])
+    elif kind is tuple:
+        made = tuple([_copied(each, known) for each in value])
+    elif kind in (set, bytearray):
+        made = value.copy()
+    elif isinstance(value, BaseModel):
+        made = known[own] = value.model_copy()
+        made.__dict__.update({name: _copied(each, known) for name, each in value.__dict__.items()})
+    return made
 
 
 async def decision(approve: Callable[..., Any] | None, approval: Approval) -> tuple[Verdict, str]:
@@ -60,9 +96,9 @@ async def decision(approve: Callable[..., Any] | None, approval: Approval) -> tu
     try:
         given = await call(approve, approval)
     except Exception as error:  # noqa: BLE001  an approver that raises has not said yes
-        return raised(error, "the approver"), who
+        return raised(what_was_raised(error), "the approver"), who
     if not isinstance(given, bool | Verdict):
-        reason = f"the approver gave {given!r:.80}: it must give True, False or a Verdict"
+        reason = f"the approver gave {shown(given)}: it must give True, False or a Verdict"
         return Verdict(passed=False, reason=reason), who
     return verdict_of(given, who="the approver"), who
 
@@ -88,13 +124,14 @@ class _GivenUpError(Exception):
 
 
 def _asked(approval: Approval, over: threading.Event) -> Verdict:
-    shown = "".join(each if each.isprintable() or each == "\n" else "�" for each in approval.text)
+    about = "".join(each if each.isprintable() or each == "\n" else "�" for each in approval.text)
     with _the_terminal(over):
-        sys.stderr.write(f"\n{approval.workflow}: {approval.node} can't be undone. It is about to act on:\n{shown}\n")
+        _forget_what_was_typed(sys.stdin)
+        sys.stderr.write(f"\n{approval.workflow}: {approval.node} can't be undone. It is about to act on:\n{about}\n")
         sys.stderr.write("Approve? [y/N] ")
         sys.stderr.flush()
         said = _line(sys.stdin, over).strip().lower()
-    return Verdict(said in _YES, "" if said in _YES else f"answered {said!r:.40}")
+    return Verdict(said in _YES, "" if said in _YES else f"answered {shown(said)}")
 
 
 @contextmanager
@@ -112,6 +149,14 @@ def _the_terminal(over: threading.Event) -> Generator[None]:
 def _go_on(over: threading.Event) -> None:
     if over.is_set():
         raise _GivenUpError
+
+
+def _forget_what_was_typed(stream: TextIO) -> None:
+    """What stands in the terminal's input before a question is no answer to it."""
+    if os.name == "posix":
+        import termios
+
+        termios.tcflush(stream, termios.TCIFLUSH)
 
 
 def _line(stream: TextIO, over: threading.Event) -> str:

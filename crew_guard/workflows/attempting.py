@@ -21,13 +21,11 @@ from crew_guard.errors import ApprovalDeniedError, ModelError, RefusedError, Sto
 from crew_guard.ports import Flow
 from crew_guard.workflows.agents import Delegation, heard
 from crew_guard.workflows.answering import Question, answered
-from crew_guard.workflows.asking import Approval, decision
-from crew_guard.workflows.calling import call, call_with
+from crew_guard.workflows.asking import Approval, copy_of, decision
+from crew_guard.workflows.calling import call, call_with, contained, settled, what_was_raised
 from crew_guard.workflows.context import NodeContext, NodeFailedError
 from crew_guard.workflows.nodes import Node
 
-_IN_A_JOURNAL = 500
-"""Characters of what was asked about."""
 _GRACE = 0.5
 """Seconds that an attempt whose time is over has to tidy up."""
 
@@ -59,9 +57,7 @@ class Attempts:
         self._count(busy=1)
         try:
             if node.irreversible:
-                # All of them before the first is acted on: a no, then, is the whole node's.
-                for each in _items(node, value) if node.each else [value]:
-                    await self._approved(node, each, context)
+                value = await self._approved(node, value, context)
             bound = replace(context, dollars=node.caps.nano_usd < NO_CAP)
             output = await self._timed(node, self._whole(node, value, by_name, bound), node.max_seconds, "max_seconds")
         except Exception as error:
@@ -89,19 +85,40 @@ class Attempts:
 
     # Approval
 
-    async def _approved(self, node: Node, value: Any, context: NodeContext) -> None:
-        approval = Approval(self.workflow, node.name, value, context.inputs)
-        self.flow.asked(node.name, approval.short(_IN_A_JOURNAL))
+    async def _approved(self, node: Node, value: Any, context: NodeContext) -> Any:
+        """What may be acted on: what was asked about, as its approver left it; nobody else can change it meanwhile.
+
+        All parts are asked about before the first is acted on: a no is the whole node's.
+        """
+        parts = [copy_of(each) for each in (_items(node, value) if node.each else [value])]
+        held = [Approval(self.workflow, node.name, copy_of(each), context.inputs) for each in parts]
+        asked = [each.whole for each in held]
+        for each, words in zip(parts, asked, strict=True):
+            await self._asked(node, Approval(self.workflow, node.name, each, context.inputs), words)
+        if [each.whole for each in held] != asked:
+            raise _denied(node, f"{node.name}: what it is about to act on has changed since it was asked about")
+        return parts if node.each else parts[0]
+
+    async def _asked(self, node: Node, approval: Approval, words: str) -> None:
+        """Ask about one value, in these words.
+
+        Raises:
+            ApprovalDeniedError: the answer is no
+        """
+        self.flow.asked(node.name, words)
         self._count(busy=-1, asking=1)
         try:
             verdict, by = await decision(node.approve, approval)
         finally:
             self._count(busy=1, asking=-1)
+        left = approval.whole
+        if left != words:
+            told = f"as corrected by {by}: {left}"
+            verdict = replace(verdict, reason=f"{verdict.reason}; {told}" if verdict.reason else told)
         self.flow.answered(node.name, verdict, by)
         if not verdict.passed:
             reason = f": {verdict.reason}" if verdict.reason else ""
-            detail = f"{node.name} was not approved{f' by {by}' if by else ''}{reason}"
-            raise ApprovalDeniedError(Stop("denied", f"node:{node.name}", "approval", detail=detail))
+            raise _denied(node, f"{node.name} was not approved{f' by {by}' if by else ''}{reason}")
 
     def _count(self, busy: int = 0, asking: int = 0) -> None:
         """Time stands still while there is nothing to wait for but a person."""
@@ -139,7 +156,7 @@ class Attempts:
         while True:
             now = replace(context, attempt=attempt, problem=problem)
             try:
-                output = await self._timed(node, _work(node, value, by_name, now), node.timeout, "timeout")
+                output = await self._timed(node, contained(_work, node, value, by_name, now), node.timeout, "timeout")
                 return await self._verified(node, output, now)
             except RefusedError:
                 raise
@@ -203,7 +220,11 @@ async def _said(node: Node, verify: Callable[..., Any] | Judge, output: Any, con
     except (RefusedError, StoreError):
         raise
     except Exception as error:  # noqa: BLE001  a verifier that raises has not said yes
-        return raised(error)
+        return raised(what_was_raised(error))
+
+
+def _denied(node: Node, detail: str) -> ApprovalDeniedError:
+    return ApprovalDeniedError(Stop("denied", f"node:{node.name}", "approval", detail=detail))
 
 
 def _release(future: asyncio.Future[None]) -> None:
@@ -260,7 +281,7 @@ async def _called(node: Node, value: Any, by_name: bool, context: NodeContext) -
     function: Callable[..., Any] = node.function
     signature = node.signature
     given: dict[str, Any] = dict(value) if by_name else {next(iter(signature.parameters)): value}
-    return await call(function, *(given.get(name, context) for name in signature.order))
+    return await settled(await call(function, *(given.get(name, context) for name in signature.order)))
 
 
 def _as_output(output: type[BaseModel], made: Any) -> BaseModel:

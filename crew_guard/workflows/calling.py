@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any, ParamSpec, TypeVar, cast
 
 import anyio
 import anyio.to_thread
 
+from crew_guard.core.plain import MOST_ITEMS, listed
 from crew_guard.errors import RuntimeFailedError
 
 T = TypeVar("T")
+P = ParamSpec("P")
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
@@ -22,12 +24,26 @@ async def call(function: Callable[..., Any], *given: Any, **named: Any) -> Any:
     Raises:
         RuntimeFailedError: it would end the process, or the loop that all runs share
     """
+    return await contained(_called, function, *given, **named)
+
+
+async def contained(function: Callable[P, Awaitable[T]], *given: P.args, **named: P.kwargs) -> T:
+    """What a coroutine function gives. What asyncio would let end the loop itself, a SystemExit say, is an error.
+
+    Raises:
+        RuntimeFailedError: it would end the process, or the loop that all runs share
+    """
     try:
-        return await _called(function, *given, **named)
-    except (Exception, asyncio.CancelledError):
+        return await function(*given, **named)
+    except (Exception, asyncio.CancelledError, GeneratorExit):
         raise
     except BaseException as error:
         raise RuntimeFailedError(f"raised {type(error).__name__}: {error}") from error
+
+
+def what_was_raised(error: Exception) -> BaseException:
+    """What a user's code raised, without the error that `contained` made of it."""
+    return error.__cause__ or error if isinstance(error, RuntimeFailedError) else error
 
 
 async def _called(function: Callable[..., Any], *given: Any, **named: Any) -> Any:
@@ -35,6 +51,18 @@ async def _called(function: Callable[..., Any], *given: Any, **named: Any) -> An
         return await function(*given, **named)
     made = await beside_the_loop(lambda: function(*given, **named))
     return await made if inspect.isawaitable(made) else made
+
+
+async def settled(made: Any) -> Any:
+    """What a node gave as it is handed on: an iterator, sync or async, as the list of what it gives."""
+    if isinstance(made, AsyncIterator):
+        found: list[Any] = []
+        async for each in cast("AsyncIterator[Any]", made):
+            found.append(each)
+            if len(found) > MOST_ITEMS:
+                raise ValueError(f"it gives more than {MOST_ITEMS:,} items: give a list, or fewer")
+        return found
+    return await call(listed, made) if isinstance(made, Iterator) else made
 
 
 async def beside_the_loop(function: Callable[[], T]) -> T:

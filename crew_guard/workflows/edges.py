@@ -6,6 +6,7 @@ from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
+from crew_guard.core.plain import shown
 from crew_guard.errors import WorkflowError
 
 
@@ -70,7 +71,7 @@ class Branch:
         if OTHERWISE in self.targets:
             return OTHERWISE
         known = ", ".join(map(repr, self.targets))
-        raise LookupError(f"{self.source} came out at {found!r:.80}, and there is no branch for it: there are {known}")
+        raise LookupError(f"{self.source} came out at {shown(found)}, and there is no branch for it: there are {known}")
 
 
 @dataclass(frozen=True, slots=True)

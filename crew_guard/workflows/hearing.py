@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import secrets
 from collections.abc import Callable
 from typing import Any
-
-from pydantic import BaseModel
 
 from crew_guard.core.messages import ModelRequest
 from crew_guard.core.plain import plain
@@ -26,7 +23,7 @@ from crew_guard.core.verdicts import (
 )
 from crew_guard.errors import ModelError, RefusedError
 from crew_guard.ports import CallTerms, Gate, Model
-from crew_guard.workflows.calling import beside_the_loop
+from crew_guard.workflows.calling import call, what_was_raised
 
 
 async def hear(
@@ -43,16 +40,11 @@ async def hear(
     if isinstance(verify, Judge):
         return await _judged(verify, output, gate, model_for(seat_of(verify)))
     try:
-        if inspect.iscoroutinefunction(verify) or inspect.iscoroutinefunction(getattr(verify, "__call__", None)):  # noqa: B004  asks whether calling it gives a coroutine
-            answer = verify(output, context)
-        else:
-            # It may take its time, and other runs go on meanwhile.
-            answer = await beside_the_loop(lambda: verify(output, context))
-        return verdict_of(await answer if inspect.isawaitable(answer) else answer)
+        return verdict_of(await call(verify, output, context))
     except (RefusedError, ModelError):
         raise
     except Exception as error:  # noqa: BLE001  a verifier that raises has not said yes
-        return raised(error)
+        return raised(what_was_raised(error))
 
 
 def seat_of(judge: Judge) -> Agent:
@@ -71,6 +63,4 @@ async def _judged(judge: Judge, output: Any, gate: Gate, model: Model) -> Verdic
 
 
 def _as_text(output: Any) -> str:
-    if isinstance(output, str):
-        return output
-    return output.model_dump_json() if isinstance(output, BaseModel) else json.dumps(plain(output), ensure_ascii=False)
+    return output if isinstance(output, str) else json.dumps(plain(output), ensure_ascii=False)

@@ -342,6 +342,11 @@ def agent_node(
             raise WorkflowError(
                 f"agent_node({worker.name!r}): a crew has tasks of its own; task= and output= are an agent's"
             )
+        if worker.fallback is not None:
+            raise WorkflowError(
+                f"agent_node({worker.name!r}): a crew inside of a node has no fallback of its own: give it none, "
+                "replace(crew, fallback=None), and the workflow a branch or a retry, or the crew around it a fallback"
+            )
         crew, made = worker, name or worker.name
     else:
         raise WorkflowError(f"agent_node takes an Agent or a Crew, not {worker!r}")

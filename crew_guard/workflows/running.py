@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from crew_guard.core.decisions import Stop
+from crew_guard.core.plain import listed, shown
 from crew_guard.errors import ApprovalDeniedError, RefusedError
 from crew_guard.ports import Flow, Gate, Means, RuntimeResult, TasksDone
 from crew_guard.workflows.asking import at_terminal
 from crew_guard.workflows.attempting import Attempts
-from crew_guard.workflows.calling import call_with
+from crew_guard.workflows.calling import call_with, settled
 from crew_guard.workflows.checking import model_of
 from crew_guard.workflows.checkpoints import read_as
 from crew_guard.workflows.context import NodeContext, NodeFailedError, node_of, noted
@@ -201,7 +202,7 @@ class _Run:
     async def _from_done(self, node: Node, source: str) -> Any:
         output = self.going.done[source]
         if self._reads(node, source):
-            output = read_as(node.returns, output)
+            output = listed(read_as(node.returns, output))
         self.flow.finished(node.name, output, taken_from=source)
         return output
 
@@ -217,7 +218,7 @@ class _Run:
         if loop is not None and name not in self.resumed and await self._again(name, output):
             value = output
             if loop.passes is not None:
-                value = await call_with(loop.passes, output, self._context(node))
+                value = await settled(await call_with(loop.passes, output, self._context(node)))
             self._reset(name)
             self._begin(loop.target, value)
             return
@@ -232,7 +233,7 @@ class _Run:
         round_ = self.rounds.get(name, 1)
         again = await call_with(loop.again, output, self._context(self.shape.nodes[name]))
         if not isinstance(again, bool):
-            raise NodeFailedError(f"the loop after {name}: again= gave {again!r:.80}, neither True nor False")
+            raise NodeFailedError(f"the loop after {name}: again= gave {shown(again)}, neither True nor False")
         if not again:
             return False
         if round_ < (loop.rounds or 1):
@@ -240,7 +241,7 @@ class _Run:
             return True
         if loop.then == "go_on":
             return False
-        last = f"; it gave {output!r:.80}"
+        last = f"; it gave {shown(output)}"
         raise NodeFailedError(f"{name} still wants another round after {round_}, the most there may be{last}")
 
     def _outcome(self, name: str, output: Any) -> Any:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
-from functools import lru_cache
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from enum import Enum
+from functools import lru_cache, partial
+from typing import Any, cast
 
 from pydantic import BaseModel
-from pydantic.errors import PydanticUserError
 
 from crew_guard.core.reliability.trials import Subject
 from crew_guard.core.reliance import behaviour_of, digest
@@ -58,16 +58,32 @@ def _schema(output: type[BaseModel]) -> Any:
     """What an output must be; its name where it has no JSON Schema."""
     try:
         return output.model_json_schema()
-    except PydanticUserError:
+    except Exception:  # noqa: BLE001  fields of users' own types, and hooks that raise what they like
         return output.__qualname__
 
 
 def text_of(function: Any) -> str:
-    """A function as it is written; its name where nobody knows."""
+    """A function as it is written, with the data that a partial gives it; its name where nobody knows."""
+    if isinstance(function, partial):
+        bound = cast("partial[Any]", function)
+        return str([text_of(bound.func), _data([bound.args, bound.keywords])])
     try:
         return _source(function)
     except (OSError, TypeError):  # an object that compares by value has no hash
         return str(getattr(function, "__qualname__", type(function).__qualname__))
+
+
+def _data(value: Any) -> Any:
+    """What of a value is the same in every process: data, functions as they are written, of others the type's name."""
+    if value is None or isinstance(value, str | bytes | int | float | Enum):
+        return repr(value)
+    if isinstance(value, BaseModel):
+        return _data(value.__dict__)
+    if isinstance(value, Mapping):
+        return sorted((str(name), _data(each)) for name, each in cast("Mapping[Any, Any]", value).items())
+    if isinstance(value, list | tuple):
+        return [_data(each) for each in cast("Iterable[Any]", value)]
+    return text_of(value) if callable(value) else type(value).__qualname__
 
 
 @lru_cache(maxsize=256)

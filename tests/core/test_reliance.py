@@ -242,6 +242,27 @@ def test_what_is_built_on_a_failed_task_is_not_done():
     assert done_and_verified(trio(), [judged("find", False), judged("write"), judged("check")]) == frozenset()
 
 
+@pytest.mark.parametrize(
+    ("known", "blames", "done"),
+    [
+        (trio(), "", set()),
+        (trio(), "nobody here", set()),
+        (trio(), "check", {"find", "write"}),
+        (trio(), "write", {"find"}),
+        (trio(draft_context=[]), "write", {"find"}),
+        (trio(draft_context=[]), "find", set()),
+        (reckoned(pair(JUDGED, UNJUDGED)), "", set()),
+    ],
+)
+def test_of_a_whole_that_was_refused_only_what_others_are_blamed_for_is_left_out(known, blames, done):
+    """Where nobody is blamed, or somebody whose work isn't in it, the fault may be anywhere: nothing is taken."""
+    verdicts = [judged(part.task) for part in known.parts if part.judged]
+    refused = judged("output", False, blames=blames, source="outcome")
+    assert done_and_verified(known, [*verdicts, refused]) == done
+    passed = judged("output", source="outcome")
+    assert done_and_verified(known, [*verdicts, passed]) == {verdict.task for verdict in verdicts}
+
+
 def test_what_is_judged_in_every_run_is_known():
     """The parts with a verifier or a schema, and the outcomes where something judges the whole."""
     assert reckoned(pair(), threshold=0.5).settings.judged == ("ann/find", "bob/write", END_TO_END)

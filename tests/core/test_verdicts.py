@@ -1,11 +1,15 @@
 """A verifier's answer, read strictly: what is none counts as "no" and says what came instead."""
 
 import math
+from dataclasses import asdict
 
+import msgspec
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from crew_guard.core.events import Judged
 from crew_guard.core.roles import Task
 from crew_guard.core.verdicts import Judge, Verdict, said, verdict_of
 
@@ -36,6 +40,12 @@ def test_a_grade_passes_from_a_half_on(grade):
         (Verdict(passed="yes"), "a Verdict whose passed is 'yes'"),
         (Verdict(passed=True, grade=1.7), "the grade 1.7"),
         (Verdict(passed=True, grade=math.inf), "the grade inf"),
+        (Verdict(passed=True, grade="1"), "the grade '1'"),
+        (Verdict(passed=True, grade=np.float64(1.5)), "the grade np.float64(1.5)"),
+        (Verdict(passed=True, reason=7), "a Verdict whose reason is 7"),
+        (Verdict(passed=False, blames=["ann"]), "a Verdict whose blames is ['ann']"),
+        (Verdict(passed=True, source="human"), "a Verdict whose source is 'human'"),
+        (Verdict(passed=True, source=["check"]), "a Verdict whose source is ['check']"),
     ],
 )
 def test_what_is_no_verdict_counts_as_no(answer, told):
@@ -45,6 +55,27 @@ def test_what_is_no_verdict_counts_as_no(answer, told):
     assert verdict.grade is None
     assert told in verdict.reason
     assert "expected True, False, a grade in [0, 1] or a Verdict" in verdict.reason
+
+
+@pytest.mark.parametrize(
+    ("answer", "verdict"),
+    [
+        (np.float64(0.9), Verdict(passed=True, grade=0.9)),
+        (np.float32(0.25), Verdict(passed=False, reason="the grade 0.25 is below 0.5", grade=0.25)),
+        (np.int64(1), Verdict(passed=True, grade=1.0)),
+        (np.bool_(True), Verdict(passed=True)),
+        (np.array(0.75), Verdict(passed=True, grade=0.75)),
+        (Verdict(np.bool_(False), grade=np.float64(0.25)), Verdict(passed=False, grade=0.25)),
+        (Verdict(passed=False, reason=None, blames=None), Verdict(passed=False)),
+    ],
+)
+def test_numbers_of_numpy_and_fields_without_a_text_are_read(answer, verdict):
+    """As plain values, which a journal can hold."""
+    read = verdict_of(answer)
+    assert read == verdict
+    assert type(read.passed) is bool
+    assert read.grade is None or type(read.grade) is float
+    assert msgspec.json.decode(msgspec.json.encode(Judged(1, 1.0, "a", "t", **asdict(read))), type=Judged)
 
 
 @given(st.text() | st.binary() | st.floats() | st.integers() | st.lists(st.booleans()) | st.none())

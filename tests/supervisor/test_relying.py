@@ -207,6 +207,12 @@ def test_a_crew_without_a_workflow_runs_whatever_its_figures_are(store):
     assert results[-1].reliability.why == "it has no workflow"
 
 
+def test_a_workflow_that_the_policy_keeps_out_is_not_said_to_be_missing(store):
+    """The reason is the policy's key."""
+    result = supervisor(ScriptedModel(["good"]), store, policy(fallback="never")).run(crew_of())
+    assert result.reliability.why == "the policy's fallback is never"
+
+
 def test_where_both_fail_the_result_says_both(store):
     """What was wrong with the crew, and what with the workflow."""
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pytest
+from pydantic import BaseModel, ConfigDict
 
 from crew_guard import Agent, Crew, Policy, Role, Supervisor, Task, agent_node, chain, node, parallel, tool
 from crew_guard.core.events import Judged
 from crew_guard.core.roles import Verdict
+from crew_guard.core.verdicts import Judge
 from crew_guard.errors import StoreError
 from crew_guard.supervisor import relying
 from crew_guard.supervisor.acting import RunGate
@@ -65,6 +69,15 @@ def test_in_a_shadow_run_the_workflow_does_what_cant_be_undone():
     assert (result.via, result.output) == ("workflow", "sent")
     assert len(sent) == 1
     assert "workflow" in sent[0]
+
+
+def test_a_workflow_makes_anew_what_the_verifier_of_the_whole_refused():
+    """Each task passed by itself, and nobody is blamed: the refused draft isn't handed in a second time."""
+    workflow = chain(node(lambda _: "facts by hand", name="research"), node(lambda facts: f"on {facts}", name="draft"))
+    tasks = [Task("Find.", name="research", verify=yes), Task("Write.", name="draft", verify=yes)]
+    crew = Crew([Agent(ANN)], tasks, verify=lambda output, _: output != "good", fallback=workflow)
+    result = supervisor(MemoryStore()).run(crew)
+    assert (result.status, result.via, result.output) == ("done", "workflow", "on facts by hand")
 
 
 def test_a_crew_whose_output_passed_is_not_too_dear(monkeypatch):
@@ -310,3 +323,97 @@ def test_a_record_that_doesnt_answer_holds_up_no_blocked_runs_result(monkeypatch
         assert result.seconds < 5
     finally:
         free.set()
+
+
+class Thing:
+    """What pydantic has no schema for."""
+
+
+class Odd(BaseModel):
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    thing: Thing
+
+
+@dataclass
+class Step:
+    """A callable that can't be hashed."""
+
+    def __call__(self, _value: Any) -> str:
+        return "by step"
+
+
+@pytest.mark.parametrize(
+    "workflow",
+    [chain(node(lambda _: {"thing": Thing()}, name="odd", output=Odd)), chain(node(Step(), name="step"))],
+)
+def test_a_node_that_cant_be_described_costs_no_result(workflow):
+    """The job was done, and the crew's trial counts."""
+    store = MemoryStore()
+    result = supervisor(store).run(crew_of(no, workflow), run_id="r")
+    assert (result.status, result.via, result.reliability.problem) == ("done", "workflow", "")
+    assert [(trial.task, trial.grade) for trial in store.track_record().run("r").report.trials] == [("job", 0.0)]
+
+
+def test_a_report_that_cant_be_made_costs_no_result(monkeypatch):
+    """Whatever it is: the result says what is missing of the record."""
+    monkeypatch.setattr(relying, "node_trials", lambda *_: 1 / 0)
+    result = supervisor(MemoryStore()).run(crew_of(no, chain(node(by_hand))))
+    assert (result.status, result.output) == ("done", "by hand")
+    assert result.reliability.problem == "ZeroDivisionError: division by zero"
+
+
+def test_a_judge_is_asked_about_what_has_no_json():
+    """Its parts are shown by their names."""
+    asked: list[str] = []
+
+    def says(request: Any) -> str:
+        asked.append(request.messages[-1].text)
+        return '{"passed": true, "reason": "fine"}'
+
+    odd = node(lambda _: {"thing": Thing()}, name="odd", output=Odd, verify=Judge("Is it a thing?"))
+    result = supervisor(MemoryStore(), model=ScriptedModel(says)).run(chain(odd))
+    assert result.status == "done", result.error
+    assert "Thing" in asked[0]
+
+
+class Tone(BaseModel):
+    words: str
+
+
+class Client:
+    """What a partial may give besides data: another one in each process."""
+
+
+def asked(tone: Any, client: Client, _value: Any) -> str:
+    return "by hand"
+
+
+def named(_value: Any, tone: str) -> str:
+    return "by hand"
+
+
+def version_of(function: Any) -> str:
+    workflow = chain(node(function, name="ask", verify=lambda _: True))
+    (trial,) = [one for place, one in nodes_of(workflow).items() if place == ("ask", "ask")]
+    return trial.subject.version
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        partial(asked, "rude", Client()),
+        partial(asked, ["brief"], Client()),
+        partial(asked, {"tone": "brief"}, Client()),
+        partial(asked, Tone(words="brief"), Client()),
+        partial(asked, by_hand, Client()),
+        partial(partial(asked, "brief"), "brief"),
+    ],
+)
+def test_what_a_partial_gives_begins_a_nodes_record_afresh(other):
+    """Another prompt is another behaviour; an object that only this process has is none."""
+    brief = partial(asked, "brief", Client())
+    assert version_of(brief) == version_of(partial(asked, "brief", Client()))
+    assert version_of(other) != version_of(brief)
+    assert version_of(other) == version_of(partial(other.func, *other.args))
+    assert version_of(partial(named, tone="rude")) != version_of(partial(named, tone="brief"))

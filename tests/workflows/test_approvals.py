@@ -103,12 +103,26 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Any:
     stdin.close()
 
 
+@pytest.fixture
+def answers(terminal: int, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What a person types when they are asked, once a question."""
+    typed: list[str] = []
+    reads = asking._line
+
+    def line(*given: Any) -> str:
+        os.write(terminal, f"{typed.pop(0)}\n".encode())
+        return reads(*given)
+
+    monkeypatch.setattr(asking, "_line", line)
+    return typed
+
+
 @pytest.mark.parametrize(("typed", "sent"), [("y", ["to Ann"]), ("YES", ["to Ann"]), ("n", []), ("", []), ("yep", [])])
 def test_a_person_at_the_terminal_is_asked(
-    terminal: int, capsys: pytest.CaptureFixture[str], typed: str, sent: list[str]
+    answers: list[str], capsys: pytest.CaptureFixture[str], typed: str, sent: list[str]
 ):
     """Who says y or yes agrees; anything else is a no. They see what it is about."""
-    os.write(terminal, f"{typed}\n".encode())
+    answers.append(typed)
     sending = Sending()
     ran = sending.run()
     assert sending.sent == sent
@@ -286,10 +300,11 @@ def test_one_question_at_a_time_is_open_at_the_terminal(terminal: int, monkeypat
         with contextlib.suppress(threading.BrokenBarrierError):
             meet.wait(0.3)
             met.append("both are read at once")
+        os.write(terminal, typed.pop(0))
         return reads(*given)
 
     monkeypatch.setattr(asking, "_line", line)
-    os.write(terminal, b"y\nn\n")
+    typed = [b"y\n", b"n\n"]
     sent: list[str] = []
     acts = [node(lambda _, name=name: sent.append(name), name=name, irreversible=True) for name in ("a", "b")]
     ran = Ran(parallel(*acts))
@@ -334,6 +349,39 @@ def test_a_question_of_a_run_that_has_ended_takes_no_answer(terminal: int, monke
         os.write(terminal, b"y\n")
         assert other.result(20).done
     assert (open_now, first.sent, second.sent) == (True, [], ["to Ann"])
+
+
+def test_what_was_typed_before_a_question_is_no_answer_to_it(terminal: int, answers: list[str]):
+    """A y too late for a run that was killed, or one y too many, approves nothing."""
+    os.write(terminal, b"y\ny\n")
+    answers.append("n")
+    sending = Sending()
+    ran = sending.run()
+    assert (ran.result.status, sending.sent) == ("denied", [])
+    assert ran.of(ApprovalGiven)[0].reason == "answered 'n'"
+
+
+def test_a_line_that_was_begun_before_a_question_is_no_part_of_its_answer(terminal: int, answers: list[str]):
+    """The terminal holds it back until its end."""
+    os.write(terminal, b"ye")
+    answers.append("s")
+    assert Sending().run().result.status == "denied"
+
+
+def test_a_second_yes_to_one_question_is_none_to_the_next(terminal: int, answers: list[str]):
+    """Two nodes, one after the other: each is asked about by itself."""
+    answers += ["y\ny", "n"]
+    sent: list[str] = []
+
+    def a(_: Any) -> None:
+        sent.append("a")
+
+    def b(_: Any) -> None:
+        sent.append("b")
+
+    flow = chain(node(a, irreversible=True), node(b, irreversible=True))
+    assert Ran(flow).result.status == "denied"
+    assert sent == ["a"]
 
 
 def test_one_yes_is_for_one_act():

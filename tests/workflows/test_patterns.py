@@ -417,6 +417,13 @@ def test_an_agent_node_takes_a_crew_or_a_task_not_both():
         agent_node(Crew([ann()], [Task("x")]), "x", caps={})
 
 
+def test_an_agent_node_takes_no_crew_with_a_fallback():
+    """It would never run there, and nobody would be told."""
+    crew = Crew([ann()], [Task("x")], name="team", fallback=chain(node(lambda v: v, name="by_hand")))
+    with pytest.raises(WorkflowError, match=r"agent_node\('team'\): .* no fallback of its own"):
+        agent_node(crew, caps={})
+
+
 def yes_or_no(passed: bool) -> str:
     return f'{{"passed": {str(passed).lower()}, "reason": "because"}}'
 

@@ -7,6 +7,7 @@ import asyncio
 from crew_guard.adapters.native.work import TaskEndedError, Work
 from crew_guard.core.roles import Task
 from crew_guard.ports import RuntimeResult
+from crew_guard.workflows.calling import contained
 
 
 async def parallel(work: Work) -> RuntimeResult:
@@ -40,7 +41,7 @@ async def parallel(work: Work) -> RuntimeResult:
 
 async def _finished(work: Work, task: Task) -> None:
     try:
-        await work.do(task)
+        await contained(work.do, task)
     except TaskEndedError:
         work.outputs.pop(task.name, None)  # a verifier said no to it: nothing may build on it
         raise
