@@ -42,6 +42,8 @@ class ModelCall(Struct, frozen=True, gc=False):
     """The prompt's tokens before the estimator raised them; 0 where it didn't."""
     text_only: bool = True
     """False where it sends or wants audio or images, whose tokens may cost more."""
+    embeds: bool = False
+    """Whether it asks for vectors: that costs tokens and dollars, is no step, and makes nobody an agent."""
 
     @property
     def target(self) -> str:
@@ -140,14 +142,14 @@ def charge(grant: Grant, outcome: Outcome) -> Usage:
     if outcome.usage is not None:
         used = outcome.usage
         return Usage(
-            steps=1,
+            steps=reserved.steps,
             input_tokens=used.input_tokens,
             output_tokens=used.output_tokens,
             nano_usd=action.rates.price(used, outcome.parts) if action.rates else 0,
             agents=reserved.agents,
             cached_tokens=used.cached_tokens,
         )
-    return Usage(steps=1, agents=reserved.agents) if outcome.status == "rejected" else reserved
+    return Usage(steps=reserved.steps, agents=reserved.agents) if outcome.status == "rejected" else reserved
 
 
 def excess(used: Usage, reserved: Usage) -> Usage:

@@ -22,7 +22,13 @@ _GATED = (
 """Where the classes live whose requests and retries are known: openai_compatible is among the second."""
 _LOCAL_EMBEDDERS = frozenset({"onnx", "sentence-transformer", "instructor", "openclip", "text2vec", "custom"})
 _LOCAL_CLASSES = ("ONNX", "SentenceTransformer", "Instructor", "OpenCLIP", "Text2Vec", "Custom", "Default")
-_EMBEDS = "so each look-up would cost what the guard can't charge: give it embedder={'provider': 'onnx', 'config': {}}"
+_GATED_EMBEDDERS = frozenset({"openai", "azure", "openrouter"})
+"""Those that send by OpenAI's SDK, which is gated itself."""
+_GATED_CLASSES = ("OpenAI",)
+_EMBEDS = (
+    "so each look-up would cost what the guard can't charge: take openai, azure, openrouter or any server that speaks "
+    "like them ({'provider': 'openai', 'config': {'api_base': …}}), or embed here: {'provider': 'onnx', 'config': {}}"
+)
 
 
 def name_of(agent: Any) -> str:
@@ -157,11 +163,9 @@ def _check_knowledge(host: Any, whose: str) -> None:
 def _check_embedder(embedder: Any, whose: str) -> None:
     if isinstance(embedder, dict):
         provider = str(embedder.get("provider"))  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
-        if provider not in _LOCAL_EMBEDDERS:
+        if provider not in _LOCAL_EMBEDDERS | _GATED_EMBEDDERS:
             raise ConfigError(f"{whose} embeds with {provider}, {_EMBEDS}")
-    elif embedder is None:
-        raise ConfigError(f"{whose} embeds with openai, {_EMBEDS}")
-    elif _is_crewai(embedder) and not type(embedder).__name__.startswith(_LOCAL_CLASSES):
+    elif _is_crewai(embedder) and not type(embedder).__name__.startswith((*_LOCAL_CLASSES, *_GATED_CLASSES)):
         raise ConfigError(f"{whose} embeds with {type(embedder).__name__}, {_EMBEDS}")
 
 

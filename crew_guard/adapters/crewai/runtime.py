@@ -15,7 +15,8 @@ from crewai.flow.flow import Flow
 
 from crew_guard.adapters.crewai.checks import agents_of, check_agent, check_crew, manager_of, name_of
 from crew_guard.adapters.crewai.patches import install
-from crew_guard.adapters.crewai.scope import RunScope, scope_of_run
+from crew_guard.adapters.crewai.scope import RunScope, scope_of_run, who_embeds
+from crew_guard.adapters.embedding import Embeds, embedding_by
 from crew_guard.adapters.hosted import ModelFacts
 from crew_guard.errors import ConfigError, LimitExceededError
 from crew_guard.ports import Gate, RuntimeResult
@@ -87,7 +88,7 @@ class CrewAIRuntime:
 
     def _run(self, inputs: Mapping[str, Any], gate: Gate) -> RuntimeResult:
         scope = RunScope(gate, self.facts)
-        with _alone_with(_parts(self.host)):
+        with _alone_with(_parts(self.host)), embedding_by(Embeds(gate, self.facts, who_embeds)):
             token = scope_of_run.set(scope)
             try:
                 output, outputs = _kicked_off(self.host, inputs)

@@ -17,7 +17,7 @@ from crewai.llms.base_llm import BaseLLM
 from crewai.tools.base_tool import BaseTool
 
 from crew_guard.adapters.crewai.checks import check_agent, check_model, name_of
-from crew_guard.adapters.crewai.inside import TimeUp, part_of, who
+from crew_guard.adapters.crewai.inside import TimeUp, part_of, refuse_late_work, who
 from crew_guard.adapters.crewai.model import gated_model
 from crew_guard.adapters.crewai.tools import gated_tool
 from crew_guard.adapters.hosted import ModelFacts, RunNotes
@@ -114,6 +114,16 @@ class RunScope:
 
 
 scope_of_run: ContextVar[RunScope | None] = ContextVar("crew_guard_scope", default=None)
+
+
+def who_embeds() -> tuple[str, str | None]:
+    """Who embeds now, and the action that it is a part of.
+
+    Raises:
+        LimitExceededError: its time is over
+    """
+    refuse_late_work()
+    return who.get() or NOBODY, part_of.get()
 
 
 @contextmanager
