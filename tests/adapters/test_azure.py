@@ -135,5 +135,5 @@ def test_azures_responses_api_is_refused_by_name():
     """With the way out."""
     with HungryServer() as server:
         llm = azure_llm(server, api="responses")
-        with pytest.raises(ConfigError, match="Azure's Responses API.*api='completions'"):
+        with pytest.raises(ConfigError, match=r"Azure's Responses API.*api='completions'"):
             Guard(crewai, crewai_doubles.hungry_agent(llm), policy())

@@ -1,4 +1,4 @@
-"""CrewAI's azure provider: the client of azure-ai-inference, which takes its retries and its length with each request."""
+"""CrewAI's azure provider: the client of azure-ai-inference takes its retries and its length with each request."""
 
 from __future__ import annotations
 
