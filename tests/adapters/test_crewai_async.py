@@ -4,14 +4,13 @@ import asyncio
 import threading
 
 import pytest
-from crewai import Agent, Crew, Process, Task
+from crewai import Crew, Process, Task
 from crewai.flow.flow import Flow, listen, start
 from crewai.llms.providers.openai.completion import OpenAICompletion
-from crewai.tools import BaseTool, tool
 from pydantic import BaseModel
 
 from crew_guard.adapters import crewai as adapter
-from tests.adapters.crewai_doubles import BACKSTORY, ActingLLM, HungryLLM, Look, answering, hungry_agent, request
+from tests.adapters.crewai_doubles import ActingLLM, HungryLLM, answering, hungry_agent
 from tests.adapters.guarding import Guard, policy
 from tests.adapters.loopback import HungryServer
 
