@@ -41,16 +41,16 @@ class CrewFlow(Workflow):
 
     async def end(self) -> None:
         """End the tasks under way, each of which hands over what there is of it. The host needn't end for that."""
-        steps = tuple(self._under_way)
-        for step in steps:
-            step.cancel()
-        if steps:
-            await asyncio.wait(steps)
+        tasks = tuple(self._under_way)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
 
     async def carry_out(self, task: Task) -> list[Event] | StopEvent:
         """Do one task; what comes after it."""
-        step = cast("asyncio.Task[Any]", asyncio.current_task())
-        self._under_way.add(step)
+        here = cast("asyncio.Task[Any]", asyncio.current_task())
+        self._under_way.add(here)
         try:
             await self.do(task)
         except TaskEndedError as error:
@@ -60,7 +60,7 @@ class CrewFlow(Workflow):
             self.error = self.error or error
             return StopEvent()
         finally:
-            self._under_way.discard(step)
+            self._under_way.discard(here)
         self.done.add(task.name)
         return StopEvent() if len(self.done) == len(self.crew.tasks) else self.ready()
 

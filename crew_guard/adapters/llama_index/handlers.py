@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-
 _endings: set[asyncio.Task[None]] = set()
 """Runs that are ended behind their results: tasks that nobody holds may be collected."""
 
