@@ -24,6 +24,7 @@ from openai import OpenAI
 from workflows import Workflow, step
 from workflows.events import StartEvent, StopEvent
 
+from crew_guard import guard
 from crew_guard.adapters import autogen, crewai, langgraph, llama_index
 from crew_guard.core.policy import Policy
 from crew_guard.errors import ConfigError
@@ -42,14 +43,14 @@ def server():
         yield server
 
 
-def settled(guard):
+def settled(guarded):
     """(agent, model, tokens, steps) of each embedding, in order."""
     begun = {
         event.action_id: event
-        for event in guard.events("Admitted")
+        for event in guarded.events("Admitted")
         if event.kind == "model_call" and not event.reserved.steps
     }
-    ended = [event for event in guard.events("Settled") if event.action_id in begun]
+    ended = [event for event in guarded.events("Settled") if event.action_id in begun]
     return [
         (begun[one.action_id].agent, begun[one.action_id].target, one.used.input_tokens, one.used.steps)
         for one in ended
@@ -155,11 +156,11 @@ RETRYING = [by_llama_index, by_llama_index_sync, by_langchain, by_langchain_asyn
 def test_an_embedding_is_charged_what_the_provider_reported(by, server):
     """Tokens and dollars to who embeds, and no step; max_steps and max_agents of 0 don't stop it."""
     adapter, host, agent = by(server)
-    guard = Guard(adapter, host, policy(max_steps=0, max_agents=0, max_usd=1))
-    result = guard.run(found=[])
+    guarded = Guard(adapter, host, policy(max_steps=0, max_agents=0, max_usd=1))
+    result = guarded.run(found=[])
     assert result.status == "done", result.error or result.stopped
     provider = "azure" if "azure" in by.__name__ else "openai"
-    assert settled(guard) == [(agent, f"{provider}:{SMALL}", 5, 0)]
+    assert settled(guarded) == [(agent, f"{provider}:{SMALL}", 5, 0)]
     assert (result.usage.tokens, result.usage.steps, result.usage.agents) == (server.embedded_tokens, 0, 0)
     assert result.usage.nano_usd == 5 * 2000
     assert result.agents[agent].tokens == 5
@@ -260,24 +261,26 @@ def test_a_class_of_your_own_is_charged_what_was_counted(method):
         made = getattr(embeds, method)([TEXT] if "batch" in method else TEXT)
         return await made if method.startswith("a") else made
 
-    guard = Guard(llama_index, workflow_that(search), policy(max_tokens=100))
-    result = guard.run()
+    guarded = Guard(llama_index, workflow_that(search), policy(max_tokens=100))
+    result = guarded.run()
     assert result.status == "done", result.error
-    assert settled(guard) == [("search", "custom:OwnLlamaIndex", len(TEXT) + 8, 0)]
+    assert settled(guarded) == [("search", "custom:OwnLlamaIndex", len(TEXT) + 8, 0)]
 
 
 def test_a_class_of_your_own_on_langchain_is_charged_once():
     """Its inner calls are parts of it."""
-    guard = Guard(langgraph, one_node(lambda state: {"found": OwnLangChain().embed_documents([TEXT, TEXT])}), policy())
-    assert guard.run(found=[]).usage.tokens == 2 * (len(TEXT) + 8)
-    assert len(guard.events("Admitted")) == 1
+    guarded = Guard(
+        langgraph, one_node(lambda state: {"found": OwnLangChain().embed_documents([TEXT, TEXT])}), policy()
+    )
+    assert guarded.run(found=[]).usage.tokens == 2 * (len(TEXT) + 8)
+    assert len(guarded.events("Admitted")) == 1
 
 
 def test_what_a_class_of_your_own_sends_by_openais_sdk_is_charged_there(server):
     """Once, as reported, by the model's own name; what was reserved for the class comes back."""
-    guard = Guard(langgraph, one_node(lambda state: {"found": OverTheSDK(server).embed_documents([TEXT])}), policy())
-    result = guard.run(found=[])
-    assert settled(guard) == [("writer", f"openai:{SMALL}", 5, 0)]
+    guarded = Guard(langgraph, one_node(lambda state: {"found": OverTheSDK(server).embed_documents([TEXT])}), policy())
+    result = guarded.run(found=[])
+    assert settled(guarded) == [("writer", f"openai:{SMALL}", 5, 0)]
     assert result.usage.tokens == 5
 
 
@@ -333,11 +336,11 @@ def remembering_crew(server, tmp_path, embedder):
 
 def test_a_crews_memory_embeds_under_the_gate(server, tmp_path):
     """Looking up and keeping: every request is admitted, and the ledger has what was served."""
-    guard = Guard(crewai, remembering_crew(server, tmp_path, crew_embedder(server)), policy(max_steps=20))
-    result = guard.run(topic="gzip")
+    guarded = Guard(crewai, remembering_crew(server, tmp_path, crew_embedder(server)), policy(max_steps=20))
+    result = guarded.run(topic="gzip")
     assert result.status == "done", result.error or result.stopped
-    assert len(server.embedded) == len(settled(guard)) > 1
-    assert sum(tokens for *_, tokens, _ in settled(guard)) == server.embedded_tokens
+    assert len(server.embedded) == len(settled(guarded)) > 1
+    assert sum(tokens for *_, tokens, _ in settled(guarded)) == server.embedded_tokens
     assert server.embedded_tokens < result.usage.tokens
     assert result.usage.steps == server.served.calls
 
@@ -360,10 +363,10 @@ def test_an_azure_embedder_of_crewai_is_gated(server, tmp_path):
             "model_name": SMALL,
         },
     }
-    guard = Guard(crewai, remembering_crew(server, tmp_path, config), policy(max_steps=20))
-    result = guard.run(topic="gzip")
-    assert {name for _, name, _, _ in settled(guard)} == {f"azure:{SMALL}"}
-    assert sum(tokens for *_, tokens, _ in settled(guard)) == server.embedded_tokens > 0
+    guarded = Guard(crewai, remembering_crew(server, tmp_path, config), policy(max_steps=20))
+    result = guarded.run(topic="gzip")
+    assert {name for _, name, _, _ in settled(guarded)} == {f"azure:{SMALL}"}
+    assert sum(tokens for *_, tokens, _ in settled(guarded)) == server.embedded_tokens > 0
     assert result.usage.steps == server.served.calls
 
 
@@ -373,12 +376,12 @@ def test_an_agents_knowledge_is_embedded_under_the_gate(server, tmp_path, monkey
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     fact = StringKnowledgeSource(content=TEXT, collection_name=uuid4().hex)
     agent = hungry_agent(chat(server), tools=[], knowledge_sources=[fact], embedder=crew_embedder(server))
-    guard = Guard(crewai, hungry_crew(agent), policy(max_steps=20))
-    result = guard.run(topic="gzip")
+    guarded = Guard(crewai, hungry_crew(agent), policy(max_steps=20))
+    result = guarded.run(topic="gzip")
     assert result.status == "done", result.error or result.stopped
     assert [TEXT] in server.embedded
-    assert len(server.embedded) == len(settled(guard)) >= 2
-    assert {agent for agent, *_ in settled(guard)} == {"Seeker"}
+    assert len(server.embedded) == len(settled(guarded)) >= 2
+    assert {agent for agent, *_ in settled(guarded)} == {"Seeker"}
     assert result.usage.tokens == server.served.tokens + server.embedded_tokens
 
 
@@ -415,8 +418,19 @@ def test_a_vector_memory_of_autogen_embeds_under_the_gate(server, tmp_path, monk
     if used_before:
         asyncio.run(memory.add(MemoryContent(content=TEXT, mime_type=MemoryMimeType.TEXT)))
     before = server.embedded_tokens
-    guard = Guard(autogen, agent, policy(max_steps=3))
-    result = guard.run()
+    guarded = Guard(autogen, agent, policy(max_steps=3))
+    result = guarded.run()
     assert result.status == "done", result.error or result.stopped
-    assert [(agent, name) for agent, name, _, _ in settled(guard)] == [("reader", f"openai:{SMALL}")]
+    assert [(agent, name) for agent, name, _, _ in settled(guarded)] == [("reader", f"openai:{SMALL}")]
     assert result.usage.tokens == server.served.tokens + server.embedded_tokens - before
+
+
+def test_a_class_of_your_own_needs_a_price_where_a_dollar_cap_applies():
+    """The refusal names it; a price of 0 lets it through."""
+    node = one_node(lambda state: {"found": OwnLangChain().embed_documents([TEXT])})
+    refused = guard(node).run({"found": []})
+    assert "no price is known for custom:OwnLangChain" in str(refused.stopped)
+    free = {"limits": {"max_usd": 1}, "prices": {"custom:OwnLangChain": {"input": 0, "output": 0}}}
+    result = guard(node, Policy.model_validate(free)).run({"found": []})
+    assert (result.status, result.usage.nano_usd) == ("done", 0)
+    assert result.usage.tokens > 0
