@@ -32,7 +32,7 @@ RESULT_CHARS = 20_000
 """What the journal keeps of a tool's result."""
 
 _KEYS = Encoder(enc_hook=str)
-_UNSENT = frozenset({"ConnectError", "ConnectTimeout", "ConnectionRefusedError", "gaierror"})
+_UNSENT = frozenset({"ConnectError", "ConnectTimeout", "ConnectionRefusedError", "ServiceRequestError", "gaierror"})
 _REASONING = ("o1", "o3", "o4", "gpt-5")
 
 

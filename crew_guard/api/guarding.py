@@ -149,8 +149,22 @@ def guard(
         if adapter.accepts(host):
             runtime = adapter.runtime_for(host, _facts(supervisor))
             return Guarded(runtime, supervisor, type(host).__name__, fallback, verify)
-    kind = f"{type(host).__module__}.{type(host).__name__}"
-    raise ConfigError(f"guard() has no adapter for {kind}; it takes objects of {', '.join(_HOSTS)}")
+    raise ConfigError(f"guard() has no adapter for {_called(host)}; it takes {_TAKES}")
+
+
+_TAKES = (
+    "an Agent, a Crew or a Flow of crewai, an agent or a team of AutoGen, a compiled graph of LangGraph, a Workflow or "
+    "an agent of LlamaIndex"
+)
+
+
+def _called(host: object) -> str:
+    """What an object that is none of a host's is, in words, and what may have been meant."""
+    if isinstance(host, type):
+        return f"the class {host.__module__}.{host.__qualname__}, only for an object of one"
+    if isinstance(host, str):
+        return f"the text {host!r}: import the object that it names (crew-guard run FILE.py:NAME takes a name)"
+    return f"{type(host).__module__}.{type(host).__name__}"
 
 
 def _facts(supervisor: Supervisor) -> Any:

@@ -42,6 +42,8 @@ class ModelCall(Struct, frozen=True, gc=False):
     """The prompt's tokens before the estimator raised them; 0 where it didn't."""
     text_only: bool = True
     """False where it sends or wants audio or images, whose tokens may cost more."""
+    embeds: bool = False
+    """Whether it asks for vectors: that costs tokens and dollars, is no step, and makes nobody an agent."""
 
     @property
     def target(self) -> str:
@@ -140,8 +142,9 @@ def charge(grant: Grant, outcome: Outcome) -> Usage:
     if outcome.usage is not None:
         used = outcome.usage
         nano_usd = action.rates.price(used, outcome.parts) if action.rates else 0
-        return Usage(1, 0, used.input_tokens, used.output_tokens, nano_usd, reserved.agents, used.cached_tokens)
-    return Usage(steps=1, agents=reserved.agents) if outcome.status == "rejected" else reserved
+        tokens = used.input_tokens, used.output_tokens
+        return Usage(reserved.steps, 0, *tokens, nano_usd, reserved.agents, used.cached_tokens)
+    return Usage(steps=reserved.steps, agents=reserved.agents) if outcome.status == "rejected" else reserved
 
 
 def excess(used: Usage, reserved: Usage) -> Usage:

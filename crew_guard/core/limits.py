@@ -303,6 +303,7 @@ def fit_model_call(
         the usage to reserve (output_tokens is the clamped completion), or what is missing
     """
     prompt, completion, rates = call.prompt_tokens, wanted, call.rates
+    steps = 0 if call.embeds else 1
     input_cost, output_rate = _dearest(call)
     at_least = input_cost + cost(least, output_rate)
     for ledger in ledgers:
@@ -311,7 +312,7 @@ def fit_model_call(
             continue
         if agents and ledger.room("agents") < agents:
             return _short(ledger, "agents", agents)
-        if used.steps + held.steps >= caps.steps:
+        if steps and used.steps + held.steps >= caps.steps:
             return _short(ledger, "steps", 1)
         # Spelled out, not by room(): this is the hot path of every step.
         if caps.tokens != NO_CAP:
@@ -326,7 +327,7 @@ def fit_model_call(
             if output_rate:
                 completion = min(completion, (room - input_cost) * MILLION // output_rate)
     nano_usd = input_cost + cost(completion, output_rate) if output_rate else input_cost
-    return Usage(1, 0, prompt, completion, nano_usd, agents)  # by position: at two thirds of the cost
+    return Usage(steps, 0, prompt, completion, nano_usd, agents)  # by position: at two thirds of the cost
 
 
 def _dearest(call: ModelCall) -> tuple[int, int]:

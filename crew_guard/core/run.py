@@ -188,6 +188,7 @@ class RunState:
             wanted = terms.completion_default if action.max_tokens is None else action.max_tokens
             least = action.min_tokens if action.min_tokens is not None else terms.completion_min
             least = min(least, wanted) if action.clampable else wanted
+            newcomer = 0 if action.embeds else newcomer
             ledgers = path.ledgers if newcomer else path.binding.calls
             return fit_model_call(ledgers, action, wanted, least, newcomer)
         if isinstance(action, ToolCall):

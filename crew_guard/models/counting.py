@@ -25,7 +25,7 @@ from crew_guard.models.wire import compact, escaped, indented, tool_json
 CounterKind: TypeAlias = Literal["quicktok", "tiktoken", "bytes"]
 
 _O200K = re.compile(r"(ft:)?(gpt-4o|gpt-4\.1|gpt-4\.5|gpt-5|chatgpt-4o|o[134])(?![a-z0-9])")
-_CL100K = re.compile(r"(ft:)?(gpt-4|gpt-3\.5-turbo|gpt-35-turbo)(?![a-z0-9.])")
+_CL100K = re.compile(r"(ft:)?(gpt-4|gpt-3\.5-turbo|gpt-35-turbo|text-embedding-3|text-embedding-ada-002)(?![a-z0-9.])")
 _VOCABULARY_PROVIDERS = frozenset({"openai", "azure", "openrouter"})
 
 _TIKTOKEN_FILES = {

@@ -1,6 +1,8 @@
 """An OpenAI-compatible server on loopback that never finishes: it counts what it served."""
 
+import base64
 import json
+import struct
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -33,6 +35,9 @@ class HungryServer:
         self.status, self.tool, self.answer = status, tool, answer
         self.statuses = []
         self.bodies = []
+        self.embedded = []
+        """Requests for embeddings, each as its texts."""
+        self.embedded_tokens = 0
         server = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -69,6 +74,9 @@ class HungryServer:
         if status != 200:
             send(handler, status, {"error": {"message": "no", "type": "x", "code": "x"}})
             return
+        if "/embeddings" in handler.path:
+            self.embed(handler, body)
+            return
         length = body.get("max_completion_tokens", body.get("max_tokens"))
         number, completion = self.served.bill(length)
         usage = {
@@ -87,6 +95,23 @@ class HungryServer:
             return
         choice = {"index": 0, "message": message, "finish_reason": finish}
         send(handler, 200, {**head, "object": "chat.completion", "choices": [choice], "usage": usage})
+
+    def embed(self, handler, body):
+        """Vectors of three numbers, billed a token a word, or those that it is given."""
+        texts = [body["input"]] if isinstance(body["input"], str) else body["input"]
+        tokens = sum(len(text.split() if isinstance(text, str) else text) for text in texts)
+        with self.served.lock:
+            self.embedded.append(texts)
+            self.embedded_tokens += tokens
+        vector = struct.pack("3f", 0.1, 0.2, 0.3)
+        floats = [0.1, 0.2, 0.3]
+        plain = body.get("encoding_format") != "base64"
+        data = [
+            {"object": "embedding", "index": i, "embedding": floats if plain else base64.b64encode(vector).decode()}
+            for i in range(len(texts))
+        ]
+        usage = {"prompt_tokens": tokens, "total_tokens": tokens}
+        send(handler, 200, {"object": "list", "model": body.get("model", "m"), "data": data, "usage": usage})
 
 
 def send(handler, status, value):

@@ -400,7 +400,7 @@ class Note(BaseModel):
     text: str
 
 
-OPENAI = {"provider": "openai", "config": {"api_key": "none"}}
+COHERE = {"provider": "cohere", "config": {"api_key": "none"}}
 FACT = StringKnowledgeSource(content="gzip compresses")
 
 
@@ -425,9 +425,7 @@ def test_a_structured_answer_is_the_output():
     ("build", "named"),
     [
         (lambda _: hungry_agent(LLM("gpt-4o", api_key="none", n=3)), "n=3"),
-        (lambda agent: hungry_crew(agent, memory=True), "memory of the crew embeds with openai"),
-        (lambda agent: hungry_crew(agent, memory=True, embedder=OPENAI), "memory of the crew embeds with OpenAI"),
-        (lambda _: hungry_agent(HungryLLM(), knowledge_sources=[FACT], embedder=OPENAI), "knowledge of agent"),
+        (lambda _: hungry_agent(HungryLLM(), knowledge_sources=[FACT], embedder=COHERE), "knowledge of agent"),
         (lambda _: hungry_agent(Elsewhere()), "elsewhere.Elsewhere, whose own retries"),
         (lambda agent: hungry_crew(agent, planning=True, planning_llm=Elsewhere()), "planning"),
         (lambda _: hungry_agent(HungryLLM(), planning_config=PlanningConfig(llm=Elsewhere())), "planning of agent"),

@@ -210,7 +210,7 @@ def test_a_flow_in_a_guarded_run_cannot_be_guarded_twice():
 
 def test_an_agent_of_a_flow_is_checked_before_it_acts():
     """What would go around the guard is refused by name, also where a method builds it."""
-    agent = hungry_agent(HungryLLM(), memory=True)
+    agent = hungry_agent(HungryLLM(), memory=True, embedder={"provider": "cohere", "config": {}})
 
     class Building(Flow):
         @start()

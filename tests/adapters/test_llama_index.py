@@ -1,7 +1,6 @@
 """Workflows of LlamaIndex under the gate, held to what their models served."""
 
 import asyncio
-import contextlib
 import sys
 import threading
 from importlib.metadata import PackageNotFoundError
@@ -9,7 +8,6 @@ from typing import Annotated, ClassVar
 
 import pytest
 from llama_index.core.agent.workflow import AgentWorkflow, CodeActAgent, FunctionAgent, ReActAgent
-from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, CompletionResponse, LLMMetadata, ToolCallBlock
 from llama_index.core.llms.custom import CustomLLM
 from llama_index.core.tools import FunctionTool
@@ -413,32 +411,6 @@ def test_the_workflows_own_timeout_ends_it_too():
 
 
 # What is refused, and the gate by hand
-
-
-def test_an_embedding_is_refused_by_name():
-    """It can't be counted yet, so nothing is sent; a step that swallows the error has failed all the same."""
-
-    class Embedding(BaseEmbedding):
-        def _get_query_embedding(self, query):
-            raise AssertionError("never")
-
-        _get_text_embedding = _get_query_embedding
-
-        async def _aget_query_embedding(self, query):
-            raise AssertionError("never")
-
-    class Searching(Workflow):
-        @step
-        async def search(self, ev: StartEvent) -> StopEvent:
-            with contextlib.suppress(ConfigError):
-                await Embedding().aget_query_embedding("x")
-            with contextlib.suppress(ConfigError):
-                Embedding().get_query_embedding("x")
-            return StopEvent(result="found")
-
-    result = Guard(llama_index, Searching(), policy(max_steps=3)).run()
-    assert result.status == "failed"
-    assert "'search' embeds with Embedding" in result.error
 
 
 @pytest.mark.parametrize("options", [{"n": 2}, {"extra_body": {"max_tokens": 9}}])

@@ -16,6 +16,7 @@ from crew_guard.testing import MemoryStore, Reply, ScriptedModel
 from tests.adapters import test_native, test_processes
 from tests.adapters.test_native import *  # noqa: F403  the same expectations, of another runtime
 from tests.adapters.test_processes import *  # noqa: F403
+from tests.supervisor.gates import gate_for
 
 # Its deadline of milliseconds is over before the host's first step gets to the tool on a busy machine.
 del test_an_async_tool_that_blocks_the_loop_does_not_hold_the_result  # noqa: F821  it came with the star
@@ -136,3 +137,44 @@ def test_a_crew_that_is_ended_leaves_no_task_behind():
     assert len(waiting) == 2
     assert not asyncio.run_coroutine_threadsafe(left(), engine_loop().loop).result(5)
     assert all(task.done() for task in waiting)
+
+
+@pytest.mark.parametrize("process", ["sequential", "parallel", "hierarchical"])
+def test_what_there_is_is_handed_over_within_a_few_turns_of_the_loop(process):
+    """Whoever ends the run waits milliseconds for it: the host's own end, some thirty turns, comes behind."""
+
+    async def ended():
+        entered = asyncio.Event()
+
+        async def never():
+            entered.set()
+            await asyncio.Event().wait()
+
+        later = {"context": ["notes"]} if process == "parallel" else {}
+        crew = Crew(
+            [Agent(ROLE, [add])], [Task("Find", name="notes"), Task("Write", name="text", **later)], process=process
+        )
+        asks = Reply("let me see", tools=(("add", '{"a": 1, "b": 2}'),))
+        model = ScriptedModel(["notes on gzip", asks, Reply("x", wait=never)])
+        before = asyncio.all_tasks()
+        work = asyncio.ensure_future(llama_index.compiled(crew, lambda _: model).run({}, gate_for()))
+        await entered.wait()
+        work.cancel()
+        turns = await turns_until(work.done)
+        await turns_until(lambda: not asyncio.all_tasks() - before)
+        return turns, work.result()
+
+    turns, result = asyncio.run(ended())
+    assert turns < 10
+    assert result.partial
+    assert dict(result.outputs) == {"notes": "notes on gzip"}
+    assert result.output == {"notes": "notes on gzip"} if process == "parallel" else result.output
+
+
+async def turns_until(happened):
+    """Turns of the loop until then; at most a thousand."""
+    for turn in range(1000):
+        if happened():
+            return turn
+        await asyncio.sleep(0)
+    raise AssertionError("it never happened")

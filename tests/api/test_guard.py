@@ -38,7 +38,7 @@ def test_a_crew_of_our_own_needs_no_guard() -> None:
 
 def test_an_object_of_no_host_is_told_by_its_type() -> None:
     """With the hosts that there are."""
-    with pytest.raises(ConfigError, match=r"no adapter for builtins\.int; it takes objects of crewai"):
+    with pytest.raises(ConfigError, match=r"no adapter for builtins\.int; it takes an Agent, a Crew or a Flow"):
         guard(3)
 
 

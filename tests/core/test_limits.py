@@ -150,3 +150,21 @@ def test_the_ledgers_that_bind_answer_as_all_of_them(caps: list[Caps], spent: li
     for rates in (None, Rates(Rate(10**6), Rate(10**6))):
         action = call(50, rates)
         assert fit_model_call(found.calls, action, 100, 10, 0) == fit_model_call(ledgers, action, 100, 10, 0)
+
+
+@given(st.integers(0, 100), st.integers(0, 100), st.integers(0, 100))
+def test_an_embedding_is_held_to_tokens_and_never_to_steps(prompt: int, cap: int, used: int) -> None:
+    """Whatever steps are used, it reserves its prompt alone; without a report that is what it costs, and no step."""
+    ledger = Ledger("run", Caps(steps=0, agents=0, tokens=cap))
+    ledger.used.add(Usage(3, 0, used, 0))
+    action = ModelCall("a", "m", prompt, 0, 0, clampable=False, embeds=True)
+    found = fit_model_call([ledger], action, 0, 0, 0)
+    if used + prompt > cap:
+        assert isinstance(found, Shortfall)
+        assert found.limit == "tokens"
+        return
+    assert found == Usage(input_tokens=prompt)
+    grant = Grant("a1", action, 0, found, 0.0)
+    assert charge(grant, Outcome("ok", Usage(input_tokens=1))) == Usage(input_tokens=1)
+    assert charge(grant, Outcome("ok")) == found
+    assert charge(grant, Outcome("rejected")) == Usage()

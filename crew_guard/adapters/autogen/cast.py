@@ -26,8 +26,10 @@ _SDKS = {
     "mem0", "mistralai", "ollama", "openai", "semantic_kernel", "together",
 }  # fmt: skip
 """Packages whose clients ask models outside of AutoGen's ChatCompletionClient."""
-_EMBED = {"OpenAIEmbeddingFunctionConfig", "CustomEmbeddingFunctionConfig"}
-"""What makes a vector memory of AutoGen embed with a model that is paid for."""
+_EMBED = {"CustomEmbeddingFunctionConfig"}
+"""What makes a vector memory of AutoGen embed with who knows what."""
+_EMBEDS_GATED = {"OpenAIEmbeddingFunction", "OpenAIEmbeddingFunctionConfig"}
+"""What holds a client of OpenAI's SDK to embed with: that is gated itself."""
 _FOLLOWED = (ChatAgent, Team, Workbench, BaseTool, Memory, ChatCompletionContext, ChatCompletionClient)
 _CLOSED = {"autogen_core", "autogen_agentchat", "asyncio", "pydantic", "threading", "logging", "builtins"}
 """Packages whose other objects hold nothing that acts."""
@@ -75,7 +77,7 @@ class Cast:
             ConfigError: a part that can't be guarded, by its path
         """
         kind = _kind_of(type(value))
-        if id(value) in self._seen or depth > _DEPTH or kind.inert:
+        if id(value) in self._seen or depth > _DEPTH or kind.inert or type(value).__name__ in _EMBEDS_GATED:
             return
         self._seen[id(value)] = value
         if kind.package in _SDKS or type(value).__name__ in _EMBED:

@@ -16,7 +16,8 @@ from autogen_core import CancellationToken
 from crew_guard.adapters.autogen.acts import GuardedRun
 from crew_guard.adapters.autogen.cast import Cast, cast_of
 from crew_guard.adapters.autogen.ending import end, on_this_loop
-from crew_guard.adapters.autogen.seams import Here, acting, patched
+from crew_guard.adapters.autogen.seams import Here, acting, here, patched
+from crew_guard.adapters.embedding import Embeds, embedding_by
 from crew_guard.adapters.hosted import ModelFacts
 from crew_guard.errors import ConfigError, RefusedError
 from crew_guard.ports import Gate, RuntimeResult
@@ -75,7 +76,8 @@ class _Play:
     """What its agents said, as far as it got."""
 
     async def until_over(self, task: Any) -> RuntimeResult:
-        with on_this_loop(self.cast.teams), acting(Here(self.run, self.host.name)):
+        embeds = Embeds(self.run.gate, self.run.facts, self._place)
+        with on_this_loop(self.cast.teams), acting(Here(self.run, self.host.name)), embedding_by(embeds):
             work = asyncio.ensure_future(self._work(task))
             try:
                 # Not awaited itself: a team that is cancelled waits for its own runtime, which has to be ended first.
@@ -93,6 +95,10 @@ class _Play:
                 return self._so_far(f"{type(error).__name__}: {error}")
             finally:
                 await end(work, self.token, self.cast.teams, self.run.tasks)
+
+    def _place(self) -> tuple[str, str | None]:
+        now = here.get()
+        return (self.host.name if now is None else now.agent), None
 
     async def _work(self, task: Any) -> RuntimeResult:
         if isinstance(self.host, ChatAgent):

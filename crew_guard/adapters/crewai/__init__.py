@@ -6,6 +6,7 @@ Importing this package does not import CrewAI, which takes seconds.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
@@ -73,8 +74,9 @@ def _check_version() -> None:
         installed = version("crewai")
     except PackageNotFoundError:
         return  # importing it says so
-    if tuple(map(int, installed.split(".")[:2])) != _SUPPORTED:
-        raise ConfigError(f"crewai {installed} is installed; crew_guard works with crewai>=1.15,<1.16")
+    if tuple(map(int, re.findall(r"\d+", installed)[:2])) != _SUPPORTED:
+        known = "crewai>=1.15,<1.16"
+        raise ConfigError(f"crewai {installed} is installed; crew_guard works with {known}: pip install '{known}'")
 
 
 def _missing(error: ModuleNotFoundError, what: str) -> Exception:

@@ -9,6 +9,7 @@ from crewai import Agent, Crew, Process, Task
 from crewai.llms.base_llm import BaseLLM
 from crewai.utilities.i18n import I18N_DEFAULT
 
+from crew_guard.adapters.crewai.azure import PROVIDER, is_azure
 from crew_guard.adapters.hosted import come_from
 from crew_guard.adapters.stand_in import is_stand_in
 from crew_guard.errors import ConfigError
@@ -18,11 +19,18 @@ _GATED = (
     "crewai.llms.providers.openai",
     "crewai.llms.providers.snowflake",
     "crewai.llms.providers.anthropic",
+    PROVIDER,
 )
 """Where the classes live whose requests and retries are known: openai_compatible is among the second."""
 _LOCAL_EMBEDDERS = frozenset({"onnx", "sentence-transformer", "instructor", "openclip", "text2vec", "custom"})
 _LOCAL_CLASSES = ("ONNX", "SentenceTransformer", "Instructor", "OpenCLIP", "Text2Vec", "Custom", "Default")
-_EMBEDS = "so each look-up would cost what the guard can't charge: give it embedder={'provider': 'onnx', 'config': {}}"
+_GATED_EMBEDDERS = frozenset({"openai", "azure", "openrouter"})
+"""Those that send by OpenAI's SDK, which is gated itself."""
+_GATED_CLASSES = ("OpenAI",)
+_EMBEDS = (
+    "so each look-up would cost what the guard can't charge: take openai, azure, openrouter or any server that speaks "
+    "like them ({'provider': 'openai', 'config': {'api_base': …}}), or embed here: {'provider': 'onnx', 'config': {}}"
+)
 
 
 def name_of(agent: Any) -> str:
@@ -54,7 +62,12 @@ def check_model(llm: object, whose: str) -> None:
     if not host.__module__.startswith(_GATED):
         raise ConfigError(
             f"{whose} runs on {host.__module__}.{host.__name__}, whose own retries can't be switched off yet; "
-            "use CrewAI's OpenAI, OpenAI-compatible or Anthropic provider, or a BaseLLM of your own"
+            "use CrewAI's OpenAI, OpenAI-compatible, Azure or Anthropic provider, or a BaseLLM of your own"
+        )
+    if is_azure(host) and getattr(llm, "api", None) == "responses":
+        raise ConfigError(
+            f"{whose} asks Azure's Responses API, whose conversations are kept where they can't be bounded; "
+            "give it api='completions'"
         )
     if (choices := llm.additional_params.get("n") or llm.n or 1) > 1:
         raise ConfigError(f"the model of {whose} has n={choices}: completions that CrewAI throws away; leave n out")
@@ -157,11 +170,9 @@ def _check_knowledge(host: Any, whose: str) -> None:
 def _check_embedder(embedder: Any, whose: str) -> None:
     if isinstance(embedder, dict):
         provider = str(embedder.get("provider"))  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
-        if provider not in _LOCAL_EMBEDDERS:
+        if provider not in _LOCAL_EMBEDDERS | _GATED_EMBEDDERS:
             raise ConfigError(f"{whose} embeds with {provider}, {_EMBEDS}")
-    elif embedder is None:
-        raise ConfigError(f"{whose} embeds with openai, {_EMBEDS}")
-    elif _is_crewai(embedder) and not type(embedder).__name__.startswith(_LOCAL_CLASSES):
+    elif _is_crewai(embedder) and not type(embedder).__name__.startswith((*_LOCAL_CLASSES, *_GATED_CLASSES)):
         raise ConfigError(f"{whose} embeds with {type(embedder).__name__}, {_EMBEDS}")
 
 

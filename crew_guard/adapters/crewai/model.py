@@ -15,6 +15,7 @@ from typing import Any, cast
 
 from crewai.llms.base_llm import BaseLLM
 
+from crew_guard.adapters.crewai.azure import LENGTH, QuietAsyncClient, QuietClient, is_azure
 from crew_guard.adapters.crewai.checks import host_class
 from crew_guard.adapters.crewai.inside import part_of, refuse_late_work
 from crew_guard.adapters.crewai.prompts import PromptBounds, asked_for, text_of
@@ -45,7 +46,8 @@ def gated_model(llm: BaseLLM, agent: str, gate: Gate, facts: ModelFacts, notes: 
     name = model_name(llm)
     known = facts(name)
     bounds = PromptBounds(PromptCounter(known))
-    seam = _ModelSeam(agent, gate, notes, name, known.rates, bounds, is_clampable(llm), length_key(name))
+    length = LENGTH if is_azure(host_class(llm)) else length_key(name)
+    seam = _ModelSeam(agent, gate, notes, name, known.rates, bounds, is_clampable(llm), length)
     return stand_in(llm, seam, _methods)
 
 
@@ -308,12 +310,20 @@ def _quiet_client(llm: Any) -> Any:
     client = cast(Any, _own(llm))._get_sync_client(llm)  # noqa: SLF001
     quiet = seam.quiet.get(id(client))
     if quiet is None:
+
+        def before() -> int | None:
+            if action := _further_request():
+                _go_on(seam.gate.admit_blocking(action))
+            return _length_now(seam)
+
+        if not hasattr(client, "with_options"):
+            quiet = seam.quiet[id(client)] = QuietClient(client, before)
+            return quiet
         quiet = seam.quiet[id(client)] = client.with_options(max_retries=0)
         prepare = quiet._prepare_request  # noqa: SLF001
 
         def watched(request: Any) -> Any:
-            if action := _further_request():
-                _go_on(seam.gate.admit_blocking(action))
+            before()
             return prepare(request)
 
         quiet._prepare_request = watched  # noqa: SLF001
@@ -325,16 +335,29 @@ def _quiet_async_client(llm: Any) -> Any:
     client = cast(Any, _own(llm))._get_async_client(llm)  # noqa: SLF001
     quiet = seam.quiet.get(id(client))
     if quiet is None:
+
+        async def before() -> int | None:
+            if action := _further_request():
+                _go_on(await seam.gate.admit(action))
+            return _length_now(seam)
+
+        if not hasattr(client, "with_options"):
+            quiet = seam.quiet[id(client)] = QuietAsyncClient(client, before)
+            return quiet
         quiet = seam.quiet[id(client)] = client.with_options(max_retries=0)
         prepare = quiet._prepare_request  # noqa: SLF001
 
         async def watched(request: Any) -> Any:
-            if action := _further_request():
-                _go_on(await seam.gate.admit(action))
+            await before()
             return await prepare(request)
 
         quiet._prepare_request = watched  # noqa: SLF001
     return quiet
+
+
+def _length_now(seam: _ModelSeam) -> int | None:
+    call = _call.get()
+    return call.attempt.grant.max_tokens if call is not None and seam.clampable else None
 
 
 def _further_request() -> ModelCall | None:

@@ -46,7 +46,7 @@ def install() -> None:
         _patch_family(BaseLLM, _patch_model)
         _patch_family(BaseTool, _patch_tool)
         for kind in (Agent, cast(type, vars(lite_agent)["LiteAgent"])):
-            for name in ("execute_task", "aexecute_task", "kickoff", "kickoff_async", "akickoff"):
+            for name in ("execute_task", "aexecute_task", "kickoff", "kickoff_async", "akickoff", "set_knowledge"):
                 _patch(kind, name, _acting)
         _patch(Agent, "_execute_with_timeout", _in_time)
         _patch(Agent, "_aexecute_with_timeout", _in_time_async)

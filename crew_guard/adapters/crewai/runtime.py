@@ -7,6 +7,7 @@ import threading
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 from anyio import CapacityLimiter, to_thread
@@ -15,11 +16,14 @@ from crewai.flow.flow import Flow
 
 from crew_guard.adapters.crewai.checks import agents_of, check_agent, check_crew, manager_of, name_of
 from crew_guard.adapters.crewai.patches import install
-from crew_guard.adapters.crewai.scope import RunScope, scope_of_run
+from crew_guard.adapters.crewai.scope import RunScope, scope_of_run, who_embeds
+from crew_guard.adapters.embedding import Embeds, embedding_by
 from crew_guard.adapters.hosted import ModelFacts
 from crew_guard.errors import ConfigError, LimitExceededError
 from crew_guard.ports import Gate, RuntimeResult
 
+_GRACE = 0.5
+"""Seconds that the host has to come to its end by itself when an agent's time is up."""
 _busy: dict[int, object] = {}
 _lock = threading.Lock()
 
@@ -75,19 +79,35 @@ class CrewAIRuntime:
         if isinstance(self.host, Agent) and not inputs.get("task", inputs.get("input")):
             raise ConfigError(f"agent {name_of(self.host)!r} needs a task: run('…') or run({{'task': '…'}})")
         self._check()
+        scope, loop, time_is_up = RunScope(gate, self.facts), asyncio.get_running_loop(), asyncio.Event()
+        scope.when_time_is_up = partial(loop.call_soon_threadsafe, time_is_up.set)
         # A limiter of its own: threads that were left behind must not use up those of others.
-        work = to_thread.run_sync(self._run, inputs, gate, abandon_on_cancel=True, limiter=CapacityLimiter(1))
+        work = to_thread.run_sync(self._run, inputs, scope, abandon_on_cancel=True, limiter=CapacityLimiter(1))
         thread = asyncio.ensure_future(work)
         try:
-            return await asyncio.shield(thread)
+            return await self._until_over(thread, scope, time_is_up)
         except asyncio.CancelledError:
             await asyncio.wait({thread})  # so that whoever cancelled sees that the work goes on
             _ = thread.cancelled() or thread.exception()
             raise
 
-    def _run(self, inputs: Mapping[str, Any], gate: Gate) -> RuntimeResult:
-        scope = RunScope(gate, self.facts)
-        with _alone_with(_parts(self.host)):
+    @staticmethod
+    async def _until_over(thread: asyncio.Future[Any], scope: RunScope, time_is_up: asyncio.Event) -> RuntimeResult:
+        """Until the thread is done, or is to be left behind: a flow's loop waits for its threads before it ends."""
+        up = asyncio.ensure_future(time_is_up.wait())
+        try:
+            await asyncio.wait({thread, up}, return_when=asyncio.FIRST_COMPLETED)
+            if not thread.done():
+                await asyncio.wait({thread}, timeout=_GRACE)
+        finally:
+            up.cancel()
+        if thread.done() or scope.time_up is None:
+            return await asyncio.shield(thread)
+        thread.add_done_callback(lambda left: left.cancelled() or left.exception())
+        raise LimitExceededError(scope.time_up.stop)
+
+    def _run(self, inputs: Mapping[str, Any], scope: RunScope) -> RuntimeResult:
+        with _alone_with(_parts(self.host)), embedding_by(Embeds(scope.gate, self.facts, who_embeds)):
             token = scope_of_run.set(scope)
             try:
                 output, outputs = _kicked_off(self.host, inputs)

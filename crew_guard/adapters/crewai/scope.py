@@ -7,8 +7,8 @@ starts. Code that runs outside of it, a thread made by hand say, sees the framew
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -17,7 +17,7 @@ from crewai.llms.base_llm import BaseLLM
 from crewai.tools.base_tool import BaseTool
 
 from crew_guard.adapters.crewai.checks import check_agent, check_model, name_of
-from crew_guard.adapters.crewai.inside import TimeUp, part_of, who
+from crew_guard.adapters.crewai.inside import TimeUp, part_of, refuse_late_work, who
 from crew_guard.adapters.crewai.model import gated_model
 from crew_guard.adapters.crewai.tools import gated_tool
 from crew_guard.adapters.hosted import ModelFacts, RunNotes
@@ -41,9 +41,18 @@ class RunScope:
     """The first part that can't be guarded: it was not run, and the run has failed, whoever caught that."""
     time_up: TimeUp | None = None
     """The first agent whose max_execution_time was over."""
+    when_time_is_up: Callable[[], object] | None = None
+    """Told when that happens, from any thread."""
     _doubles: dict[tuple[int, str], tuple[object, Any]] = field(default_factory=dict[Any, Any])
     _checked: dict[int, object] = field(default_factory=dict[int, object])
     _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def over(self, clock: TimeUp) -> None:
+        """An agent's time is up, and the run ends with it."""
+        self.time_up = self.time_up or clock
+        if self.when_time_is_up is not None:
+            with suppress(RuntimeError):  # its loop is closed: nobody waits
+                self.when_time_is_up()
 
     def model(self, llm: BaseLLM, agent: Any) -> BaseLLM:
         """The model as the run sees it, charged to the agent that CrewAI names, else to whoever acts."""
@@ -114,6 +123,16 @@ class RunScope:
 
 
 scope_of_run: ContextVar[RunScope | None] = ContextVar("crew_guard_scope", default=None)
+
+
+def who_embeds() -> tuple[str, str | None]:
+    """Who embeds now, and the action that it is a part of.
+
+    Raises:
+        LimitExceededError: its time is over
+    """
+    refuse_late_work()
+    return who.get() or NOBODY, part_of.get()
 
 
 @contextmanager

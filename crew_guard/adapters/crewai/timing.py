@@ -68,5 +68,5 @@ def _over(clock: TimeUp) -> TimeoutError:
     clock.over = True
     scope = scope_of_run.get()
     if scope is not None:
-        scope.time_up = scope.time_up or clock
+        scope.over(clock)
     return TimeoutError(str(clock.stop))

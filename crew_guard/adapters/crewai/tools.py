@@ -7,7 +7,8 @@ cache or with a limit's message: what is gated is the tool's own function, so ea
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Generator, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import partial, wraps
@@ -69,6 +70,25 @@ class _ToolSeam:
     def fail(self, grant: Grant, error: BaseException) -> None:
         self.gate.settle(grant, tool_failure(error))
 
+    @contextmanager
+    def looking(self, grant: Grant) -> Generator[None]:
+        """While guardrails look at what came of an execution: one that is ended meanwhile leaves nothing open."""
+        try:
+            yield
+        except BaseException as error:
+            self.fail(grant, error)
+            raise
+
+    def checked(self, grant: Grant, result: object) -> object:
+        """A check, in a thread: what the agent may read."""
+        with self.looking(grant):
+            return self.seen(self.gate.check_blocking("tool_results", self.agent, self.tool, result), result)
+
+    async def checked_async(self, grant: Grant, result: object) -> object:
+        """The same on a loop."""
+        with self.looking(grant):
+            return self.seen(await self.gate.check("tool_results", self.agent, self.tool, result), result)
+
 
 def _positions(tool: BaseTool) -> tuple[str, ...]:
     work: Callable[..., Any] = tool.func if isinstance(tool, Tool) else tool._run  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
@@ -123,7 +143,8 @@ def _gated(function: Callable[..., Any], like: Callable[..., Any] | None = None)
         try:
             result = function(tool, *args, **kwargs)
         except Exception as error:
-            told = seam.told(seam.gate.check_blocking("tool_results", seam.agent, seam.tool, str(error)), error)
+            with seam.looking(grant):
+                told = seam.told(seam.gate.check_blocking("tool_results", seam.agent, seam.tool, str(error)), error)
             seam.fail(grant, told)
             if told is error:
                 raise
@@ -136,7 +157,7 @@ def _gated(function: Callable[..., Any], like: Callable[..., Any] | None = None)
             part_of.reset(inside)
         if inspect.isawaitable(result):
             return _finished(result, tool, seam, grant)
-        result = seam.seen(seam.gate.check_blocking("tool_results", seam.agent, seam.tool, result), result)
+        result = seam.checked(grant, result)
         seam.settle(grant, result)
         return result
 
@@ -148,7 +169,8 @@ async def _finished(work: Awaitable[Any], tool: object, seam: _ToolSeam, grant: 
     try:
         result = await work
     except Exception as error:
-        told = seam.told(await seam.gate.check("tool_results", seam.agent, seam.tool, str(error)), error)
+        with seam.looking(grant):
+            told = seam.told(await seam.gate.check("tool_results", seam.agent, seam.tool, str(error)), error)
         seam.fail(grant, told)
         if told is error:
             raise
@@ -159,6 +181,6 @@ async def _finished(work: Awaitable[Any], tool: object, seam: _ToolSeam, grant: 
     finally:
         _running.reset(token)
         part_of.reset(inside)
-    result = seam.seen(await seam.gate.check("tool_results", seam.agent, seam.tool, result), result)
+    result = await seam.checked_async(grant, result)
     seam.settle(grant, result)
     return result

@@ -14,8 +14,9 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.pregel import Pregel  # pyright: ignore[reportMissingTypeStubs]  it has types, and no stubs
 from langgraph.types import Command
 
+from crew_guard.adapters.embedding import Embeds, embedding_by
 from crew_guard.adapters.hosted import ModelFacts
-from crew_guard.adapters.langgraph.scope import Scope, current
+from crew_guard.adapters.langgraph.scope import Scope, current, in_graph
 from crew_guard.adapters.langgraph.seams import install
 from crew_guard.core.decisions import Stop
 from crew_guard.errors import ConfigError, RefusedError
@@ -102,7 +103,8 @@ class LangGraphRuntime:
             self._executions[job] = scope.executions
         token = current.set(scope)
         try:
-            await self._through(given, config, seen)
+            with embedding_by(Embeds(gate, self.facts, scope.place, in_graph)):
+                await self._through(given, config, seen)
         except RefusedError as error:
             return RuntimeResult(_answer(seen.state), partial=True, reason=str(error.stop), stop=error.stop)
         except asyncio.CancelledError:

@@ -200,6 +200,10 @@ class Scope:
         """
         return agent_of(metadata, self.crew)
 
+    def place(self) -> tuple[str, str | None]:
+        """The same, and the tool execution that the current code is a part of."""
+        return self.actor(None), inside_tool.get()
+
 
 current: ContextVar[Scope | None] = ContextVar("crew_guard_graph_run", default=None)
 """The guarded run that the current code is a part of."""

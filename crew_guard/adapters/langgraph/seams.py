@@ -14,7 +14,7 @@ from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.language_models.llms import BaseLLM
 from langchain_core.tools import BaseTool
 
-from crew_guard.adapters.langgraph import carrying, model, tools
+from crew_guard.adapters.langgraph import carrying, embeddings, model, tools
 from crew_guard.adapters.langgraph.scope import current
 from crew_guard.errors import ConfigError, RefusedError
 
@@ -46,6 +46,7 @@ def install() -> None:
         BaseTool.run = _running(BaseTool.run)
         BaseTool.arun = _running_async(BaseTool.arun)
         carrying.install()
+        embeddings.install()
         _installed = True
 
 

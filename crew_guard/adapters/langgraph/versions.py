@@ -25,7 +25,9 @@ def check_versions() -> None:
             raise ModuleNotFoundError(f"No module named {package!r}", name=package) from None
         if not first <= _numbers(installed) < end:
             known = f"{package}>={_text(first)},<{_text(end)}"
-            raise ConfigError(f"{package} {installed} is installed; crew_guard works with {known}")
+            raise ConfigError(
+                f"{package} {installed} is installed; crew_guard works with {known}: pip install '{known}'"
+            )
 
 
 def _numbers(version: str) -> tuple[int, ...]:

@@ -63,7 +63,7 @@ class HostedLoop(AgentLoop):
         self.failure = None
         try:
             start = AgentWorkflowStartEvent(chat_history=history, memory=memory, max_iterations=_WITHOUT_END)
-            await finished(Workflow.run(agent, start_event=start))  # its own run is for arguments of old
+            await finished(Workflow.run(agent, start_event=start), at_once=True)  # its own run is for arguments of old
         except Exception:
             if self.failure is not None:
                 raise self.failure from None

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import cache
-from typing import Any, Union
+from typing import Any, Union, cast
 
 from workflows import Workflow, step
 from workflows.events import Event, StartEvent, StopEvent
@@ -27,6 +28,7 @@ class CrewFlow(Workflow):
         self.error: Exception | None = None
         self.begun: set[str] = set()
         self.done: set[str] = set()
+        self._under_way: set[asyncio.Task[Any]] = set()
 
     def ready(self) -> list[Event]:
         """The events of the tasks that may begin now, each once."""
@@ -37,8 +39,18 @@ class CrewFlow(Workflow):
     def _may_begin(self, task: Task) -> bool:
         return all(name in self.done for name in needs(self.crew)[task.name])
 
+    async def end(self) -> None:
+        """End the tasks under way, each of which hands over what there is of it. The host needn't end for that."""
+        tasks = tuple(self._under_way)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
     async def carry_out(self, task: Task) -> list[Event] | StopEvent:
         """Do one task; what comes after it."""
+        here = cast("asyncio.Task[Any]", asyncio.current_task())
+        self._under_way.add(here)
         try:
             await self.do(task)
         except TaskEndedError as error:
@@ -47,6 +59,8 @@ class CrewFlow(Workflow):
         except Exception as error:  # noqa: BLE001  it is raised again, outside of the host
             self.error = self.error or error
             return StopEvent()
+        finally:
+            self._under_way.discard(here)
         self.done.add(task.name)
         return StopEvent() if len(self.done) == len(self.crew.tasks) else self.ready()
 

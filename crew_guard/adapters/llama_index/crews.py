@@ -67,8 +67,9 @@ async def _flow_through(work: Work, do: Callable[[Task], Awaitable[None]]) -> Ta
     """Run the crew's workflow; what ended it early, or None."""
     flow: CrewFlow = flow_for(work.crew)(do)
     try:
-        await finished(flow.run())
+        await finished(flow.run(), at_once=True)
     except asyncio.CancelledError:
+        await flow.end()
         if flow.ended is None:
             return TaskEndedError("it was ended")
     if flow.error is not None:

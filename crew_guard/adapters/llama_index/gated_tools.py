@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import wraps
 from typing import Any
@@ -41,7 +42,8 @@ def _gated_sync(method: Any) -> Any:
             one.fail(grant, error)
             raise
         except Exception as error:
-            told = one.told(run.gate.check_blocking("tool_results", one.agent, one.tool, str(error)), error)
+            with one.looking(grant):
+                told = one.told(run.gate.check_blocking("tool_results", one.agent, one.tool, str(error)), error)
             one.fail(grant, told)
             if told is error:
                 raise
@@ -52,7 +54,9 @@ def _gated_sync(method: Any) -> Any:
         finally:
             _running.reset(token)
         text = _text(output)
-        output, text = one.seen(run.gate.check_blocking("tool_results", one.agent, one.tool, text), output, text)
+        with one.looking(grant):
+            check = run.gate.check_blocking("tool_results", one.agent, one.tool, text)
+        output, text = one.seen(check, output, text)
         one.settle(grant, output, text)
         return output
 
@@ -77,7 +81,8 @@ def _gated_async(method: Any) -> Any:
             one.fail(grant, error)
             raise
         except Exception as error:
-            told = one.told(await run.gate.check("tool_results", one.agent, one.tool, str(error)), error)
+            with one.looking(grant):
+                told = one.told(await run.gate.check("tool_results", one.agent, one.tool, str(error)), error)
             one.fail(grant, told)
             if told is error:
                 raise
@@ -121,6 +126,15 @@ class _Execution:
 
     def fail(self, grant: Grant, error: BaseException) -> None:
         self.run.gate.settle(grant, tool_failure(error))
+
+    @contextmanager
+    def looking(self, grant: Grant) -> Generator[None]:
+        """While guardrails look at what came of it: an execution that is ended meanwhile leaves nothing open."""
+        try:
+            yield
+        except BaseException as error:
+            self.fail(grant, error)
+            raise
 
     def seen(self, check: Check, output: Any, text: str) -> tuple[Any, str]:
         """The output that the agent gets, and its text."""

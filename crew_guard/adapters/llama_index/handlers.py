@@ -9,10 +9,16 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+_endings: set[asyncio.Task[None]] = set()
+"""Runs that are ended behind their results: tasks that nobody holds may be collected."""
 
-async def finished(handler: Any) -> Any:
+
+async def finished(handler: Any, *, at_once: bool = False) -> Any:
     """What a WorkflowHandler comes to: what the StopEvent carries. Cancelling this ends the run first.
 
+    Args:
+        at_once: cancelling this doesn't wait for that end, which takes the host some thirty turns of the loop:
+            what there is so far must not come too late for the result
     Raises:
         Exception: what the workflow failed with
     """
@@ -24,9 +30,18 @@ async def finished(handler: Any) -> Any:
     try:
         return await asyncio.shield(waiting)
     except asyncio.CancelledError:
-        if not waiting.done():
-            await handler.cancel_run()
-        waiting.cancel()
-        await asyncio.wait({waiting})
-        _ = waiting.cancelled() or waiting.exception()
+        ending = asyncio.ensure_future(_end(handler, waiting))
+        if at_once:
+            _endings.add(ending)
+            ending.add_done_callback(_endings.discard)
+        else:
+            await ending
         raise
+
+
+async def _end(handler: Any, waiting: asyncio.Future[Any]) -> None:
+    if not waiting.done():
+        await handler.cancel_run()
+    waiting.cancel()
+    await asyncio.wait({waiting})
+    _ = waiting.cancelled() or waiting.exception()

@@ -6,7 +6,6 @@ later are patched as they are made.
 
 from __future__ import annotations
 
-import inspect
 import threading
 from collections.abc import Callable, Iterator
 from functools import wraps
@@ -18,9 +17,8 @@ from llama_index.core.base.llms.base import BaseLLM
 from llama_index.core.llms.structured_llm import StructuredLLM
 from llama_index.core.tools.types import AsyncBaseTool, BaseTool, BaseToolAsyncAdapter
 
-from crew_guard.adapters.llama_index import gated_llms, gated_tools
+from crew_guard.adapters.llama_index import gated_embeddings, gated_llms, gated_tools
 from crew_guard.adapters.llama_index.scope import acting, current
-from crew_guard.errors import ConfigError
 
 _Wrap = Callable[[str, Any], Any]
 _LLM_METHODS = frozenset(
@@ -43,7 +41,7 @@ def install() -> None:
             return
         _patch_family(BaseLLM, _LLM_METHODS, gated_llms.gated, leave=(StructuredLLM,))
         _patch_family(BaseTool, _TOOL_METHODS, gated_tools.gated, leave=(BaseToolAsyncAdapter,))
-        _patch_family(BaseEmbedding, _EMBEDDING_METHODS, _refused_embedding, leave=())
+        _patch_family(BaseEmbedding, _EMBEDDING_METHODS, gated_embeddings.gated, leave=())
         _note_the_agent()
         _installed = True
 
@@ -84,37 +82,6 @@ def _patch(kind: type, names: frozenset[str], wrap: _Wrap) -> None:
             patch = wrap(name, method)
             setattr(patch, _PATCHED, True)
             setattr(kind, name, patch)
-
-
-def _refused_embedding(_name: str, method: Any) -> Any:
-    """A class of LlamaIndex's core sends nothing anywhere; others are refused during a guarded run."""
-
-    def refuse(embedding: object) -> None:
-        run = current.get()
-        if run is not None and not type(embedding).__module__.startswith("llama_index.core."):
-            kind = type(embedding).__name__
-            raise run.refuse(
-                ConfigError(
-                    f"{run.who()!r} embeds with {kind}, which the guard can't count yet: embed before the run, "
-                    "or in a step by hand, through step_gate()"
-                )
-            )
-
-    if inspect.iscoroutinefunction(method):
-
-        @wraps(method)
-        async def embed_async(self: Any, *args: Any, **kwargs: Any) -> Any:
-            refuse(self)
-            return await method.__get__(self, type(self))(*args, **kwargs)
-
-        return embed_async
-
-    @wraps(method)
-    def embed(self: Any, *args: Any, **kwargs: Any) -> Any:
-        refuse(self)
-        return method.__get__(self, type(self))(*args, **kwargs)
-
-    return embed
 
 
 def _note_the_agent() -> None:

@@ -14,10 +14,12 @@ from workflows.errors import WorkflowRuntimeError
 from workflows.plugins.basic import BasicRuntime
 from workflows.runtime.verbose import VerboseDecorator  # pyright: ignore[reportMissingTypeStubs]
 
+from crew_guard.adapters.embedding import Embeds, embedding_by
 from crew_guard.adapters.hosted import ModelFacts
 from crew_guard.adapters.llama_index.handlers import finished
 from crew_guard.adapters.llama_index.host_loop import host_loop
 from crew_guard.adapters.llama_index.kinds import check_llm
+from crew_guard.adapters.llama_index.quiet import quiet_client
 from crew_guard.adapters.llama_index.scope import HostRun, current
 from crew_guard.adapters.llama_index.versions import has_core
 from crew_guard.adapters.llama_index.whose import actor, is_agent, is_team, name_of
@@ -70,7 +72,7 @@ class LlamaIndexRuntime:
         run = HostRun(gate, self.facts, partial(actor, self.workflow), code)
         token = current.set(run)
         try:
-            with _alone(self.workflow):
+            with _alone(self.workflow), embedding_by(Embeds(gate, self.facts, run.place, quiet=_quiet)):
                 result = await host_loop().run(partial(_finished, self.workflow, given))
         except Exception:
             if run.problem is not None:
@@ -81,6 +83,9 @@ class LlamaIndexRuntime:
         if run.problem is not None:
             raise run.problem
         return RuntimeResult(_output(result))
+
+
+_quiet = partial(quiet_client, kept=True)
 
 
 async def _finished(workflow: Workflow, given: Mapping[str, Any]) -> Any:

@@ -63,6 +63,10 @@ class HostRun:
             found = self._known[model] = Known(facts.rates, PromptCounter(facts), framing=facts.bound_request((), None))
         return found
 
+    def place(self) -> tuple[str, str | None]:
+        """Who acts, and no action that it would be a part of: LlamaIndex's tools are charged by themselves."""
+        return self.who(), None
+
     def refuse(self, problem: ConfigError) -> ConfigError:
         """Remember what can't be gated; the caller raises it."""
         self.problem = self.problem or problem

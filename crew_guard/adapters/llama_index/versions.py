@@ -46,5 +46,6 @@ def _works(package: str, least: tuple[int, ...], below: tuple[int, ...]) -> bool
     numbers = tuple(int(part) for part in re.findall(r"\d+", installed)[:3])
     if not least <= numbers < below:
         span = f">={'.'.join(map(str, least))},<{'.'.join(map(str, below))}"
-        raise ConfigError(f"{package} {installed} is installed; crew_guard works with {package}{span}")
+        known = f"{package}{span}"
+        raise ConfigError(f"{package} {installed} is installed; crew_guard works with {known}: pip install '{known}'")
     return True
