@@ -14,114 +14,15 @@ from msgspec.structs import replace
 
 from crew_guard.core.reliability.breaker import Breaker
 from crew_guard.core.reliability.counts import NO_TRIALS, Counts, Sums
-from crew_guard.core.reliability.detector import (
-    ALARM_AFTER,
-    BASELINE_RUNS,
-    Alarm,
-    EDetector,
-    alarm,
-    level_of,
-    sprt_for,
-)
-from crew_guard.core.reliability.intervals import jeffreys
-from crew_guard.core.reliability.trials import END_TO_END, RunReport, Subject, Trial
+from crew_guard.core.reliability.detector import ALARM_AFTER, Alarm, EDetector, alarm, level_of, sprt_for
+from crew_guard.core.reliability.settings import Settings
+from crew_guard.core.reliability.streams import Stream
+from crew_guard.core.reliability.trials import END_TO_END, RunReport, Trial
 
 FORMAT = 1
 """Version of the record's format."""
 _WITHOUT_FAULTS = 0.95
 """The share of runs without an infrastructure failure below which there is something to tell."""
-_BASELINE_DOUBT = 0.10
-"""The chance that the first baseline is above the truth; halved for each later one."""
-
-
-_LEVELS = 3
-"""Other levels that evidence is kept for."""
-_CALM = 100.0
-"""Evidence below which a stream may be taken for healthy: what is shown during a drop is no baseline."""
-
-
-class Settings(Struct, frozen=True, omit_defaults=True):
-    """What a policy says about counting."""
-
-    threshold: float | None = None
-    """The least end-to-end success; None: nothing is decided by reliability, and no detector runs."""
-    confidence: float = 0.95
-    alarm_after: float = ALARM_AFTER
-    """Mean number of trials to a false alarm, at the least."""
-    agent_target: float | None = None
-    """What each agent is held to from its first trial on. None: the threshold, and from its 100th trial on
-    threshold ** (1 / parts): before, an agent that is weaker than the others would open the breaker of a crew
-    that is good enough."""
-    parts: int = 1
-    """How many agents must succeed."""
-    probes: float = 0.2
-    """The share of the workflow's runs that have a shadow probe of the crew beside them."""
-    judged: tuple[str, ...] | None = None
-    """The streams of this version that something judges in every run; None where that isn't known."""
-
-    def judges(self, stream: str) -> bool:
-        """Whether something judges this stream, as far as is known."""
-        return self.judged is None or stream in self.judged
-
-    def target(self, *, has_baseline: bool) -> float | None:
-        """What each agent is held to; None where nothing is decided."""
-        if self.threshold is None or self.agent_target is not None:
-            return None if self.threshold is None else self.agent_target
-        return self.threshold ** (1 / max(1, self.parts)) if has_baseline else self.threshold
-
-
-class Stream(Struct, frozen=True, omit_defaults=True):
-    """What is known of one agent of the crew, or of its outcomes, since its version began."""
-
-    subject: Subject | None = None
-    """None for the outcomes."""
-    counts: Counts = NO_TRIALS
-    detector: EDetector | None = None
-    """None where nothing is decided by reliability."""
-    baseline: float | None = None
-    """The best of Jeffreys' lower bounds of the first 100, 200, 400 … trials, from the first of them on.
-
-    It only rises: a slow decline must not lower what the stream is held to.
-    """
-    others: tuple[EDetector, ...] = ()
-    """The same at other levels, the latest first: policies of several thresholds may take turns with one crew."""
-
-    def observed(self, grade: float, target: float | None) -> Stream:
-        """With one trial more. One without a target is evidence, too, for the runs that have one."""
-        counts = self.counts.plus(grade)
-        detector, others = self._detectors(target)
-        detector = None if detector is None else detector.observed(grade)
-        calm = detector is None or detector.evidence < _CALM
-        baseline = _baseline(counts, self.baseline) if calm else self.baseline
-        return Stream(self.subject, counts, detector, baseline, tuple([one.observed(grade) for one in others]))
-
-    def _detectors(self, target: float | None) -> tuple[EDetector | None, tuple[EDetector, ...]]:
-        """The one at the target's level, and the others."""
-        own = self.detector
-        if target is None:
-            return own, self.others
-        level = level_of(target, self.baseline)
-        if own is None:
-            return EDetector(level), ()
-        if own.level == level:
-            return own, self.others
-        known = next((one for one in self.others if one.level == level), own.restarted(level))
-        return known, (own, *(one for one in self.others if one.level != level))[:_LEVELS]
-
-    def revised(self, before: float | None, after: float, target: float | None) -> Stream:
-        """With a later verdict on a trial; before is None where it had none."""
-        if before is None:
-            return self.observed(after, target)
-        detector, others = self._detectors(target)
-        detector = None if detector is None else detector.corrected(before, after)
-        counts = self.counts.revised(before, after)
-        return Stream(
-            self.subject, counts, detector, self.baseline, tuple([one.corrected(before, after) for one in others])
-        )
-
-    def restarted(self) -> Stream:
-        """Its evidence forgotten."""
-        return self if self.detector is None else replace(self, detector=self.detector.restarted(), others=())
 
 
 class CrewRecord(Struct, frozen=True, omit_defaults=True):
@@ -176,13 +77,6 @@ class CrewRecord(Struct, frozen=True, omit_defaults=True):
 
 
 _NO_STREAM = Stream()
-
-
-def _baseline(counts: Counts, known: float | None) -> float | None:
-    times, rest = divmod(counts.trials, BASELINE_RUNS)
-    if rest or not times or times & (times - 1):
-        return known
-    return max(known or 0.0, jeffreys(counts, 1.0 - _BASELINE_DOUBT / times).lower)
 
 
 def add(record: CrewRecord | None, report: RunReport, settings: Settings) -> CrewRecord:
