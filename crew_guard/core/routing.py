@@ -21,7 +21,7 @@ from crew_guard.core.reliability.records import CrewRecord, of_version
 from crew_guard.core.reliability.structure import AllOf, Chain, Leaf, Structure
 from crew_guard.core.reliability.trials import END_TO_END, Subject
 from crew_guard.core.reliability.verdict import Estimate, Way, estimate, route
-from crew_guard.core.reliance import Reliance
+from crew_guard.core.reliance import Part, Reliance
 from crew_guard.core.tried import grade_of
 
 _ENOUGH_RUNS = 5
@@ -115,10 +115,12 @@ def _by_figures(reliance: Reliance, record: CrewRecord, routing: Routing) -> Rou
     if record.breaker.since:
         why = "its probes have closed the breaker: figures from before that don't count against it"
         return routing._replace(to="crew", why=why, by_parts=False)
-    share = round(1 / reliance.settings.probes)
-    if (record.runs + 1) % share == 0:
-        return _probed(reliance, routing.why, routing.estimate)
-    return routing
+    return _probed(reliance, routing.why, routing.estimate) if _is_its_turn(record, reliance) else routing
+
+
+def _is_its_turn(record: CrewRecord, reliance: Reliance) -> bool:
+    """Whether the next run is one of those in which a crew may show that its figures are of yesterday."""
+    return (record.runs + 1) % round(1 / reliance.settings.probes) == 0
 
 
 def _probed(reliance: Reliance, why: str, found: Estimate | None) -> Routing:
@@ -153,6 +155,7 @@ class Left(NamedTuple):
     """What the crew has left of its budget; None where there is no cap."""
 
     usd: float | None = None
+    """What is reserved for calls under way belongs to it: most of it is given back."""
     seconds: float | None = None
     used_usd: float = 0.0
     used_seconds: float = 0.0
@@ -181,8 +184,11 @@ def forecast(
             f"and the tasks to come succeed in at most {best:.3g} of the runs"
         )
         return Stop("unreliable", "crew", detail=detail)
-    share = sum(part.key not in done for part in reliance.parts) / len(reliance.parts)
-    return _too_dear(known.record if is_of_this_version(reliance, known.record) else None, share, left)
+    record = known.record
+    if record is None or not is_of_this_version(reliance, record) or _is_its_turn(record, reliance):
+        return None
+    to_come = _to_come(reliance, done)
+    return _too_dear(record, len(to_come) / len(reliance.parts), left) if to_come else None
 
 
 def _finished(reliance: Reliance, judged: Collection[str]) -> set[str]:
@@ -202,15 +208,26 @@ def _without(structure: Structure | None, done: Collection[str]) -> Structure | 
     return Chain(left) if left else None
 
 
-def _too_dear(record: CrewRecord | None, share: float, left: Left) -> Stop | None:
-    if record is None or record.crew_runs.runs < _ENOUGH_RUNS:
-        return None
+def _to_come(reliance: Reliance, done: Collection[str]) -> list[Part]:
+    """The parts that are not begun yet: in a parallel crew each begins as soon as what it needs is there."""
+    left = [part for part in reliance.parts if part.key not in done]
+    if isinstance(reliance.structure, Chain):
+        return left
+    made = {part.task for part in reliance.parts if part.key in done}
+    return [part for part in left if not made.issuperset(part.needs)]
+
+
+def _too_dear(record: CrewRecord, share: float, left: Left) -> Stop | None:
+    """Why the rest won't fit; a forecast never asks for more than a mean run has still to come."""
     runs = record.crew_runs
+    if runs.runs < _ENOUGH_RUNS:
+        return None
     for limit, spent, has, used in (
         ("max_usd", runs.usd, left.usd, left.used_usd),
         ("max_seconds", runs.seconds, left.seconds, left.used_seconds),
     ):
-        needs = spent / runs.runs * share
+        mean = spent / runs.runs
+        needs = min(mean * share, mean - used)  # tasks aren't equally dear: the dear ones may be done
         if has is not None and needs > has:
             shown = [f"${value:.4g}" if limit == "max_usd" else f"{value:.3g} s" for value in (needs, has)]
             detail = f"the rest of the crew won't fit its budget: it takes {shown[0]} on average, {shown[1]} is left"

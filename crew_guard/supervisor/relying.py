@@ -190,8 +190,9 @@ class Relying:
         state = self.gate.state
         if not verdict.passed or verdict.source == "outcome" or state.side != "crew":
             return  # a "no" ends the crew by itself, and after the outcome there is nothing to come
-        left = self.gate.headroom.remaining("crew", verdict.agent)
-        usd = None if left.nano_usd == NO_CAP else left.nano_usd / NANO
+        left = self.gate.headroom.remaining("crew", "")  # of the crew: an agent's own cap is no other's
+        held = state.ledgers["crew"].reserved.nano_usd
+        usd = None if left.nano_usd == NO_CAP else (left.nano_usd + held) / NANO
         room = Left(usd, left.seconds, state.used("crew").nano_usd / NANO, self.gate.headroom.elapsed())
         by_parts = self.routing.by_parts
         reliance = self.relied.reliance

@@ -278,11 +278,53 @@ def test_what_is_finished_costs_nothing_more():
     record = None
     for one in dear:
         record = add(record, one, known.settings)
-    left = Left(usd=0.1, used_usd=0.9)
+    left = Left(usd=0.1, used_usd=0.5)
     stops = [
         forecast(one, Known(record), [judged(task)], left, Random(1).betavariate, by_parts=True)
         for one, task in ((known, "write"), (reckoned(pair(), threshold=0.85), "find"))
     ]
     assert stops[0] is None
     assert stops[1] is not None
-    assert (stops[1].limit, stops[1].cap, stops[1].used, stops[1].asked) == ("max_usd", 1.0, 0.9, 0.5)
+    assert (stops[1].limit, stops[1].cap, stops[1].used, stops[1].asked) == ("max_usd", 0.6, 0.5, 0.5)
+
+
+def spent(known, runs=6, **figures):
+    """The record of a crew that has finished so many runs alike."""
+    record = None
+    for run in range(runs):
+        record = add(record, RunReport(f"r{run}", "crew", known.version, at=0.0, **figures), known.settings)
+    return Known(record)
+
+
+def looked_ahead(known, record, left, *tasks):
+    """The forecast after good verdicts on these tasks."""
+    return forecast(known, record, [judged(task) for task in tasks], left, Random(1).betavariate, by_parts=False)
+
+
+def test_the_dear_task_that_is_done_is_not_to_come():
+    """Of a run of 1.0 on average 0.95 are spent: what is left need not hold half of a run."""
+    known = reckoned(pair(), threshold=0.85)
+    record = spent(known, usd=1.0, seconds=1.0)
+    assert looked_ahead(known, record, Left(usd=0.3, used_usd=0.95), "find") is None
+    assert looked_ahead(known, record, Left(seconds=0.3, used_seconds=0.95), "find") is None
+    assert looked_ahead(known, record, Left(usd=0.3, used_usd=0.5), "find").limit == "max_usd"
+
+
+def test_what_is_under_way_beside_it_is_not_to_come():
+    """A parallel crew begins all at once; only what waits for another is still to be begun."""
+    known = reckoned(pair(process="parallel"), threshold=0.85)
+    assert looked_ahead(known, spent(known, usd=1.0), Left(usd=0.01), "find") is None
+    tasks = [Task(name, "ann", name=name, verify=fine) for name in ("find", "more")]
+    tasks.append(Task("Write.", "bob", name="write", context=["find", "more"], verify=fine))
+    joined = reckoned(Crew([Agent(ANN), Agent(BOB)], tasks, process="parallel"), threshold=0.85)
+    assert looked_ahead(joined, spent(joined, usd=1.0), Left(usd=0.01, used_usd=0.5), "find").asked == pytest.approx(
+        1 / 3
+    )
+
+
+def test_a_crew_that_was_too_dear_may_show_that_it_no_longer_is():
+    """In the share of the runs that are probes nothing is forecast, or its mean would stay what it was for ever."""
+    known = reckoned(pair(), threshold=0.85, probes=0.2)
+    left = Left(usd=0.1, used_usd=0.1)
+    stopped = [looked_ahead(known, spent(known, runs, usd=1.0), left, "find") is not None for runs in range(5, 15)]
+    assert stopped.count(False) == 2

@@ -275,6 +275,20 @@ def test_what_rest_of_a_crew_costs_is_compared_with_what_is_left():
     assert "won't fit its budget: it takes $0.05 on average, $0.02 is left" in result.fell_back
 
 
+def test_the_cap_of_one_agent_is_not_what_the_others_have_left():
+    """Ann has used all of her own: Bob's cap is his, and the crew has enough."""
+    store, rates = MemoryStore(), Rates(Rate(0), Rate(1_000 * NANO))
+    tasks = [Task("Find.", "ann", name="find", verify=is_good), Task("Write.", "bob", name="write", verify=is_good)]
+    crew = Crew([Agent(ANN), Agent(BOB)], tasks, fallback=chain(node(by_hand)))
+    capped = {"per_agent": {"max_usd": "0.05"}, "completion_min": 1, "completion_default": 50}
+    rules = Policy.model_validate(
+        {"limits": {"max_usd": "10"}, "reliability": {"threshold": 0.85, "probes": 0.01}, **capped}
+    )
+    model = ScriptedModel(lambda _: Reply("good", tokens=50), rates=rates)
+    watched = supervisor(model, store, rules)
+    assert [watched.run(crew).via for _ in range(8)] == ["crew"] * 8
+
+
 # What counts, and what doesn't
 
 
