@@ -19,8 +19,8 @@ from crew_guard.core.reliability.settings import Settings
 from crew_guard.core.reliability.streams import Stream
 from crew_guard.core.reliability.trials import END_TO_END, RunReport, Trial
 
-FORMAT = 1
-"""Version of the record's format."""
+FORMAT = 2
+"""Version of the record's format: one of another is folded again."""
 _WITHOUT_FAULTS = 0.95
 """The share of runs without an infrastructure failure below which there is something to tell."""
 
@@ -35,7 +35,7 @@ class CrewRecord(Struct, frozen=True, omit_defaults=True):
     faults: Stream = Stream()
     """Runs, those without an infrastructure failure being the good ones. It opens no breaker."""
     crew_runs: Sums = Sums()
-    """Runs that the crew finished itself, without probes."""
+    """Runs of this version that the crew finished itself, without probes."""
     workflow_runs: Sums = Sums()
     breaker: Breaker = Breaker()
     versions: int = 0
@@ -48,7 +48,7 @@ class CrewRecord(Struct, frozen=True, omit_defaults=True):
 
     @property
     def runs(self) -> int:
-        """All that were reported."""
+        """All that this version reported."""
         return self.crew_runs.runs + self.workflow_runs.runs + self.shadows
 
     @property
@@ -58,7 +58,7 @@ class CrewRecord(Struct, frozen=True, omit_defaults=True):
 
     @property
     def all_runs(self) -> Sums:
-        """Every run of the job, its outcomes the crew's own: what a workflow saved doesn't count as its success."""
+        """Every run of this version, its outcomes the crew's own: what a workflow saved doesn't count as its success."""
         return replace(self.crew_runs + self.workflow_runs, outcomes=self.end_to_end)
 
     @property
@@ -120,7 +120,9 @@ def of_version(record: CrewRecord, version: str, at: float, settings: Settings) 
     breaker = record.breaker
     if settings.threshold is not None and record.streams:
         breaker = breaker.renewed(_to_test(record, settings), "a new version of the crew is tried", at)
-    return replace(record, version=version, streams=streams, breaker=breaker, versions=record.versions + 1)
+    none = Sums()  # what another version cost and took says nothing of this one
+    found = CrewRecord(record.crew, version, streams, record.faults, none, none, breaker, record.versions + 1)
+    return replace(found, updated=record.updated)
 
 
 def _to_test(record: CrewRecord, settings: Settings) -> Mapping[str, float]:
@@ -170,13 +172,15 @@ def revise_outcome(record: CrewRecord, report: RunReport, grade: float, settings
         report: of that run, as it was counted: its outcome is what is corrected
         grade: in [0, 1]
     """
+    if report.version != record.version:
+        return record
     if not report.shadow:
         name = "crew_runs" if report.via == "crew" else "workflow_runs"
         sums: Sums = getattr(record, name)
         known = sums.outcomes
         outcomes = known.plus(grade) if report.outcome is None else known.revised(report.outcome, grade)
         record = replace(record, **{name: replace(sums, outcomes=outcomes)})
-    if (report.via == "workflow" and not report.shadow) or report.version != record.version:
+    if report.via == "workflow" and not report.shadow:
         return record
     stream = record.streams.get(END_TO_END, _NO_STREAM)
     return _revised(record, (END_TO_END, stream), (report.outcome, grade), report.at, settings)

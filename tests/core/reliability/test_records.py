@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
+from itertools import takewhile
 
 import msgspec
 import pytest
@@ -173,6 +174,18 @@ def test_another_version_of_the_crew_is_probed_first() -> None:
     assert of_version(CrewRecord("crew", "1"), "2", 50.0, HELD).breaker.state == "closed"
 
 
+def test_what_another_version_cost_says_nothing_of_this_one() -> None:
+    """Its sums begin afresh, and a later verdict on a run of the old one isn't in them."""
+    old = [good(run, usd=1.0, seconds=5.0, cost_adherence=0.1) for run in range(8)]
+    record = add(after([*old, good(8, via="workflow", shadow=True)]), good(9, version="2", usd=0.1), HELD)
+    assert (record.crew_runs.runs, record.crew_runs.usd, record.runs, record.versions) == (1, 0.1, 1, 1)
+    found = score(record.all_runs)
+    assert found is not None
+    assert found.value == 1.0
+    assert revise_outcome(record, old[0], 0.0, HELD) == record
+    assert record.faults.counts.trials == 10
+
+
 def test_kinds_of_tasks_have_streams_of_their_own() -> None:
     """agent/kind, so that versions of two tasks don't take turns."""
     two = (trial("writer", 1.0, kind="draft"), trial("writer", 0.0, kind="edit"))
@@ -241,7 +254,9 @@ def test_whatever_is_reported_the_record_stays_sound(reports: list[RunReport]) -
         assert 0 <= stream.counts.good <= stream.counts.trials
         assert stream.detector is None or stream.detector.evidence >= 0
     assert record.faults.counts.trials == len(reports)
-    assert record.crew_runs.runs + record.workflow_runs.runs == sum(not one.shadow for one in reports)
+    latest = list(takewhile(lambda one: one.version == record.version, reversed(reports)))
+    assert record.crew_runs.runs + record.workflow_runs.runs == sum(not one.shadow for one in latest)
+    assert record.runs == len(latest)
     assert msgspec.json.decode(msgspec.json.encode(record), type=CrewRecord) == record
 
 
