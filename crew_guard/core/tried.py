@@ -56,7 +56,13 @@ def trials_of(reliance: Reliance, verdicts: Iterable[Judged], stop: Stop | None 
 
 
 def done_and_verified(reliance: Reliance, verdicts: Sequence[Judged]) -> frozenset[str]:
-    """The tasks that passed, that nothing later blamed, and that are not built on one that failed or was blamed."""
+    """The tasks that passed, that nothing later blamed, and that are not built on one that failed or was blamed.
+
+    None where the output as a whole was refused and nobody is known to be to blame: it may be any of them.
+    """
+    whole = _on_the_whole(verdicts)
+    if whole is not None and not whole.passed and not reliance.blamed(whole.blames):
+        return frozenset()
     passed = {verdict.task: verdict.passed for verdict in verdicts if verdict.source != "outcome"}
     failed = {trial.task for trial in trials_of(reliance, verdicts) if trial.source == "later"}
     failed |= {task for task, good in passed.items() if not good}
@@ -72,7 +78,7 @@ def outcome_of(reliance: Reliance, verdicts: Sequence[Judged], *, done: bool) ->
     """
     if not reliance.judged:
         return None
-    whole = next((verdict for verdict in reversed(verdicts) if verdict.source == "outcome"), None)
+    whole = _on_the_whole(verdicts)
     if whole is not None:
         return grade_of(whole)
     if not done:
@@ -82,6 +88,10 @@ def outcome_of(reliance: Reliance, verdicts: Sequence[Judged], *, done: bool) ->
     last = {verdict.task: verdict for verdict in verdicts}
     grades = [grade_of(last[task]) for task in reliance.results if task in last]
     return min(grades) if len(grades) == len(reliance.results) else None
+
+
+def _on_the_whole(verdicts: Sequence[Judged]) -> Judged | None:
+    return next((verdict for verdict in reversed(verdicts) if verdict.source == "outcome"), None)
 
 
 def node_trials(workflow: str, verdicts: Iterable[Judged], subjects: Mapping[str, Subject]) -> tuple[Trial, ...]:
@@ -123,7 +133,7 @@ def workflow_outcome(reliance: Reliance, verdicts: Sequence[Judged], *, done: bo
     """The same of a workflow's part: its nodes are no tasks of the crew's."""
     if not reliance.verified:
         return None
-    whole = next((verdict for verdict in reversed(verdicts) if verdict.source == "outcome"), None)
+    whole = _on_the_whole(verdicts)
     return grade_of(whole) if whole is not None else None if done else 0.0
 
 

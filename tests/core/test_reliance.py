@@ -242,6 +242,21 @@ def test_what_is_built_on_a_failed_task_is_not_done():
     assert done_and_verified(trio(), [judged("find", False), judged("write"), judged("check")]) == frozenset()
 
 
+@pytest.mark.parametrize(
+    ("blames", "done"),
+    [("", set()), ("find", set()), ("write", {"find"}), ("bob", {"find"}), ("nobody", set())],
+)
+def test_of_an_output_that_was_refused_nothing_is_done_but_what_is_not_to_blame(blames, done):
+    """Where the verifier names nobody it may be any task, however good each looked by itself."""
+    known = reckoned(pair(verify=fine))
+    refused = judged("output", False, blames=blames, source="outcome")
+    assert done_and_verified(known, [judged("find"), judged("write"), refused]) == done
+    assert done_and_verified(known, [judged("find"), judged("write"), judged("output", source="outcome")]) == {
+        "find",
+        "write",
+    }
+
+
 def test_what_is_judged_in_every_run_is_known():
     """The parts with a verifier or a schema, and the outcomes where something judges the whole."""
     assert reckoned(pair(), threshold=0.5).settings.judged == ("ann/find", "bob/write", END_TO_END)

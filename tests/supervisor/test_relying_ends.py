@@ -116,6 +116,19 @@ def test_a_crew_that_failed_has_failed_though_its_workflow_is_killed():
     assert store.track_record().crew("crew").end_to_end.trials == 1
 
 
+def test_a_refused_output_is_not_given_again():
+    """The nodes are named like the tasks, which passed by themselves: the workflow does them again all the same."""
+    workflow = chain(node(lambda _: "facts", name="job"), node(by_hand))
+    crew = Crew(
+        [Agent(ANN)],
+        [Task("Do it.", name="job", verify=yes), Task("More.", name="by_hand", verify=yes)],
+        verify=lambda output, _: output == "by hand",
+        fallback=workflow,
+    )
+    result = supervisor(MemoryStore()).run(crew)
+    assert (result.status, result.via, result.output) == ("done", "workflow", "by hand")
+
+
 def test_a_verdict_of_the_crew_that_comes_late_is_dropped():
     """It would be taken for one on the workflow."""
     seen: list[RunGate] = []
