@@ -165,18 +165,36 @@ def _under(policy: Policy, **known: Any) -> Reliance:
 
 def _parts(crew: Crew, models: Mapping[str, str]) -> tuple[Part, ...]:
     owners = [_owner(crew, task) for task in crew.tasks]
+    kinds = kinds_of(crew)
     found: list[Part] = []
     earlier: list[str] = []
     for task, owner in zip(crew.tasks, owners, strict=True):
         version = digest([_of_agent(owner), _of_task(task)])
-        subject = Subject(owner.role.name, models.get(owner.name, ""), task.kind, version)
+        kind = kinds[task.name]
+        subject = Subject(owner.role.name, models.get(owner.name, ""), kind, version)
         judged = task.verify is not None or task.output is not None
         before = () if crew.process == "parallel" else tuple(earlier)
         needs = before if task.context is None else tuple(task.context)
         record = _record_of(task.verify)
-        found.append(Part(f"{owner.name}/{task.kind}", owner.name, task.name, subject, judged, record, needs))
+        found.append(Part(f"{owner.name}/{kind}", owner.name, task.name, subject, judged, record, needs))
         earlier.append(task.name)
     return tuple(found)
+
+
+def kinds_of(crew: Crew) -> dict[str, str]:
+    """By task, the kind of work that its record is kept by.
+
+    A stream is of one version at a time: of an agent's tasks of one kind the first has it, and one that reads otherwise
+    has its name added.
+    """
+    taken: dict[tuple[str, str], Any] = {}
+    found: dict[str, str] = {}
+    for task in crew.tasks:
+        owner, kind, text = _owner(crew, task).name, task.kind, _of_task(task)
+        while taken.setdefault((owner, kind), text) != text:
+            kind = f"{kind}/{task.name}"
+        found[task.name] = kind
+    return found
 
 
 def _record_of(verify: Verify | None) -> JudgeRecord | None:

@@ -77,6 +77,19 @@ def test_an_agent_with_several_tasks_has_a_leaf_for_each():
     assert [part.key for part in reckoned(crew).parts] == ["ann/find", "ann/sum"]
 
 
+def test_tasks_of_one_kind_that_read_otherwise_have_streams_of_their_own():
+    """A stream is of one version: else each run would find it in another one. The same text is one record."""
+    texts = {"a": "Sum up A.", "b": "Sum up B.", "again": "Sum up A."}
+    tasks = [Task(text, "ann", name=name, kind="sum", verify=fine) for name, text in texts.items()]
+    known = reckoned(Crew([Agent(ANN)], tasks))
+    assert [part.key for part in known.parts] == ["ann/sum", "ann/sum/b", "ann/sum"]
+    assert [part.subject.kind for part in known.parts] == ["sum", "sum/b", "sum"]
+    assert len({part.subject for part in known.parts}) == 2
+    assert [trial.stream for trial in trials_of(known, [judged(name) for name in texts])] == [
+        part.key for part in known.parts
+    ]
+
+
 def test_a_hierarchical_crew_answers_by_its_manager():
     """Who delegates is answerable for each task."""
     known = reckoned(pair(process="hierarchical"))

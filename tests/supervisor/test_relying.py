@@ -224,6 +224,21 @@ def test_a_new_version_is_probed_before_it_works_alone(store):
     assert result.reliability.breaker == "half_open"
 
 
+def test_two_tasks_of_one_agent_and_kind_are_no_new_version_of_each_other():
+    """The crew works in every run, and each task is counted by itself."""
+    store = MemoryStore()
+    watched = supervisor(Worker().model, store)
+    tasks = [Task(f"Sum up {name}.", name=name, kind="sum", verify=is_good) for name in ("a", "b")]
+    for _ in range(6):
+        assert watched.run(Crew([Agent(ANN)], tasks, fallback=chain(node(by_hand)))).reliability.routed == "crew"
+    streams = store.track_record().crew("crew").streams
+    assert {name: one.counts.trials for name, one in streams.items()} == {
+        "ann/sum": 6,
+        "ann/sum/b": 6,
+        "end to end": 6,
+    }
+
+
 def test_another_model_is_another_version():
     """The figures of the one say nothing of the other."""
     store = MemoryStore()
