@@ -9,10 +9,13 @@ from msgspec import Struct
 
 from crew_guard.core.reliability.counts import NO_TRIALS, Counts
 from crew_guard.core.reliability.intervals import Interval
-from crew_guard.core.reliability.special import normal_quantile
+from crew_guard.core.reliability.special import betainc, normal_quantile
 
 _NO_BETTER = 0.02
 """How much better than chance a judge must be: sensitivity + specificity - 1."""
+_SURE = 0.97
+"""An upper bound from here on excludes no tier: so high a rate has next to no trials that leave 1 possible."""
+_NEGLIGIBLE = 1e-9
 
 
 class Judge(Struct, frozen=True, omit_defaults=True):
@@ -83,6 +86,22 @@ def corrected(accepted: Counts, judge: Judge, confidence: float = 0.95) -> Corre
     interval = Interval(
         min(1.0, max(0.0, centre + shift - z * deviation)), max(0.0, min(1.0, centre + shift + z * deviation))
     )
-    middle = min(1.0, max(0.0, centre))
-    worth = max(0, min(accepted.trials, int(middle * (1 - middle) / deviation**2)))
+    worth = _worth(point, interval, accepted.trials, confidence)
     return Corrected(point, interval, Counts(worth, point * worth))
+
+
+def _worth(point: float, interval: Interval, trials: int, confidence: float) -> int:
+    """The most trials of this rate, no more than there were, that prove no more than the interval does."""
+
+    def is_safe(number: int) -> bool:
+        good = point * number
+        bad = number - good
+        low_enough = good <= _NEGLIGIBLE or betainc(good, bad + 1, interval.lower) >= 1 - confidence
+        return low_enough and (bad <= _NEGLIGIBLE or betainc(good + 1, bad, upper) <= confidence)
+
+    upper = min(interval.upper, _SURE)
+    low, high = 0, trials + 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if is_safe(middle) else (low, middle)
+    return low
