@@ -80,7 +80,7 @@ def outcome_of(reliance: Reliance, verdicts: Sequence[Judged], *, done: bool) ->
         return None
     whole = _on_the_whole(verdicts)
     if whole is not None:
-        return grade_of(whole)
+        return _worth(whole)
     if not done:
         return 0.0
     if reliance.verified:
@@ -92,6 +92,11 @@ def outcome_of(reliance: Reliance, verdicts: Sequence[Judged], *, done: bool) ->
 
 def _on_the_whole(verdicts: Sequence[Judged]) -> Judged | None:
     return next((verdict for verdict in reversed(verdicts) if verdict.source == "outcome"), None)
+
+
+def _worth(whole: Judged) -> float:
+    """An output that was refused is none, whatever grade it was refused with."""
+    return grade_of(whole) if whole.passed else 0.0
 
 
 def node_trials(workflow: str, verdicts: Iterable[Judged], subjects: Mapping[str, Subject]) -> tuple[Trial, ...]:
@@ -134,7 +139,7 @@ def workflow_outcome(reliance: Reliance, verdicts: Sequence[Judged], *, done: bo
     if not reliance.verified:
         return None
     whole = _on_the_whole(verdicts)
-    return grade_of(whole) if whole is not None else None if done else 0.0
+    return _worth(whole) if whole is not None else None if done else 0.0
 
 
 def _blamed(reliance: Reliance, verdict: Judged, found: dict[str, Trial]) -> Part | None:

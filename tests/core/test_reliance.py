@@ -16,7 +16,7 @@ from crew_guard.core.reliability.structure import AllOf, Chain, Leaf
 from crew_guard.core.reliability.trials import END_TO_END, RunReport, Subject
 from crew_guard.core.reliance import declares_verdicts, reliance_of
 from crew_guard.core.routing import Known, Left, forecast, routed
-from crew_guard.core.tried import counts_at_all, done_and_verified, outcome_of, trials_of
+from crew_guard.core.tried import counts_at_all, done_and_verified, outcome_of, trials_of, workflow_outcome
 from crew_guard.core.verdicts import Judge
 
 ANN, BOB = Role(name="ann", goal="find out"), Role(name="bob", goal="write up")
@@ -186,11 +186,19 @@ def test_a_later_failure_that_blames_an_agent_fails_its_trial_too(name):
 
 
 def test_a_verdict_on_the_whole_may_blame_an_agent():
-    """Its trial is failed, and the outcome is the verdict's."""
+    """Its trial is failed, and so is the outcome."""
     known = reckoned(pair(verify=fine))
     verdicts = [judged("find"), judged("write"), judged("output", False, 0.2, blames="ann", source="outcome")]
     assert [trial.grade for trial in trials_of(known, verdicts)] == [0.0, 1.0]
-    assert outcome_of(known, verdicts, done=False) == 0.2
+    assert outcome_of(known, verdicts, done=False) == 0.0
+
+
+@pytest.mark.parametrize("side", [outcome_of, workflow_outcome])
+def test_an_output_that_was_refused_is_no_part_of_a_success(side):
+    """However near it was: it is nobody's answer. One that passed is worth its grade."""
+    known = reckoned(pair(verify=fine))
+    assert side(known, [judged("output", False, 0.9, source="outcome")], done=False) == 0.0
+    assert side(known, [judged("output", True, 0.9, source="outcome")], done=True) == 0.9
 
 
 def test_an_agent_that_ran_into_its_own_cap_failed_what_it_was_at():
