@@ -175,8 +175,7 @@ def forecast(
     rest = _without(reliance.structure, done)
     if rest is None or reliance.least is None:
         return None
-    # The least of them, no product: several good tasks that are not perfect make no bad crew.
-    worst = min((grade_of(one) for one in verdicts), default=1.0)
+    worst = _worth(reliance, verdicts)
     best = bounds.upper(rest, _counts(reliance, known), reliance.settings.confidence, beta) if by_parts else 1.0
     if min(worst, best) < reliance.least:
         detail = (
@@ -189,6 +188,13 @@ def forecast(
         return None
     to_come = _to_come(reliance, done)
     return _too_dear(record, len(to_come) / len(reliance.parts), left) if to_come else None
+
+
+def _worth(reliance: Reliance, verdicts: Sequence[Judged]) -> float:
+    """What the outcome is at most, by what is judged so far: it is its results' least grade, if nothing judges it."""
+    if reliance.verified:
+        return 1.0
+    return min((grade_of(one) for one in verdicts if one.task in reliance.results), default=1.0)
 
 
 def _finished(reliance: Reliance, judged: Collection[str]) -> set[str]:

@@ -299,12 +299,21 @@ def test_while_parts_are_unknown_a_share_of_the_runs_is_probed():
 
 
 @pytest.mark.parametrize(("grade", "stops"), [(0.6, True), (0.9, False), (1.0, False)])
-def test_a_crew_is_worth_its_worst_task_and_no_product_of_grades(grade, stops):
-    """Several tasks of 0.9 don't make a crew of 0.81; one of 0.6 can't make one of 0.85."""
-    known = reckoned(pair(), threshold=0.85)
-    verdicts = [judged("find", True, 0.9), judged("find", True, grade)]
+def test_a_crew_is_worth_its_worst_result_and_no_product_of_grades(grade, stops):
+    """Several results of 0.9 don't make a crew of 0.81; one of 0.6 can't make one of 0.85."""
+    three = [Task(name, "ann", name=name, verify=fine) for name in ("one", "two", "three")]
+    known = reckoned(Crew([Agent(ANN)], three, process="parallel"), threshold=0.85)
+    verdicts = [judged("one", True, 0.9), judged("two", True, grade)]
     found = forecast(known, Known(), verdicts, Left(), Random(1).betavariate, by_parts=True)
     assert (found is not None) is stops
+
+
+@pytest.mark.parametrize("crew", [pair(), pair(verify=fine), pair(process="parallel", verify=fine)])
+def test_a_grade_that_the_outcome_hasnt_got_stops_nothing(crew):
+    """That of a task before the result, and any where the whole has a verifier of its own."""
+    known = reckoned(crew, threshold=0.85)
+    verdicts = [judged("find", True, 0.6)]
+    assert forecast(known, Known(), verdicts, Left(), Random(1).betavariate, by_parts=True) is None
 
 
 def test_what_is_finished_costs_nothing_more():
