@@ -44,6 +44,8 @@ from crew_guard.workflows.hearing import hear
 
 _LONGEST_WAIT = 2.0
 """Seconds past the run's own deadline that its track record may take."""
+_RUN_OUT = ("limit", "deadline", "idle")
+"""Stops that an agent who waits for its provider runs into, having nothing but attempts to spend."""
 _LONGEST_PROBE = 3_600.0
 """Seconds until a probe without a deadline, of a process that died say, no longer blocks the next one."""
 
@@ -206,8 +208,14 @@ class Relying:
         Args:
             seconds: of the run so far
         """
-        self._crew, self._seconds, self._heard = ended, seconds, len(self.gate.state.verdicts)
-        self.gate.on_verdict = None
+        self._crew, self._seconds, self._heard = self._seen(ended), seconds, len(self.gate.state.verdicts)
+        self.gate.on_verdict, self.gate.outage = None, False
+
+    def _seen(self, ended: Ended) -> Ended:
+        """How a side ended, an outage that lasted until a limit of its own being what ended it."""
+        if ended.stop is None or ended.stop.reason not in _RUN_OUT or not self.gate.outage:
+            return ended
+        return replace(ended, stop=None, fault=True)
 
     def done(self, outputs: Mapping[str, Any]) -> dict[str, Any]:
         """What of the crew's outputs is finished and verified, for a workflow that can go on from there."""
@@ -225,7 +233,7 @@ class Relying:
             workflow: how the workflow's part ended; None where it had none
             seconds: of the whole run
         """
-        report = self._report(workflow, seconds)
+        report = self._report(None if workflow is None else self._seen(workflow), seconds)
         told: dict[str, Any] = {}
         if self.decides:
             told = {"routed": self.routing.to, "why": self.routing.why}

@@ -10,11 +10,16 @@ import pytest
 
 from crew_guard import Agent, Crew, Policy, Role, Supervisor, Task, agent_node, chain, node, parallel, tool
 from crew_guard.core.events import Judged
+from crew_guard.core.messages import Message, ModelRequest
+from crew_guard.core.reliance import reliance_of_host
 from crew_guard.core.roles import Verdict
-from crew_guard.errors import StoreError
+from crew_guard.errors import ModelError, StoreError
+from crew_guard.ports import CallTerms, RuntimeResult
 from crew_guard.supervisor import relying
 from crew_guard.supervisor.acting import RunGate
-from crew_guard.testing import MemoryStore, Reply, ScriptedModel
+from crew_guard.supervisor.life import Job, Life
+from crew_guard.supervisor.relying import Relied
+from crew_guard.testing import FakeClock, MemoryStore, Reply, ScriptedModel
 
 ANN = Role(name="ann", goal="find out")
 
@@ -202,6 +207,54 @@ def test_a_record_that_doesnt_answer_holds_no_result_up(method, monkeypatch):
     else:
         assert result.done
     assert "unknown" in result.reliability.problem or method == "crew"
+
+
+# Outages
+
+
+class Calling:
+    """A host whose one agent asks a model once; time passes while the provider is asked."""
+
+    name = "calling"
+
+    def __init__(self, model: ScriptedModel) -> None:
+        self.model = model
+
+    def members(self) -> list[str]:
+        return ["ann"]
+
+    async def run(self, inputs: Any, gate: Any) -> Any:
+        request = ModelRequest((Message("user", "Hello"),), prompt_tokens=20)
+        await gate.call_model("ann", self.model, request, CallTerms(max_tokens=10))
+        return RuntimeResult("good")
+
+
+@pytest.mark.parametrize(
+    ("limits", "seconds", "attempts", "fault"),
+    [
+        ({"max_seconds": 10}, 9.5, [ModelError("busy", kind="throttled", retry_after=60)], True),
+        ({"max_steps": 2, "max_seconds": 10}, 0.1, [ModelError("down", kind="unavailable", retry_after=0)] * 2, True),
+        ({"max_seconds": 10}, 9.5, [ModelError("no", kind="rejected")], False),
+        ({"max_seconds": 10}, 9.5, ["good"], False),
+    ],
+)
+def test_an_outage_that_lasts_until_a_limit_is_no_failed_trial(limits, seconds, attempts, fault):
+    """The crew had nothing but attempts to spend its time and its steps on; who is answered has failed by itself."""
+    clock, store, left = FakeClock(), MemoryStore(), iter(attempts)
+
+    def ask(_: Any) -> Any:
+        clock.advance(seconds)
+        asyncio.get_running_loop().call_later(0.01, clock.advance, 0.1)  # a pause of no seconds is over
+        return next(left)
+
+    rules = policy(limits=limits, attempts=3, reserve={"seconds": 1, "steps": 0})
+    host = Calling(ScriptedModel(ask))
+    reliance = reliance_of_host("crew", host.name, host.members(), rules, verified=True)
+    relied = Relied(reliance, store.track_record(), yes, lambda _: host.model)
+    asyncio.run(Life(Job("r1", "crew", rules, host, {}, chain(by_hand), store, relied=relied), clock).live())
+    report = store.track_record().run("r1").report
+    assert (report.via, report.crew_grade) == ("workflow", None if fault else 0.0)
+    assert store.track_record().crew("crew").end_to_end.trials == (0 if fault else 1)
 
 
 # Nodes of the workflow

@@ -58,7 +58,7 @@ class CrewRecord(Struct, frozen=True, omit_defaults=True):
 
     @property
     def all_runs(self) -> Sums:
-        """Every run of this version, its outcomes the crew's own: what a workflow saved doesn't count as its success."""
+        """Every run of this version, its outcomes the crew's own: what a workflow saved is no success of it."""
         return replace(self.crew_runs + self.workflow_runs, outcomes=self.end_to_end)
 
     @property
