@@ -13,7 +13,7 @@ from crew_guard.core.decisions import Stop
 from crew_guard.core.events import Judged
 from crew_guard.core.reliability import bounds
 from crew_guard.core.reliability.bounds import Betavariate
-from crew_guard.core.reliability.breaker import Breaker
+from crew_guard.core.reliability.breaker import Breaker, every
 from crew_guard.core.reliability.counts import NO_TRIALS, Counts
 from crew_guard.core.reliability.judging import Judge as JudgeRecord
 from crew_guard.core.reliability.judging import corrected
@@ -120,7 +120,7 @@ def _by_figures(reliance: Reliance, record: CrewRecord, routing: Routing) -> Rou
 
 def _is_its_turn(record: CrewRecord, reliance: Reliance) -> bool:
     """Whether the next run is one of those in which a crew may show that its figures are of yesterday."""
-    return (record.runs + 1) % round(1 / reliance.settings.probes) == 0
+    return (record.runs + 1) % every(reliance.settings.probes) == 0
 
 
 def _probed(reliance: Reliance, why: str, found: Estimate | None) -> Routing:

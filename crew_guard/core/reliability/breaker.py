@@ -5,6 +5,7 @@ Pure transitions: each returns the next Breaker. One probe at a time is the stor
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Literal, TypeAlias
 
@@ -15,6 +16,7 @@ from crew_guard.core.reliability.detector import Alarm, Sprt, sprt_for
 from crew_guard.core.reliability.trials import END_TO_END
 
 BreakerState: TypeAlias = Literal["closed", "open", "half_open"]
+_LEAST_SHARE = 1e-9
 
 
 class Breaker(Struct, frozen=True, omit_defaults=True):
@@ -28,7 +30,7 @@ class Breaker(Struct, frozen=True, omit_defaults=True):
     culprit: str = ""
     """The stream that opened it."""
     fallbacks: int = 0
-    """Runs of the workflow since the last probe."""
+    """Runs of the workflow since its state changed, or since the last probe and that one with it."""
     probes: int = 0
     """Probes since its state changed."""
     tests: dict[str, Sprt] = field(default_factory=dict[str, Sprt])
@@ -61,8 +63,8 @@ class Breaker(Struct, frozen=True, omit_defaults=True):
         if self.state == "closed":
             return self
         after = replace(self, fallbacks=self.fallbacks + 1)
-        if self.state == "open" and _waited(after.fallbacks, share):
-            return replace(after, state="half_open", since=at)
+        if self.state == "open" and share > 0 and after.fallbacks >= every(share):
+            return replace(after, state="half_open", since=at, fallbacks=0)
         return after
 
     def due(self, share: float = 0.2) -> bool:
@@ -73,12 +75,17 @@ class Breaker(Struct, frozen=True, omit_defaults=True):
         """
         if self.state != "half_open" or share <= 0:
             return False
-        return self.probes == 0 or _waited(self.fallbacks, share)
+        # No more often, though an outage may have ended the last one before anything was to be seen of the crew.
+        turn = self.fallbacks % every(share) == 0
+        return turn and (self.fallbacks > 0 or self.probes == 0)
 
-    def probed(self, outcomes: Iterable[tuple[str, float]], at: float) -> Breaker:
+    def probed(self, outcomes: Iterable[tuple[str, float]], at: float, *, runs: int = 0) -> Breaker:
         """After a run of the crew, in the shadow or not, with these (stream, grade): closed, open again, or as it was.
 
         A stream that isn't tested says nothing here.
+
+        Args:
+            runs: 1 where the probe is one of the workflow's runs itself, and 0 where that is told besides
         """
         if self.state == "closed":
             return self
@@ -86,7 +93,7 @@ class Breaker(Struct, frozen=True, omit_defaults=True):
         for stream, grade in outcomes:
             if stream in tests:
                 tests[stream] = tests[stream].observed(grade)
-        return self._answered(tests, at) or replace(self, fallbacks=0, probes=self.probes + 1, tests=tests)
+        return self._answered(tests, at) or replace(self, fallbacks=runs, probes=self.probes + 1, tests=tests)
 
     def revised(self, stream: str, before: float | None, after: float, at: float) -> Breaker:
         """After a later verdict on one of its probes; before is None where it had none."""
@@ -107,5 +114,6 @@ class Breaker(Struct, frozen=True, omit_defaults=True):
         return None
 
 
-def _waited(fallbacks: int, share: float) -> bool:
-    return share > 0 and fallbacks >= round(1 / share)
+def every(share: float) -> int:
+    """Of how many runs one is a probe, so that at most this share of them is, in (0, 1]."""
+    return math.ceil(1 / max(share, _LEAST_SHARE) - 1e-9)

@@ -244,7 +244,7 @@ def _decided(record: CrewRecord, report: RunReport, seen: list[tuple[str, float]
     if report.shadow or report.via == "crew" or seen:
         # A crew that works although its breaker is open, having no workflow, is probed by that; and where its workflow
         # had to finish what it began, it was its failure that was seen.
-        breaker = breaker.probed(seen, report.at)
+        breaker = breaker.probed(seen, report.at, runs=int(report.via == "workflow" or not report.shadow))
     else:
         breaker = breaker.fell_back(settings.probes, report.at)
     record = replace(record, breaker=breaker)

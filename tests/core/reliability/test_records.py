@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from crew_guard.core.reliability.counts import Counts, score
 from crew_guard.core.reliability.records import CrewRecord, Settings, add, of_version, revise, revise_outcome
@@ -339,9 +340,39 @@ def test_a_probe_that_failed_and_fell_back_is_a_probe() -> None:
         record = add(record, report(200, {}, via="workflow", outcome=None), HELD)
     failed = report(201, {}, via="workflow", outcome=1.0, crew_grade=0.0)
     found = add(record, failed, HELD).breaker
-    assert (found.probes, found.fallbacks) == (1, 0)
+    assert (found.probes, found.fallbacks) == (1, 1)
     assert not found.due(HELD.probes)
     assert found.tests[END_TO_END].log_ratio < 0
+
+
+def test_a_probe_that_an_outage_ended_is_waited_for_like_any_other() -> None:
+    """A host's own crew, whose provider is down, isn't tried in each run: its workflow does them meanwhile."""
+    record, tried = broken(), 0
+    while not record.breaker.due(HELD.probes):
+        record = add(record, report(200, {}, via="workflow", outcome=None), HELD)
+    for run in range(201, 251):
+        tried += record.breaker.due(HELD.probes)
+        record = add(record, report(run, {}, via="workflow", outcome=None, faults=1), HELD)
+    assert tried == 10
+
+
+@pytest.mark.parametrize(
+    ("share", "probes"), [(1.0, 100), (0.5, 50), (0.4, 34), (0.34, 34), (0.2, 20), (0.1, 10), (1e-320, 1)]
+)
+@pytest.mark.parametrize("shadow", [True, False])
+def test_the_share_of_probes_is_that_of_all_runs(share: float, probes: int, shadow: bool) -> None:
+    """The probe's own run is one of them: at most the share that is declared, as near to it as whole runs come."""
+    held, found = replace(HELD, probes=share), 0
+    record = of_version(after([good(1)]), "2", 2.0, held)
+    for run in range(100):
+        if record.breaker.due(share):
+            found += 1
+            via = "workflow" if shadow else "crew"
+            told = report(run, {}, version="2", outcome=None, via=via, shadow=shadow)
+        else:
+            told = report(run, {}, version="2", outcome=None, via="workflow")
+        record = add(record, told, held)
+    assert found == probes
 
 
 def test_a_fault_of_the_workflow_leaves_the_crews_failure() -> None:
