@@ -35,6 +35,8 @@ class Breaker(Struct, frozen=True, omit_defaults=True):
     """Probes since its state changed."""
     tests: dict[str, Sprt] = field(default_factory=dict[str, Sprt])
     """By stream: all must say good to close it, one that says bad opens it again."""
+    given: tuple[str, ...] = ()
+    """Those of them that nothing judges: what a person says of them opened it, and closes it."""
 
     def opened(self, alarm: Alarm, levels: Mapping[str, float], at: float) -> Breaker:
         """After an alarm of the detectors.
@@ -108,7 +110,7 @@ class Breaker(Struct, frozen=True, omit_defaults=True):
         answers = [test.answer for test in tests.values()]
         if "bad" in answers:
             fresh = {name: Sprt(test.ok, test.bad, test.alpha, test.beta) for name, test in tests.items()}
-            return Breaker("open", at, self.why, self.culprit, tests=fresh)
+            return replace(self, state="open", since=at, fallbacks=0, probes=0, tests=fresh)
         if answers and all(answer == "good" for answer in answers):
             return Breaker("closed", at)
         return None

@@ -238,9 +238,9 @@ def _summed(record: CrewRecord, report: RunReport) -> tuple[Sums, Sums]:
 
 def _decided(record: CrewRecord, report: RunReport, seen: list[tuple[str, float]], settings: Settings) -> CrewRecord:
     """The breaker's step."""
-    breaker = record.breaker
-    if breaker.state == "closed":
+    if record.breaker.state == "closed":
         return _watched(record, settings)
+    breaker = _testable(record, settings)
     if report.shadow or report.via == "crew" or seen:
         # A crew that works although its breaker is open, having no workflow, is probed by that; and where its workflow
         # had to finish what it began, it was its failure that was seen.
@@ -259,11 +259,25 @@ def _watched(record: CrewRecord, settings: Settings) -> CrewRecord:
     if found is None:
         return record
     breaker = record.breaker.opened(found, record.levels, record.updated)
-    judged = {name: test for name, test in breaker.tests.items() if settings.judges(name)}
-    if not judged and END_TO_END not in breaker.tests:
+    tests = {name: test for name, test in breaker.tests.items() if settings.judges(name)}
+    if not tests and END_TO_END not in breaker.tests:
         # It was only ever blamed: those who are judged in every run say when that is over.
-        judged = {name: sprt_for(level) for name, level in record.levels.items() if settings.judges(name)}
-    return replace(record, breaker=replace(breaker, tests=judged or breaker.tests))
+        tests = {name: sprt_for(level) for name, level in record.levels.items() if settings.judges(name)}
+    tests = tests or breaker.tests
+    given = tuple(name for name in tests if not settings.judges(name))
+    return replace(record, breaker=replace(breaker, tests=tests, given=given))
+
+
+def _testable(record: CrewRecord, settings: Settings) -> Breaker:
+    """The breaker without tests of what is no longer judged: a verifier may move, and a kind be renamed."""
+    breaker = record.breaker
+    kept = {name: test for name, test in breaker.tests.items() if settings.judges(name) or name in breaker.given}
+    if settings.threshold is None or (kept and len(kept) == len(breaker.tests)):
+        return breaker
+    if not kept:
+        known = _to_test(record, settings).items()
+        kept = {name: breaker.tests.get(name) or sprt_for(level) for name, level in known}
+    return replace(breaker, tests=kept)
 
 
 def _restarted(record: CrewRecord) -> CrewRecord:

@@ -313,6 +313,53 @@ def test_an_agent_that_is_only_ever_blamed_is_not_what_is_tested() -> None:
     assert set(record.breaker.tests) == {END_TO_END}
 
 
+def left(record: CrewRecord, held: Settings, told: Mapping[str, object], runs: int = 300) -> CrewRecord:
+    """Good runs told like this whenever one is due, and runs of the workflow between them."""
+    for run in range(1_000, 1_000 + runs):
+        if record.breaker.due(held.probes):
+            record = add(record, report(run, {}, via="workflow", shadow=True, **told), held)
+        else:
+            record = add(record, report(run, {}, via="workflow", outcome=None), held)
+    return record
+
+
+def test_what_is_no_longer_judged_is_not_waited_for() -> None:
+    """A verifier moved to the whole, or a kind was renamed: that is the same version, and the stream gets no trials."""
+    moved = Settings(threshold=0.85, judged=(END_TO_END,))
+    assert left(broken(), moved, {"outcome": 1.0}).breaker.state == "closed"
+    renamed = Settings(threshold=0.85, judged=("writer/new",))
+    trials = (trial("writer", 1.0, kind="new"),)
+    record = left(broken(), renamed, {"outcome": None, "trials": trials})
+    assert record.breaker.state == "closed"
+
+
+def test_a_run_without_a_threshold_leaves_nothing_to_wait_for() -> None:
+    """The first of a version without the agent that opened the breaker: the next one with a threshold tests what is."""
+    opened = after([report(run, {"old": float(run < 30)}, outcome=None) for run in range(50)], Settings(0.85))
+    assert opened.breaker.state == "open"
+    told = {"outcome": None, "version": "2", "trials": (trial("reader", 1.0),)}
+    record = add(opened, report(60, {}, **told), Settings(judged=("reader",)))
+    held = Settings(threshold=0.85, judged=("reader",))
+    for run in range(100, 400):
+        due = record.breaker.due(held.probes)
+        more = {"shadow": True} if due else {"trials": ()}
+        record = add(record, report(run, {}, via="workflow", **{**told, **more}), held)
+        if record.breaker.state == "closed":
+            break
+    assert record.breaker.state == "closed"
+
+
+def test_a_persons_outcomes_are_waited_for_beside_agents_that_are_judged() -> None:
+    """They opened the breaker: that each agent is fine by itself was not enough before, either."""
+    held, record, run = Settings(threshold=0.85, judged=("writer",)), None, 0
+    while record is None or record.breaker.state == "closed":
+        run += 1
+        told = report(run, {"writer": 1.0}, outcome=None)
+        record = revise_outcome(add(record, told, held), told, 0.0, held)
+    found = left(record, held, {"outcome": None, "trials": (trial("writer", 1.0),)}, 100)
+    assert (found.breaker.state, set(found.breaker.tests)) == ("half_open", {END_TO_END})
+
+
 def test_a_persons_outcomes_close_the_breaker() -> None:
     """Where nothing else judges the crew; those of runs from before it opened are no probes."""
     held, record, run = Settings(threshold=0.85, judged=()), None, 0
