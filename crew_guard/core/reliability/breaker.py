@@ -56,9 +56,9 @@ class Breaker(Struct, frozen=True, omit_defaults=True):
         Args:
             streams: the streams to test, each with the level it is held to
             why: what is new, in words
-            at: Unix seconds
+            at: Unix seconds of its first run, which is a probe already: later verdicts on it count
         """
-        return Breaker("half_open", at, why, tests={name: sprt_for(level) for name, level in streams.items()})
+        return Breaker("half_open", math.nextafter(at, -math.inf), why, tests={name: sprt_for(level) for name, level in streams.items()})
 
     def fell_back(self, share: float, at: float) -> Breaker:
         """After a run of the workflow in the crew's place: open becomes half_open when a probe is due."""

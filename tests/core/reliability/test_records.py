@@ -380,6 +380,23 @@ def test_a_persons_outcomes_close_the_breaker() -> None:
     assert all(detector.evidence < 100 for detector in record.detectors.values())
 
 
+def test_a_later_verdict_on_the_first_probe_of_a_new_version_counts() -> None:
+    """On the outcome and on an agent's task; one on a run from before it is none of its probe."""
+    held = Settings(threshold=0.85, judged=())
+    first = report(2, {}, version="2", outcome=None, via="workflow", shadow=True)
+    record = add(after([good(1)], held), first, held)
+    assert revise_outcome(record, first, 1.0, held).breaker.tests[END_TO_END].trials == 1
+    judged = Settings(threshold=0.85)
+    renewed = add(after([good(1)], judged), report(2, {}, trials=(trial("writer", 1.0, "v2"),)), judged)
+    log_ratio = renewed.breaker.tests["writer"].log_ratio
+    found = revise(renewed, trial("writer", 1.0, "v2"), trial("writer", 0.0, "v2"), judged, at=2.0)
+    assert found.breaker.tests["writer"].log_ratio < log_ratio
+    assert (
+        revise(renewed, trial("writer", 1.0, "v2"), trial("writer", 0.0, "v2"), judged, at=1.0).breaker.tests["writer"]
+        == renewed.breaker.tests["writer"]
+    )
+
+
 def test_a_probe_that_failed_and_fell_back_is_a_probe() -> None:
     """A host's own crew works itself: what its workflow had to finish was its failure, and no wait for the next."""
     record = broken()
