@@ -91,7 +91,7 @@ def routed(reliance: Reliance, known: Known, beta: Betavariate, *, fallback: boo
     record = known.record
     if record is not None:
         record = of_version(record, reliance.version, record.updated, reliance.settings)
-        if record.breaker.state != "closed":
+        if record.breaker.state != "closed" and not _is_enough(reliance, record.breaker, found):
             return _by_breaker(reliance, record.breaker, found)
     if reliance.least is None:
         return Routing("crew", "the policy asks for no threshold", estimate=found)
@@ -101,6 +101,16 @@ def routed(reliance: Reliance, known: Known, beta: Betavariate, *, fallback: boo
     if way.way == "shadow" and not reliance.held_back:
         return Routing("workflow", f"{way.why}; it can't work in a shadow: its tools are the host's", estimate=found)
     return Routing(way.way, way.why, estimate=found, by_parts=way.by != "measured")
+
+
+def _is_enough(reliance: Reliance, breaker: Breaker, found: Estimate) -> bool:
+    """Whether the crew is proven to do what this policy asks, though another one that asks for more took it out."""
+    least = reliance.least
+    if least is None or not breaker.is_for_more(least):
+        return False
+    proof = route(found, least, "workflow")
+    # A new version of the crew, that nobody is to blame for, is proven by what it did itself.
+    return proof.way == "crew" and (proof.by == "measured" or bool(breaker.culprit))
 
 
 def _by_breaker(reliance: Reliance, breaker: Breaker, found: Estimate | None) -> Routing:

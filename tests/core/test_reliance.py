@@ -373,3 +373,25 @@ def test_a_crew_that_was_too_dear_may_show_that_it_no_longer_is():
     left = Left(usd=0.1, used_usd=0.1)
     stopped = [looked_ahead(known, spent(known, runs, usd=1.0), left, "find") is not None for runs in range(5, 15)]
     assert stopped.count(False) == 2
+
+
+def test_a_policy_that_asks_for_less_goes_by_the_figures_where_they_prove_it():
+    """A crew of 0.85 that one of 0.95 has taken out: 0.7 is proven, 0.84 is not."""
+    draw, crew = Random(2), pair(UNJUDGED, JUDGED)
+    strict = reckoned(crew, threshold=0.95)
+    record, run = None, 0
+    while record is None or record.breaker.state == "closed":
+        run += 1
+        told = RunReport(f"r{run}", "crew", strict.version, at=float(run), outcome=float(draw.random() < 0.85))
+        record = add(record, told, strict.settings)
+    for number in range(100):
+        told = RunReport(f"p{number}", "crew", strict.version, at=1e6, outcome=float(number % 7 > 0), shadow=True)
+        record = add(record, told, strict.settings)
+    assert record.breaker.state != "closed"
+    ways = {
+        least: routed(reckoned(crew, threshold=least), Known(record), Random(1).betavariate, fallback=True)
+        for least in (0.7, 0.84, 0.95)
+    }
+    assert ways[0.7].to == "crew"
+    assert "at least 0.7: measured" in ways[0.7].why
+    assert all("its breaker is" in ways[least].why for least in (0.84, 0.95))

@@ -37,6 +37,14 @@ class Breaker(Struct, frozen=True, omit_defaults=True):
     """By stream: all must say good to close it, one that says bad opens it again."""
     given: tuple[str, ...] = ()
     """Those of them that nothing judges: what a person says of them opened it, and closes it."""
+    threshold: float | None = None
+    """What was asked of the crew by the run that opened it; None: it holds for every policy."""
+
+    def is_for_more(self, threshold: float | None) -> bool:
+        """Whether it was opened by more than this run's policy asks of the crew."""
+        if self.state == "closed" or self.threshold is None or threshold is None:
+            return False
+        return self.threshold > threshold
 
     def opened(self, alarm: Alarm, levels: Mapping[str, float], at: float) -> Breaker:
         """After an alarm of the detectors.
@@ -58,7 +66,8 @@ class Breaker(Struct, frozen=True, omit_defaults=True):
             why: what is new, in words
             at: Unix seconds of its first run, which is a probe already: later verdicts on it count
         """
-        return Breaker("half_open", math.nextafter(at, -math.inf), why, tests={name: sprt_for(level) for name, level in streams.items()})
+        tests = {name: sprt_for(level) for name, level in streams.items()}
+        return Breaker("half_open", math.nextafter(at, -math.inf), why, tests=tests)
 
     def fell_back(self, share: float, at: float) -> Breaker:
         """After a run of the workflow in the crew's place: open becomes half_open when a probe is due."""

@@ -120,6 +120,7 @@ def of_version(record: CrewRecord, version: str, at: float, settings: Settings) 
     breaker = record.breaker
     if settings.threshold is not None and record.streams:
         breaker = breaker.renewed(_to_test(record, settings), "a new version of the crew is tried", at)
+        breaker = replace(breaker, threshold=settings.threshold)
     none = Sums()  # what another version cost and took says nothing of this one
     found = CrewRecord(record.crew, version, streams, record.faults, none, none, breaker, record.versions + 1)
     return replace(found, updated=record.updated)
@@ -215,7 +216,8 @@ def _renewed(breaker: Breaker, stream: Stream, trial: Trial, at: float, settings
     if target is None or not stream.counts.trials or not settings.judges(trial.stream):
         return breaker
     tested = {name: test.ok for name, test in breaker.tests.items() if name != trial.stream}
-    return breaker.renewed({**tested, trial.stream: level_of(target, None)}, f"{trial.agent} is new", at)
+    found = breaker.renewed({**tested, trial.stream: level_of(target, None)}, f"{trial.agent} is new", at)
+    return replace(found, threshold=settings.threshold, given=breaker.given)
 
 
 def _summed(record: CrewRecord, report: RunReport) -> tuple[Sums, Sums]:
@@ -248,24 +250,32 @@ def _decided(record: CrewRecord, report: RunReport, seen: list[tuple[str, float]
     else:
         breaker = breaker.fell_back(settings.probes, report.at)
     record = replace(record, breaker=breaker)
-    return _restarted(record) if breaker.state == "closed" else record
+    return _restarted(record) if breaker.state == "closed" else _watched(record, settings)
 
 
 def _watched(record: CrewRecord, settings: Settings) -> CrewRecord:
-    """The record, its breaker opened where its streams have reached the alarm."""
-    if settings.threshold is None or record.breaker.state != "closed":
+    """The record, its breaker opened where its streams have reached the alarm.
+
+    One that is open already is opened again where they have reached it by less: it holds for more policies then.
+    """
+    detectors, is_open = record.detectors, record.breaker.state != "closed"
+    if settings.threshold is None or (is_open and not record.breaker.is_for_more(settings.threshold)):
         return record
-    found = record.alarm(settings.alarm_after)
+    if is_open:
+        known = {name: one.held_to(_target(one, name, settings)) for name, one in record.streams.items()}
+        detectors = {name: one for name, one in known.items() if one is not None}
+    found = alarm(detectors, settings.alarm_after)
     if found is None:
         return record
-    breaker = record.breaker.opened(found, record.levels, record.updated)
+    levels = {name: detector.level for name, detector in detectors.items()}
+    breaker = record.breaker.opened(found, levels, record.updated)
     tests = {name: test for name, test in breaker.tests.items() if settings.judges(name)}
     if not tests and END_TO_END not in breaker.tests:
         # It was only ever blamed: those who are judged in every run say when that is over.
-        tests = {name: sprt_for(level) for name, level in record.levels.items() if settings.judges(name)}
+        tests = {name: sprt_for(level) for name, level in levels.items() if settings.judges(name)}
     tests = tests or breaker.tests
     given = tuple(name for name in tests if not settings.judges(name))
-    return replace(record, breaker=replace(breaker, tests=tests, given=given))
+    return replace(record, breaker=replace(breaker, tests=tests, given=given, threshold=settings.threshold))
 
 
 def _testable(record: CrewRecord, settings: Settings) -> Breaker:

@@ -56,6 +56,14 @@ class Stream(Struct, frozen=True, omit_defaults=True):
         known = next((one for one in self.others if one.level == level), own.restarted(level))
         return known, (own, *(one for one in self.others if one.level != level))[:_LEVELS]
 
+    def held_to(self, target: float | None) -> EDetector | None:
+        """The evidence at this target's level; None where there is none at just that."""
+        if target is None:
+            return None
+        level = level_of(target, self.baseline)
+        own = () if self.detector is None else (self.detector,)
+        return next((one for one in (*own, *self.others) if one.level == level), None)
+
     def revised(self, before: float | None, after: float, target: float | None) -> Stream:
         """With a later verdict on a trial; before is None where it had none."""
         if before is None:

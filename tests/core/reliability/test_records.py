@@ -472,3 +472,21 @@ def test_a_correction_of_a_trial_that_a_newer_version_has_not_got_changes_nothin
     """Its stream is not there to be corrected."""
     record = after([good(1)])
     assert revise(record, trial("old", 1.0), trial("old", 0.0), HELD) is record
+
+
+def test_a_breaker_that_more_was_asked_for_opens_again_where_a_drop_is_below_less() -> None:
+    """Then it holds for the policy that asks for less, too; by evidence at that one's level, and no other."""
+    strict, lax, draw = Settings(threshold=0.95), Settings(threshold=0.5), random.Random(4)
+    record, run = after([good(0)], strict), 0
+    while record.breaker.state == "closed":
+        run += 1
+        record = add(record, report(run, {"writer": float(draw.random() < 0.8)}), strict)
+    assert (record.breaker.threshold, record.breaker.is_for_more(0.5)) == (0.95, True)
+    for run in range(1_000, 1_020):
+        record = add(record, report(run, {"writer": 1.0}), lax)
+    assert record.breaker.is_for_more(0.5)
+    run = 2_000
+    while record.breaker.is_for_more(0.5):
+        record, run = add(record, report(run, {"writer": 0.0}), lax), run + 1
+        assert run < 2_040
+    assert (record.breaker.state, record.breaker.threshold, record.breaker.culprit) == ("open", 0.5, "writer")
