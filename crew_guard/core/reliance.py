@@ -128,7 +128,7 @@ def reliance_of(crew: Crew, models: Mapping[str, str], policy: Policy) -> Relian
         structure=whole,
         results=tuple(task.name for task in crew.results()),
         verified=crew.verify is not None,
-        judge=_record_of(crew.verify),
+        judge=_judge_of_the_whole(crew),
     )
 
 
@@ -159,7 +159,8 @@ def _under(policy: Policy, **known: Any) -> Reliance:
         target_seconds=limits.max_seconds if rules.targets.seconds is None else rules.targets.seconds,
     )
     judged = tuple(part.key for part in parts if part.judged)
-    settings = replace(found.settings, judged=(*judged, END_TO_END) if found.judged else judged)
+    judges = {part.key: part.judge for part in parts if part.judge} | ({END_TO_END: found.judge} if found.judge else {})
+    settings = replace(found.settings, judged=(*judged, END_TO_END) if found.judged else judged, judged_by=judges)
     return dataclasses.replace(found, settings=settings)
 
 
@@ -195,6 +196,12 @@ def kinds_of(crew: Crew) -> dict[str, str]:
             kind = f"{kind}/{task.name}"
         found[task.name] = kind
     return found
+
+
+def _judge_of_the_whole(crew: Crew) -> JudgeRecord | None:
+    """What is known of the errors in its outcomes: those of its verifier's, else of its only result's."""
+    results = crew.results()
+    return _record_of(results[0].verify if crew.verify is None and len(results) == 1 else crew.verify)
 
 
 def _record_of(verify: Verify | None) -> JudgeRecord | None:

@@ -15,8 +15,7 @@ from crew_guard.core.reliability import bounds
 from crew_guard.core.reliability.bounds import Betavariate
 from crew_guard.core.reliability.breaker import Breaker, every
 from crew_guard.core.reliability.counts import NO_TRIALS, Counts
-from crew_guard.core.reliability.judging import Judge as JudgeRecord
-from crew_guard.core.reliability.judging import corrected
+from crew_guard.core.reliability.judging import counted
 from crew_guard.core.reliability.records import CrewRecord, of_version
 from crew_guard.core.reliability.structure import AllOf, Chain, Leaf, Structure
 from crew_guard.core.reliability.trials import END_TO_END, Subject
@@ -52,7 +51,7 @@ def estimated(reliance: Reliance, known: Known, beta: Betavariate) -> Estimate:
     """How reliable this version of the crew is; a host's own crew, whose parts aren't known, is one part."""
     record = known.record if is_of_this_version(reliance, known.record) else None
     confidence = reliance.settings.confidence
-    measured = None if record is None else _true(record.end_to_end, reliance.judge, confidence)
+    measured = None if record is None else counted(record.end_to_end, reliance.judge, confidence)
     if reliance.structure is None:
         return estimate(Leaf(END_TO_END), {END_TO_END: measured or NO_TRIALS}, measured, confidence, beta)
     return estimate(reliance.structure, _counts(reliance, known), measured, confidence, beta)
@@ -62,15 +61,8 @@ def _counts(reliance: Reliance, known: Known) -> dict[str, Counts]:
     """By leaf, the errors of judges taken out."""
     confidence = reliance.settings.confidence
     return {
-        part.key: _true(known.counts.get(part.subject, NO_TRIALS), part.judge, confidence) for part in reliance.parts
+        part.key: counted(known.counts.get(part.subject, NO_TRIALS), part.judge, confidence) for part in reliance.parts
     }
-
-
-def _true(counts: Counts, judge: JudgeRecord | None, confidence: float) -> Counts:
-    if judge is None or not counts.trials:
-        return counts
-    found = corrected(counts, judge, confidence)
-    return NO_TRIALS if found is None else found.counts  # a judge no better than chance says nothing
 
 
 def is_of_this_version(reliance: Reliance, record: CrewRecord | None) -> bool:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from msgspec.structs import replace
+
 from crew_guard.core.reliability.breaker import BreakerState
-from crew_guard.core.reliability.counts import score
+from crew_guard.core.reliability.counts import NO_TRIALS, score
 from crew_guard.core.reliability.records import CrewRecord
 from crew_guard.core.reliability.verdict import Estimate, Way
 from crew_guard.core.reliance import Reliance
@@ -76,7 +78,8 @@ def standing(reliance: Reliance, record: CrewRecord | None, found: Estimate | No
     if record is not None:
         known["breaker"] = record.breaker.state
         known["culprit"] = record.breaker.culprit or known.get("culprit", "")
-        made = score(record.all_runs, reliance.settings.confidence)
+        outcomes = NO_TRIALS if found is None or found.measured is None else found.measured.counts
+        made = score(replace(record.all_runs, outcomes=outcomes), reliance.settings.confidence)
         if made is not None:
             known |= {"score": made.value, "score_lower": made.lower, "score_upper": made.upper}
     return Reliability(reliance.version, **known, **told)

@@ -11,6 +11,7 @@ from crew_guard import Agent, Crew, Policy, Role, Task, tool
 from crew_guard.core.decisions import Stop
 from crew_guard.core.events import Judged
 from crew_guard.core.reliability.counts import Counts
+from crew_guard.core.reliability.judging import judge_of
 from crew_guard.core.reliability.records import add
 from crew_guard.core.reliability.structure import AllOf, Chain, Leaf
 from crew_guard.core.reliability.trials import END_TO_END, RunReport, Subject
@@ -395,3 +396,14 @@ def test_a_policy_that_asks_for_less_goes_by_the_figures_where_they_prove_it():
     assert ways[0.7].to == "crew"
     assert "at least 0.7: measured" in ways[0.7].why
     assert all("its breaker is" in ways[least].why for least in (0.84, 0.95))
+
+
+def test_what_is_known_of_judges_goes_with_the_streams_that_they_judge():
+    """That of the crew's verifier with the outcomes, else that of its only result's."""
+    critic = Judge("Good?", record=judge_of([(True, True)] * 9 + [(True, False), (False, False)]))
+    whole = reckoned(pair(verify=critic)).settings.judged_by
+    assert whole == {END_TO_END: critic.record}
+    result = reckoned(pair(write={"verify": critic})).settings.judged_by
+    assert result == {"bob/write": critic.record, END_TO_END: critic.record}
+    assert reckoned(pair(write={"verify": critic}, verify=fine)).settings.judged_by == {"bob/write": critic.record}
+    assert reckoned(pair(verify=Judge("Good?"))).settings.judged_by == {}

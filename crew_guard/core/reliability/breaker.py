@@ -6,7 +6,7 @@ Pure transitions: each returns the next Breaker. One probe at a time is the stor
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Literal, TypeAlias
 
 from msgspec import Struct, field
@@ -16,7 +16,12 @@ from crew_guard.core.reliability.detector import Alarm, Sprt, sprt_for
 from crew_guard.core.reliability.trials import END_TO_END
 
 BreakerState: TypeAlias = Literal["closed", "open", "half_open"]
+Test: TypeAlias = Callable[[str, float], Sprt]
 _LEAST_SHARE = 1e-9
+
+
+def _plain(_stream: str, level: float) -> Sprt:
+    return sprt_for(level)
 
 
 class Breaker(Struct, frozen=True, omit_defaults=True):
@@ -46,27 +51,29 @@ class Breaker(Struct, frozen=True, omit_defaults=True):
             return False
         return self.threshold > threshold
 
-    def opened(self, alarm: Alarm, levels: Mapping[str, float], at: float) -> Breaker:
+    def opened(self, alarm: Alarm, levels: Mapping[str, float], at: float, test: Test = _plain) -> Breaker:
         """After an alarm of the detectors.
 
         Args:
             levels: what each stream with trials is held to; the culprit and the outcomes will be tested
             at: Unix seconds
+            test: of a stream that is held to a level
         """
         tested = [name for name in (alarm.culprit, END_TO_END) if name in levels]
         why = f"{alarm.culprit} has dropped below {levels.get(alarm.culprit, 0.0):.3g}"
-        tests = {name: sprt_for(levels[name]) for name in tested}
+        tests = {name: test(name, levels[name]) for name in tested}
         return Breaker("open", at, why, alarm.culprit, tests=tests)
 
-    def renewed(self, streams: Mapping[str, float], why: str, at: float) -> Breaker:
+    def renewed(self, streams: Mapping[str, float], why: str, at: float, test: Test = _plain) -> Breaker:
         """half_open, because a new version came: it is probed before it works, and at once.
 
         Args:
             streams: the streams to test, each with the level it is held to
             why: what is new, in words
             at: Unix seconds of its first run, which is a probe already: later verdicts on it count
+            test: of a stream that is held to a level
         """
-        tests = {name: sprt_for(level) for name, level in streams.items()}
+        tests = {name: test(name, level) for name, level in streams.items()}
         return Breaker("half_open", math.nextafter(at, -math.inf), why, tests=tests)
 
     def fell_back(self, share: float, at: float) -> Breaker:
@@ -118,7 +125,7 @@ class Breaker(Struct, frozen=True, omit_defaults=True):
         """What follows from the tests; None where they need more trials."""
         answers = [test.answer for test in tests.values()]
         if "bad" in answers:
-            fresh = {name: Sprt(test.ok, test.bad, test.alpha, test.beta) for name, test in tests.items()}
+            fresh = {name: test.restarted() for name, test in tests.items()}
             return replace(self, state="open", since=at, fallbacks=0, probes=0, tests=fresh)
         if answers and all(answer == "good" for answer in answers):
             return Breaker("closed", at)

@@ -193,6 +193,10 @@ class Sprt(Struct, frozen=True):
         log_ratio = self.log_ratio + self._step(after) - self._step(before)
         return Sprt(self.ok, self.bad, self.alpha, self.beta, log_ratio, self.trials)
 
+    def restarted(self) -> Sprt:
+        """The same test without trials."""
+        return Sprt(self.ok, self.bad, self.alpha, self.beta)
+
     def _step(self, grade: float) -> float:
         return grade * math.log(self.ok / self.bad) + (1 - grade) * math.log((1 - self.ok) / (1 - self.bad))
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from functools import lru_cache
 
 from msgspec import Struct
 
 from crew_guard.core.reliability.counts import NO_TRIALS, Counts
-from crew_guard.core.reliability.intervals import Interval
+from crew_guard.core.reliability.intervals import Interval, jeffreys
 from crew_guard.core.reliability.special import betainc, normal_quantile
 
 _NO_BETTER = 0.02
@@ -16,6 +17,8 @@ _NO_BETTER = 0.02
 _SURE = 0.97
 """An upper bound from here on excludes no tier: so high a rate has next to no trials that leave 1 possible."""
 _NEGLIGIBLE = 1e-9
+_SAFE = 0.90
+"""Of the bounds of a judge's own rates by which a stream is held to less than was asked for."""
 
 
 class Judge(Struct, frozen=True, omit_defaults=True):
@@ -35,6 +38,27 @@ class Judge(Struct, frozen=True, omit_defaults=True):
     def specificity(self) -> float | None:
         """P(accepted | good); None without good cases."""
         return self.on_good.rate
+
+    def accepts(self, rate: float) -> float:
+        """The share that it accepts of what is good in this share: its errors, as they were counted, with it."""
+        sensitivity, specificity = self.sensitivity or 0.0, self.specificity or 0.0
+        return rate * specificity + (1 - rate) * (1 - sensitivity)
+
+    def accepts_at_least(self, rate: float) -> float:
+        """The same by the lower bounds of what its cases show: what is good is not to look bad by its errors."""
+        of_good, of_bad = _least_accepted(self)
+        return rate * of_good + (1 - rate) * of_bad
+
+    def rate_at_least(self, accepted: float) -> float:
+        """The rate, in [0, 1], of which it accepts at least this share."""
+        of_good, of_bad = _least_accepted(self)
+        return 1.0 if of_good <= of_bad else min(1.0, max(0.0, (accepted - of_bad) / (of_good - of_bad)))
+
+
+@lru_cache(maxsize=256)
+def _least_accepted(judge: Judge) -> tuple[float, float]:
+    """Of what is good, and of what is bad."""
+    return jeffreys(judge.on_good, _SAFE).lower, 1 - jeffreys(judge.on_bad, _SAFE).upper
 
 
 def judge_of(cases: Iterable[tuple[bool, bool]]) -> Judge:
@@ -88,6 +112,14 @@ def corrected(accepted: Counts, judge: Judge, confidence: float = 0.95) -> Corre
     )
     worth = _worth(point, interval, accepted.trials, confidence)
     return Corrected(point, interval, Counts(worth, point * worth))
+
+
+def counted(accepted: Counts, judge: Judge | None, confidence: float) -> Counts:
+    """The trials that verdicts are worth: as they are, without a judge whose errors are known."""
+    if judge is None or not accepted.trials:
+        return accepted
+    found = corrected(accepted, judge, confidence)
+    return NO_TRIALS if found is None else found.counts  # a judge no better than chance says nothing
 
 
 def _worth(point: float, interval: Interval, trials: int, confidence: float) -> int:

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from crew_guard.core.reliability.breaker import Breaker
 from crew_guard.core.reliability.counts import NO_TRIALS, Counts, Sums
-from crew_guard.core.reliability.detector import ALARM_AFTER, Alarm, EDetector, alarm, level_of, sprt_for
+from crew_guard.core.reliability.detector import ALARM_AFTER, Alarm, EDetector, alarm, level_of
 from crew_guard.core.reliability.settings import Settings
 from crew_guard.core.reliability.streams import Stream
 from crew_guard.core.reliability.trials import END_TO_END, RunReport, Trial
@@ -119,7 +119,7 @@ def of_version(record: CrewRecord, version: str, at: float, settings: Settings) 
     streams = {name: one for name, one in record.streams.items() if name != END_TO_END and settings.judges(name)}
     breaker = record.breaker
     if settings.threshold is not None and record.streams:
-        breaker = breaker.renewed(_to_test(record, settings), "a new version of the crew is tried", at)
+        breaker = breaker.renewed(_to_test(record, settings), "a new version of the crew is tried", at, settings.test)
         breaker = replace(breaker, threshold=settings.threshold)
     none = Sums()  # what another version cost and took says nothing of this one
     found = CrewRecord(record.crew, version, streams, record.faults, none, none, breaker, record.versions + 1)
@@ -132,11 +132,12 @@ def _to_test(record: CrewRecord, settings: Settings) -> Mapping[str, float]:
     The outcomes, else the agents of the version before it, else its own; where nothing judges any of them, the
     outcomes, which a person may give.
     """
-    whole, target = {END_TO_END: settings.threshold or 0.0}, settings.target(has_baseline=False) or 0.0
+    whole = {END_TO_END: settings.as_judged(END_TO_END, settings.threshold or 0.0)}
     if settings.judges(END_TO_END) and END_TO_END in record.streams:
         return whole
     kept = {name: level for name, level in record.levels.items() if name != END_TO_END and settings.judges(name)}
-    return kept or dict.fromkeys(settings.judged or (), target) or whole
+    target = settings.target(has_baseline=False) or 0.0
+    return kept or {name: settings.as_judged(name, target) for name in settings.judged or ()} or whole
 
 
 def crew_grade(report: RunReport) -> float | None:
@@ -205,9 +206,9 @@ def _seen(stream: Stream, name: str, grade: float, settings: Settings) -> Stream
 
 
 def _target(stream: Stream, name: str, settings: Settings) -> float | None:
-    if name == END_TO_END:
-        return settings.threshold
-    return settings.target(has_baseline=stream.baseline is not None)
+    of_agents = name != END_TO_END
+    target = settings.target(has_baseline=stream.baseline is not None) if of_agents else settings.threshold
+    return None if target is None else settings.as_judged(name, target)
 
 
 def _renewed(breaker: Breaker, stream: Stream, trial: Trial, at: float, settings: Settings) -> Breaker:
@@ -215,9 +216,10 @@ def _renewed(breaker: Breaker, stream: Stream, trial: Trial, at: float, settings
     target = settings.target(has_baseline=False)
     if target is None or not stream.counts.trials or not settings.judges(trial.stream):
         return breaker
-    tested = {name: test.ok for name, test in breaker.tests.items() if name != trial.stream}
-    found = breaker.renewed({**tested, trial.stream: level_of(target, None)}, f"{trial.agent} is new", at)
-    return replace(found, threshold=settings.threshold, given=breaker.given)
+    level = level_of(settings.as_judged(trial.stream, target), None)
+    found = breaker.renewed({trial.stream: level}, f"{trial.agent} is new", at, settings.test)
+    others = {name: test.restarted() for name, test in breaker.tests.items()}
+    return replace(found, tests=others | found.tests, threshold=settings.threshold, given=breaker.given)
 
 
 def _summed(record: CrewRecord, report: RunReport) -> tuple[Sums, Sums]:
@@ -268,11 +270,11 @@ def _watched(record: CrewRecord, settings: Settings) -> CrewRecord:
     if found is None:
         return record
     levels = {name: detector.level for name, detector in detectors.items()}
-    breaker = record.breaker.opened(found, levels, record.updated)
+    breaker = record.breaker.opened(found, levels, record.updated, settings.test)
     tests = {name: test for name, test in breaker.tests.items() if settings.judges(name)}
     if not tests and END_TO_END not in breaker.tests:
         # It was only ever blamed: those who are judged in every run say when that is over.
-        tests = {name: sprt_for(level) for name, level in levels.items() if settings.judges(name)}
+        tests = {name: settings.test(name, level) for name, level in levels.items() if settings.judges(name)}
     tests = tests or breaker.tests
     given = tuple(name for name in tests if not settings.judges(name))
     return replace(record, breaker=replace(breaker, tests=tests, given=given, threshold=settings.threshold))
@@ -286,7 +288,7 @@ def _testable(record: CrewRecord, settings: Settings) -> Breaker:
         return breaker
     if not kept:
         known = _to_test(record, settings).items()
-        kept = {name: breaker.tests.get(name) or sprt_for(level) for name, level in known}
+        kept = {name: breaker.tests.get(name) or settings.test(name, level) for name, level in known}
     return replace(breaker, tests=kept)
 
 

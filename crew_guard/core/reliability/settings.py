@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from msgspec import Struct
+from msgspec import Struct, field
 
-from crew_guard.core.reliability.detector import ALARM_AFTER
+from crew_guard.core.reliability.detector import ALARM_AFTER, Sprt, sprt_for
+from crew_guard.core.reliability.judging import Judge
 
 
 class Settings(Struct, frozen=True, omit_defaults=True):
@@ -26,6 +27,9 @@ class Settings(Struct, frozen=True, omit_defaults=True):
     judged: tuple[str, ...] | None = None
     """The streams of this version that something judges in every run; None where that isn't known."""
 
+    judged_by: dict[str, Judge] = field(default_factory=dict[str, Judge])
+    """By stream, how often the judge of it is right, where that was measured."""
+
     def judges(self, stream: str) -> bool:
         """Whether something judges this stream, as far as is known."""
         return self.judged is None or stream in self.judged
@@ -35,3 +39,17 @@ class Settings(Struct, frozen=True, omit_defaults=True):
         if self.threshold is None or self.agent_target is not None:
             return None if self.threshold is None else self.agent_target
         return self.threshold ** (1 / max(1, self.parts)) if has_baseline else self.threshold
+
+    def as_judged(self, stream: str, level: float) -> float:
+        """The share of good verdicts that goes with a success rate: a judge errs, and its stream is held to less."""
+        judge = self.judged_by.get(stream)
+        return level if judge is None else judge.accepts_at_least(level)
+
+    def test(self, stream: str, level: float) -> Sprt:
+        """The test of a stream that is held to this share of good verdicts."""
+        judge = self.judged_by.get(stream)
+        if judge is None:
+            return sprt_for(level)
+        true = sprt_for(judge.rate_at_least(level))
+        ok, bad = judge.accepts(true.ok), judge.accepts(true.bad)
+        return Sprt(ok, bad) if 0 < bad < ok < 1 else sprt_for(level)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from crew_guard.core.reliability.counts import Counts, score
+from crew_guard.core.reliability.judging import Judge
 from crew_guard.core.reliability.records import CrewRecord, Settings, add, of_version, revise, revise_outcome
 from crew_guard.core.reliability.trials import END_TO_END, RunReport, Subject, Trial
 
@@ -490,3 +491,40 @@ def test_a_breaker_that_more_was_asked_for_opens_again_where_a_drop_is_below_les
         record, run = add(record, report(run, {"writer": 0.0}), lax), run + 1
         assert run < 2_040
     assert (record.breaker.state, record.breaker.threshold, record.breaker.culprit) == ("open", 0.5, "writer")
+
+
+CRITIC = Judge(Counts(200, 198.0), Counts(200, 160.0))
+"""It flags a fifth of what is good."""
+
+
+def judged_runs(record: CrewRecord | None, held: Settings, accepted: float, runs: int = 600) -> CrewRecord:
+    """Runs of which the judge accepts this share, probes while the breaker isn't closed."""
+    draw = random.Random(5)
+    for run in range(runs):
+        closed = record is None or record.breaker.state == "closed"
+        told = report(run, {}, outcome=float(draw.random() < accepted), shadow=not closed)
+        record = add(record, told, held)
+    assert record is not None
+    return record
+
+
+def test_the_known_errors_of_a_judge_open_no_breaker() -> None:
+    """A crew that is always right and four fifths accepted is good; one that drops is seen, and comes back."""
+    held = Settings(threshold=0.95, judged=(END_TO_END,), judged_by={END_TO_END: CRITIC})
+    record = judged_runs(None, held, 0.8)
+    assert record.breaker.state == "closed"
+    assert 0.6 < record.levels[END_TO_END] < 0.8
+    bad = judged_runs(record, held, 0.3, 60)
+    assert bad.breaker.state != "closed"
+    test = bad.breaker.tests[END_TO_END]
+    assert (test.ok, test.bad) == (pytest.approx(0.95 * 0.8 + 0.05 * 0.01), pytest.approx(0.85 * 0.8 + 0.15 * 0.01))
+    assert judged_runs(bad, held, 0.8, 400).breaker.state == "closed"
+
+
+def test_a_new_version_is_tested_as_its_judge_sees_it() -> None:
+    """Of the outcomes, and of an agent that is new."""
+    held = Settings(threshold=0.95, judged_by={END_TO_END: CRITIC, "writer": CRITIC})
+    record = after([good(run) for run in range(3)], held)
+    assert of_version(record, "2", 5.0, held).breaker.tests[END_TO_END].ok < 0.8
+    renewed = add(record, report(5, {}, trials=(trial("writer", 1.0, "v2"),)), held)
+    assert renewed.breaker.tests["writer"].ok < 0.8
