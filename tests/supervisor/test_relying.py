@@ -16,7 +16,7 @@ from crew_guard.core.reliability.counts import Counts
 from crew_guard.core.reliability.judging import judge_of
 from crew_guard.core.usage import NANO, Rate, Rates
 from crew_guard.core.verdicts import Case, Judge
-from crew_guard.errors import ConfigError, ModelError, StoreError
+from crew_guard.errors import ConfigError, ModelError, RunFailedError, StoreError
 from crew_guard.observers.words import Teller
 from crew_guard.ports import RuntimeResult
 from crew_guard.store.sqlite import SqliteStore
@@ -459,6 +459,18 @@ def test_a_judge_is_measured_on_its_labelled_cases():
     assert (judge.sensitivity, judge.specificity) == (1.0, pytest.approx(2 / 3))
     assert len(model.calls) == 5
     assert judge.record == judge_of([(True, True), (True, True), (True, False), (False, False), (False, False)])
+
+
+def test_a_judges_cases_are_no_crew():
+    """They need no fallback where a policy demands one of every crew, and leave no record; its caps hold."""
+    model, store = ScriptedModel(lambda _: '{"passed": true, "reason": "so"}'), MemoryStore()
+    judge = Judge("Good?", cases=[Case("good", True), Case("bad", False)])
+    strict = supervisor(model, store, policy(require_fallback=True, limits={"max_steps": 2}))
+    assert calibrated(judge, strict).record == judge_of([(True, True), (False, True)])
+    assert not store.track_record().crews()
+    short = supervisor(model, store, policy(require_fallback=True, limits={"max_steps": 1}))
+    with pytest.raises(RunFailedError, match="max_steps"):
+        calibrated(judge, short)
 
 
 @pytest.mark.parametrize("cases", [[], [Case("good", True)], [Case("bad", False)]])
