@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field, replace
 from random import Random
+from threading import Lock
 from typing import Any
 
 from loguru import logger
@@ -103,6 +104,10 @@ class Relying:
     _seconds: float = 0.0
     _left: bool = False
     """Whether nobody waits for the route any more."""
+    _has_probe: bool = False
+    """Whether the run holds its crew's probe, and gives it back."""
+    _handing: Lock = field(default_factory=Lock)
+    """Held while the one is looked at and the other changed: both threads do."""
     _kept_it: bool = False
     """Whether the run was handed to the track record, its probe with it."""
 
@@ -127,7 +132,8 @@ class Relying:
             async with asyncio.timeout(self._patience(seconds)):
                 routing = await in_thread(self._route, fallback=fallback)
         except TimeoutError:
-            self._left = True  # before the thread has its probe: then it gives it back itself
+            with self._handing:
+                self._left = True  # before the thread has its probe: then it gives it back itself
             raise StoreError("the track record could not be read in the time that the run has") from None
         self.routing = routing
         told = figures(routing, self.relied.reliance)
@@ -147,7 +153,9 @@ class Relying:
         now, seconds = self.gate.clock.now(), self.gate.policy.limits.max_seconds
         until = now + (_LONGEST_PROBE if seconds is None else seconds + 1)
         mine = track.begin_probe(self.relied.reliance.crew, self.gate.run_id, until, now=now)
-        if mine and self._left:
+        with self._handing:
+            self._has_probe = mine and not self._left
+        if mine and not self._has_probe:
             track.end_probe(self.relied.reliance.crew, self.gate.run_id)
         return routing if mine else instead_of_a_probe(routing)
 
@@ -255,7 +263,7 @@ class Relying:
     async def let_go(self) -> None:
         """Give the probe back where the run ended without handing itself to the track record. Never raises."""
         track = self.relied.track
-        if not self.routing.probe or self._kept_it or track is None:
+        if not self._has_probe or self._kept_it or track is None:
             return
         try:
             async with asyncio.timeout(_LONGEST_WAIT):
@@ -270,7 +278,7 @@ class Relying:
             if report is not None:
                 track.add(report, reliance.settings, reliance.structure)
         finally:
-            if self.routing.probe:
+            if self._has_probe:
                 track.end_probe(reliance.crew, self.gate.run_id)
         known = self._read()
         record = known.record if is_of_this_version(reliance, known.record) else None

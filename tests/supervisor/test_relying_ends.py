@@ -184,6 +184,26 @@ def test_a_probe_is_given_back_where_the_journal_fails():
     assert store.track_record().begin_probe("crew", "the next", 2e12)
 
 
+def test_a_probe_that_comes_just_too_late_is_given_back(monkeypatch):
+    """The thread had looked whether somebody waits, and the run's time was over before it handed the probe on."""
+    monkeypatch.setattr(relying, "_LONGEST_WAIT", 0.05)
+    store, over = MemoryStore(), threading.Event()
+    crew, route = renewed(store), relying.Relying._route
+
+    def slowly(self: Any, *, fallback: bool) -> Any:
+        routing = route(self, fallback=fallback)
+        over.wait(30)
+        return routing
+
+    monkeypatch.setattr(relying.Relying, "_route", slowly)
+    try:
+        result = supervisor(store, policy(limits={"max_seconds": 0.2})).run(crew)
+    finally:
+        over.set()
+    assert result.stopped is not None
+    assert store.track_record().begin_probe("crew", "the next", 2e12)
+
+
 @pytest.mark.parametrize("method", ["crew", "add"])
 def test_a_record_that_doesnt_answer_holds_no_result_up(method, monkeypatch):
     """Before the run its deadline ends it; after it the result says that the record is unknown."""
