@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from crew_guard import Agent, Crew, Policy, Role, Supervisor, Task, agent_node, chain, node, parallel, tool
+from crew_guard import Agent, Crew, Policy, Role, Supervisor, Task, agent_node, chain, node, parallel, tool, vote
 from crew_guard.core.events import Judged
 from crew_guard.core.messages import Message, ModelRequest
 from crew_guard.core.reliance import reliance_of_host
@@ -319,6 +320,38 @@ def test_a_node_that_blames_another_fails_its_trial():
         ("second", 0.0, "check"),
     ]
     assert found["first", "first"].reason == "second: a wrong number"
+
+
+@pytest.mark.parametrize("last", [0, 1, 2])
+def test_a_vote_is_one_trial_of_all_of_its_copies(last):
+    """Whichever of them ends last: two of three were right."""
+    answers, seats, ended = ["bad", "good", "good"], iter(range(3)), set[int]()
+
+    async def asked(_: Any) -> str:
+        seat = next(seats)
+        while seat == last and len(ended) < 2:
+            await asyncio.sleep(0)
+        for _ in range(20 * (seat == last)):
+            await asyncio.sleep(0)  # those before it are judged
+        ended.add(seat)
+        return answers[seat]
+
+    voted = vote(node(asked, verify=lambda output: output == "good"), voters=3)
+    found = nodes_of(voted)
+    assert found["asked", "asked"].grade == pytest.approx(2 / 3)
+
+
+def test_work_on_several_items_is_one_trial_of_all_of_them():
+    """By the mean of their grades."""
+
+    def parts(_: Any) -> list[float]:
+        return [1.0, 0.5, 0.6]
+
+    def done(part: float) -> float:
+        return part
+
+    found = nodes_of(chain(parts, replace(node(done, verify=lambda output: output), each=5)))
+    assert found["done", "done"].grade == pytest.approx(0.7)
 
 
 def test_another_model_or_prompt_begins_a_nodes_record_afresh():
