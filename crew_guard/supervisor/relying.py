@@ -332,7 +332,7 @@ class Relying:
             latency_adherence=adherence(reliance.target_seconds, seconds),
             via=via,
             shadow=self.gate.shadow,
-            faults=self.gate.faults,
+            faults=max(self.gate.faults, int(fault or (self._crew is not None and self._crew.fault))),
             ended_by_fault=fault,
             **found,
         )

@@ -514,6 +514,7 @@ class HostRuntime:
 
     def __init__(self) -> None:
         self.answer = "good"
+        self.down = False
         self.runs = 0
 
     def members(self) -> list[str]:
@@ -521,6 +522,8 @@ class HostRuntime:
 
     async def run(self, inputs: Any, gate: Any) -> RuntimeResult:
         self.runs += 1
+        if self.down:
+            raise ConnectionError("refused")
         return RuntimeResult(self.answer)
 
 
@@ -562,6 +565,23 @@ def test_a_hosts_own_crew_that_drops_is_taken_out_and_probed_by_runs_that_count(
     runtime.answer = "good"
     back = until(run, lambda one: one.via == "crew" and "probe" not in one.reliability.why)
     assert len(back) > 2
+
+
+def test_a_host_whose_provider_is_down_is_not_tried_in_each_run():
+    """Its probe has no outcome, and is one all the same: the workflow does the runs until the next is due."""
+    store, runtime = MemoryStore(), HostRuntime()
+    watched = supervisor(ScriptedModel([]), store, policy(alarm_after=100))
+
+    def run() -> Any:
+        workflow = chain(node(by_hand))
+        return watched.run_runtime(runtime, {}, name="host crew", fallback=workflow, verify=good_or_by_hand).wait()
+
+    runtime.answer = "bad"
+    until(run, lambda one: one.reliability.breaker == "half_open")
+    runtime.down, before = True, runtime.runs
+    assert [run().via for _ in range(20)] == ["workflow"] * 20
+    assert runtime.runs - before == 4
+    assert store.track_record().crew("host crew").workflow_runs.faults == 4
 
 
 def good_or_by_hand(output: Any, _context: Any) -> bool:

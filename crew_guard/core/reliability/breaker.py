@@ -82,7 +82,7 @@ class Breaker(Struct, frozen=True, omit_defaults=True):
             return self
         after = replace(self, fallbacks=self.fallbacks + 1)
         if self.state == "open" and share > 0 and after.fallbacks >= every(share):
-            return replace(after, state="half_open", since=at, fallbacks=0)
+            return replace(after, state="half_open", since=at)
         return after
 
     def due(self, share: float = 0.2) -> bool:
@@ -93,9 +93,7 @@ class Breaker(Struct, frozen=True, omit_defaults=True):
         """
         if self.state != "half_open" or share <= 0:
             return False
-        # No more often, though an outage may have ended the last one before anything was to be seen of the crew.
-        turn = self.fallbacks % every(share) == 0
-        return turn and (self.fallbacks > 0 or self.probes == 0)
+        return self.probes == 0 or self.fallbacks >= every(share)
 
     def probed(self, outcomes: Iterable[tuple[str, float]], at: float, *, runs: int = 0) -> Breaker:
         """After a run of the crew, in the shadow or not, with these (stream, grade): closed, open again, or as it was.

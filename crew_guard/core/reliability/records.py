@@ -249,6 +249,9 @@ def _decided(record: CrewRecord, report: RunReport, seen: list[tuple[str, float]
         # A crew that works although its breaker is open, having no workflow, is probed by that; and where its workflow
         # had to finish what it began, it was its failure that was seen.
         breaker = breaker.probed(seen, report.at, runs=int(report.via == "workflow" or not report.shadow))
+    elif report.faults and breaker.due(settings.probes):
+        # It may be a probe that an outage ended before anything was to be seen: the next run needn't try again.
+        breaker = breaker.probed((), report.at, runs=1)
     else:
         breaker = breaker.fell_back(settings.probes, report.at)
     record = replace(record, breaker=breaker)
