@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from crew_guard.core.policy import Policy
 from crew_guard.core.reliability.judging import judge_of
 from crew_guard.core.reliability.trials import Subject, alone_version
+from crew_guard.core.reliability_rules import ReliabilityRules
 from crew_guard.core.reliance import (
     Reckoned,
     declares_verdicts,
@@ -102,7 +103,10 @@ def calibrated(judge: Judge, supervisor: Supervisor, *, run_id: str | None = Non
     if {case.good for case in judge.cases} != {True, False}:
         raise ConfigError(f"the judge {judge.name!r} needs cases that are good and cases that are bad")
     runtime = _Trying(judge, supervisor.model_named(judge.model))
-    result = supervisor.run_runtime(runtime, {}, name=f"cases of {judge.name}", run_id=run_id).wait()
+    # Cases are no crew: nothing is reckoned of them, and there is nothing that they could fall back on.
+    policy = supervisor.effective_policy.model_copy(update={"reliability": ReliabilityRules()})
+    name = f"cases of {judge.name}"
+    result = supervisor.run_runtime(runtime, {}, name=name, run_id=run_id, policy=policy).wait()
     if not result.done:
         raise RunFailedError(
             f"the judge {judge.name!r} was not tried on all of its cases: {result.stopped or result.error}"

@@ -295,7 +295,7 @@ class Supervisor:
             raise ConfigError(
                 f"the fallback of {name!r} must be a workflow, such as chain(...) makes, not {fallback!r}"
             )
-        rules = self.effective_policy.reliability
+        rules = (policy or self.effective_policy).reliability
         if rules.require_fallback and fallback is None and side == "crew":
             raise no_fallback(self.effective_policy, name)
         return Job(

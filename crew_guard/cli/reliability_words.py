@@ -168,7 +168,10 @@ def _facts(found: Account) -> Table:
         table.add_row("Next tier", _next(found.measured.next, "outcome"))
     if found.settings.threshold is not None:
         table.add_row("Threshold", f"{found.settings.threshold:g}")
-    judged = f"{found.measured.counts.good:g} of {count(found.measured.counts.trials, 'judged outcome')} good"
+    told = record.end_to_end
+    judged = f"{told.good:g} of {count(told.trials, 'judged outcome')} good"
+    if told != found.measured.counts:
+        judged += ", the known errors of the judge taken out"
     table.add_row("Measured", f"{_rated(found.measured)}: {judged}")
     if estimate is not None:
         table.add_row("Its parts say", _around(estimate.point, estimate.lower, estimate.upper))

@@ -13,6 +13,7 @@ from typing import Any
 
 from crew_guard.core.reliability.jobs import CrewProposal, EndToEnd, Figures, JobDescription, JobStep, faults
 from crew_guard.core.reliability.records import CrewRecord
+from crew_guard.core.reliance import kinds_of
 from crew_guard.core.roles import Agent, Crew, Task
 from crew_guard.core.usage import NANO, Rates, Usage
 from crew_guard.errors import ConfigError
@@ -84,7 +85,7 @@ def _step(crew: Crew, task: Task, known: Known, nodes: Sequence[Any], sources: l
     agent = crew.agent(task.agent)
     names = (*base.nodes, task.name)
     own = [node for node in nodes if node.name in names or getattr(node, "done_by", "") == task.name]
-    facts: dict[str, Any] = {"agent": _agent_figures(agent, task, base, known, sources)}
+    facts: dict[str, Any] = {"agent": _agent_figures(crew, task, base, known, sources)}
     if not base.does:
         facts["does"] = " ".join(task.description.split())[:200]
     if own and not base.nodes and [node.name for node in own] != [task.name]:
@@ -138,11 +139,11 @@ def _irreversible(agent: Agent, crew: Crew, nodes: Sequence[Any]) -> bool:
     return alone and any(tool.irreversible for tool in agent.tools)
 
 
-def _agent_figures(agent: Agent, task: Task, base: JobStep, known: Known, sources: list[str]) -> Figures | None:
-    """What is known of this agent at this task: measured, else estimated; its price from its model."""
+def _agent_figures(crew: Crew, task: Task, base: JobStep, known: Known, sources: list[str]) -> Figures | None:
+    """What is known of this task's agent at it: measured, else estimated; its price from its model."""
+    agent, kind = crew.agent(task.agent), kinds_of(crew)[task.name]
     facts: dict[str, Any] = {} if base.agent is None else base.agent.model_dump(exclude_none=True)
     streams = {} if known.record is None else known.record.streams
-    kind = getattr(task, "kind", "") or task.name
     stream = streams.get(f"{agent.name}/{kind}") or streams.get(agent.name)
     if stream is not None and stream.counts.rate is not None:
         facts |= {"reliability": stream.counts.rate, "trials": stream.counts.trials}

@@ -98,7 +98,7 @@ class ReliabilityRules(_Section):
     """What a run should cost and take."""
     alarm_after: Annotated[int, LEAST] = Field(default=10_000, ge=100)
     """Mean number of trials of a healthy crew until a false alarm: fewer, and a real drop is seen sooner."""
-    probes: Annotated[float, LEAST] = Field(default=0.2, gt=0, le=1, allow_inf_nan=False)
+    probes: Annotated[float, LEAST] = Field(default=0.2, ge=0.001, le=1, allow_inf_nan=False)
     """Share of the workflow's runs in which a crew that was taken out is tried again, in a shadow."""
 
     @field_validator("threshold", "agent_target")

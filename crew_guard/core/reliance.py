@@ -143,7 +143,7 @@ def reliance_of(crew: Crew, models: Mapping[str, str], policy: Policy) -> Relian
         structure=whole,
         results=tuple(task.name for task in crew.results()),
         verified=crew.verify is not None,
-        judge=_record_of(crew.verify),
+        judge=_judge_of_the_whole(crew),
     )
 
 
@@ -179,7 +179,8 @@ def _under(policy: Policy, **known: Any) -> Reliance:
         target_seconds=limits.max_seconds if rules.targets.seconds is None else rules.targets.seconds,
     )
     judged = tuple(part.key for part in parts if part.judged)
-    settings = replace(found.settings, judged=(*judged, END_TO_END) if found.judged else judged)
+    judges = {part.key: part.judge for part in parts if part.judge} | ({END_TO_END: found.judge} if found.judge else {})
+    settings = replace(found.settings, judged=(*judged, END_TO_END) if found.judged else judged, judged_by=judges)
     return dataclasses.replace(found, settings=settings)
 
 
@@ -201,18 +202,42 @@ def parts_of(crew: Crew, models: Mapping[str, str]) -> tuple[Part, ...]:
         models: by agent, the name of its model
     """
     owners = [_owner(crew, task) for task in crew.tasks]
+    kinds = kinds_of(crew)
     found: list[Part] = []
     earlier: list[str] = []
     for task, owner in zip(crew.tasks, owners, strict=True):
         version = digest([_of_agent(owner), _of_task(task)])
-        subject = Subject(owner.role.name, models.get(owner.name, ""), task.kind, version)
+        kind = kinds[task.name]
+        subject = Subject(owner.role.name, models.get(owner.name, ""), kind, version)
         judged = task.verify is not None or task.output is not None
         before = () if crew.process == "parallel" else tuple(earlier)
         needs = before if task.context is None else tuple(task.context)
         record = _record_of(task.verify)
-        found.append(Part(f"{owner.name}/{task.kind}", owner.name, task.name, subject, judged, record, needs))
+        found.append(Part(f"{owner.name}/{kind}", owner.name, task.name, subject, judged, record, needs))
         earlier.append(task.name)
     return tuple(found)
+
+
+def kinds_of(crew: Crew) -> dict[str, str]:
+    """By task, the kind of work that its record is kept by.
+
+    A stream is of one version at a time: of an agent's tasks of one kind the first has it, and one that reads otherwise
+    has its name added.
+    """
+    taken: dict[tuple[str, str], Any] = {}
+    found: dict[str, str] = {}
+    for task in crew.tasks:
+        owner, kind, text = _owner(crew, task).name, task.kind, _of_task(task)
+        while taken.setdefault((owner, kind), text) != text:
+            kind = f"{kind}/{task.name}"
+        found[task.name] = kind
+    return found
+
+
+def _judge_of_the_whole(crew: Crew) -> JudgeRecord | None:
+    """What is known of the errors in its outcomes: those of its verifier's, else of its only result's."""
+    results = crew.results()
+    return _record_of(results[0].verify if crew.verify is None and len(results) == 1 else crew.verify)
 
 
 def _record_of(verify: Verify | None) -> JudgeRecord | None:

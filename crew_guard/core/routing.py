@@ -13,15 +13,14 @@ from crew_guard.core.decisions import Stop
 from crew_guard.core.events import Judged
 from crew_guard.core.reliability import bounds
 from crew_guard.core.reliability.bounds import Betavariate
-from crew_guard.core.reliability.breaker import Breaker
+from crew_guard.core.reliability.breaker import Breaker, every
 from crew_guard.core.reliability.counts import NO_TRIALS, Counts, Spent
-from crew_guard.core.reliability.judging import Judge as JudgeRecord
-from crew_guard.core.reliability.judging import corrected
+from crew_guard.core.reliability.judging import counted
 from crew_guard.core.reliability.records import CrewRecord, of_version
 from crew_guard.core.reliability.structure import AllOf, Chain, Leaf, Structure
 from crew_guard.core.reliability.trials import END_TO_END, NOBODYS, Subject
 from crew_guard.core.reliability.verdict import Estimate, Way, estimate, route
-from crew_guard.core.reliance import Reliance
+from crew_guard.core.reliance import Part, Reliance
 from crew_guard.core.tried import grade_of
 
 _ENOUGH_RUNS = 5
@@ -53,7 +52,7 @@ def estimated(reliance: Reliance, known: Known, beta: Betavariate) -> Estimate:
     """How reliable this version of the crew is; a host's own crew, whose parts aren't known, is one part."""
     record = known.record if is_of_this_version(reliance, known.record) else None
     confidence = reliance.settings.confidence
-    measured = None if record is None else _true(record.end_to_end, reliance.judge, confidence)
+    measured = None if record is None else counted(record.end_to_end, reliance.judge, confidence)
     if reliance.structure is None:
         return estimate(Leaf(END_TO_END), {END_TO_END: measured or NO_TRIALS}, measured, confidence, beta)
     return estimate(reliance.structure, _counts(reliance, known), measured, confidence, beta)
@@ -63,15 +62,8 @@ def _counts(reliance: Reliance, known: Known) -> dict[str, Counts]:
     """By leaf, the errors of judges taken out."""
     confidence = reliance.settings.confidence
     return {
-        part.key: _true(known.counts.get(part.subject, NO_TRIALS), part.judge, confidence) for part in reliance.parts
+        part.key: counted(known.counts.get(part.subject, NO_TRIALS), part.judge, confidence) for part in reliance.parts
     }
-
-
-def _true(counts: Counts, judge: JudgeRecord | None, confidence: float) -> Counts:
-    if judge is None or not counts.trials:
-        return counts
-    found = corrected(counts, judge, confidence)
-    return NO_TRIALS if found is None else found.counts  # a judge no better than chance says nothing
 
 
 def is_of_this_version(reliance: Reliance, record: CrewRecord | None) -> bool:
@@ -94,7 +86,7 @@ def routed(reliance: Reliance, known: Known, beta: Betavariate, *, fallback: boo
     record = known.record
     if record is not None:
         record = of_version(record, reliance.version, record.updated, reliance.settings)
-        if record.breaker.state != "closed":
+        if record.breaker.state != "closed" and not _is_enough(reliance, record.breaker, found):
             return _by_breaker(reliance, record.breaker, found)
     if reliance.least is None:
         return Routing("crew", "the policy asks for no threshold", estimate=found)
@@ -104,6 +96,16 @@ def routed(reliance: Reliance, known: Known, beta: Betavariate, *, fallback: boo
     if way.way == "shadow" and not reliance.held_back:
         return Routing("workflow", f"{way.why}; it can't work in a shadow: its tools are the host's", estimate=found)
     return Routing(way.way, way.why, estimate=found, by_parts=way.by != "measured")
+
+
+def _is_enough(reliance: Reliance, breaker: Breaker, found: Estimate) -> bool:
+    """Whether the crew is proven to do what this policy asks, though another one that asks for more took it out."""
+    least = reliance.least
+    if least is None or not breaker.is_for_more(least):
+        return False
+    proof = route(found, least, "workflow")
+    # A new version of the crew, that nobody is to blame for, is proven by what it did itself.
+    return proof.way == "crew" and (proof.by == "measured" or bool(breaker.culprit))
 
 
 def _by_breaker(reliance: Reliance, breaker: Breaker, found: Estimate | None) -> Routing:
@@ -118,10 +120,12 @@ def _by_figures(reliance: Reliance, record: CrewRecord, routing: Routing) -> Rou
     if record.breaker.since:
         why = "its probes have closed the breaker: figures from before that don't count against it"
         return routing._replace(to="crew", why=why, by_parts=False)
-    share = round(1 / reliance.settings.probes)
-    if (record.runs + 1) % share == 0:
-        return _probed(reliance, routing.why, routing.estimate)
-    return routing
+    return _probed(reliance, routing.why, routing.estimate) if _is_its_turn(record, reliance) else routing
+
+
+def _is_its_turn(record: CrewRecord, reliance: Reliance) -> bool:
+    """Whether the next run is one of those in which a crew may show that its figures are of yesterday."""
+    return (record.runs + 1) % every(reliance.settings.probes) == 0
 
 
 def _probed(reliance: Reliance, why: str, found: Estimate | None) -> Routing:
@@ -156,6 +160,7 @@ class Left(NamedTuple):
     """What the crew has left of its budget; None where there is no cap."""
 
     usd: float | None = None
+    """What is reserved for calls under way belongs to it: most of it is given back."""
     seconds: float | None = None
     used_usd: float = 0.0
     used_seconds: float = 0.0
@@ -175,8 +180,7 @@ def forecast(
     rest = _without(reliance.structure, done)
     if rest is None or reliance.least is None:
         return None
-    # The least of them, no product: several good tasks that are not perfect make no bad crew.
-    worst = min((grade_of(one) for one in verdicts), default=1.0)
+    worst = _worth(reliance, verdicts)
     best = bounds.upper(rest, _counts(reliance, known), reliance.settings.confidence, beta) if by_parts else 1.0
     if min(worst, best) < reliance.least:
         detail = (
@@ -184,10 +188,18 @@ def forecast(
             f"and the tasks to come succeed in at most {best:.3g} of the runs"
         )
         return Stop("unreliable", "crew", detail=detail)
-    if known.record is None or not is_of_this_version(reliance, known.record):
+    record = known.record
+    if record is None or not is_of_this_version(reliance, record) or _is_its_turn(record, reliance):
         return None
-    to_come = [part.key for part in reliance.parts if part.key not in done]
-    return _too_dear(known.record, to_come, len(to_come) / len(reliance.parts), left)
+    to_come = [part.key for part in _to_come(reliance, done)]
+    return _too_dear(record, to_come, len(to_come) / len(reliance.parts), left) if to_come else None
+
+
+def _worth(reliance: Reliance, verdicts: Sequence[Judged]) -> float:
+    """What the outcome is at most, by what is judged so far: it is its results' least grade, if nothing judges it."""
+    if reliance.verified:
+        return 1.0
+    return min((grade_of(one) for one in verdicts if one.task in reliance.results), default=1.0)
 
 
 def _finished(reliance: Reliance, judged: Collection[str]) -> set[str]:
@@ -207,6 +219,15 @@ def _without(structure: Structure | None, done: Collection[str]) -> Structure | 
     return Chain(left) if left else None
 
 
+def _to_come(reliance: Reliance, done: Collection[str]) -> list[Part]:
+    """The parts that are not begun yet: in a parallel crew each begins as soon as what it needs is there."""
+    left = [part for part in reliance.parts if part.key not in done]
+    if isinstance(reliance.structure, Chain):
+        return left
+    made = {part.task for part in reliance.parts if part.key in done}
+    return [part for part in left if not made.issuperset(part.needs)]
+
+
 def _usd_of(record: CrewRecord, parts: Collection[str], share: float) -> float:
     """What these parts, which are a share of the crew, cost on average; of the crew's mean where that isn't known."""
     known = [record.costs.get(key, _NOTHING_SPENT) for key in {*parts}]
@@ -217,13 +238,15 @@ def _usd_of(record: CrewRecord, parts: Collection[str], share: float) -> float:
 
 
 def _too_dear(record: CrewRecord, parts: Collection[str], share: float, left: Left) -> Stop | None:
+    """Why the rest won't fit; a forecast never asks for more than a mean run has still to come."""
     runs = record.crew_runs
     if runs.runs < _ENOUGH_RUNS:
         return None
-    for limit, needs, has, used in (
-        ("max_usd", _usd_of(record, parts, share), left.usd, left.used_usd),
-        ("max_seconds", runs.seconds / runs.runs * share, left.seconds, left.used_seconds),
+    for limit, rest, mean, has, used in (
+        ("max_usd", _usd_of(record, parts, share), runs.usd / runs.runs, left.usd, left.used_usd),
+        ("max_seconds", runs.seconds / runs.runs * share, runs.seconds / runs.runs, left.seconds, left.used_seconds),
     ):
+        needs = min(rest, mean - used)  # tasks aren't equally dear: the dear ones may be done
         if has is not None and needs > has:
             shown = [f"${value:.4g}" if limit == "max_usd" else f"{value:.3g} s" for value in (needs, has)]
             detail = f"the rest of the crew won't fit its budget: it takes {shown[0]} on average, {shown[1]} is left"

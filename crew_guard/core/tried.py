@@ -78,7 +78,7 @@ def done_and_verified(reliance: Reliance, verdicts: Sequence[Judged]) -> frozens
     """
     passed = {verdict.task: verdict.passed for verdict in verdicts if verdict.source != "outcome"}
     trials = trials_of(reliance, verdicts)
-    whole = next((verdict for verdict in reversed(verdicts) if verdict.source == "outcome"), None)
+    whole = _on_the_whole(verdicts)
     if whole is not None and not whole.passed:
         blamed = _blamed(reliance, whole, {trial.task: trial for trial in trials})
         if blamed is None or blamed.task not in {*reliance.results, *reliance.before(reliance.results)}:
@@ -97,9 +97,9 @@ def outcome_of(reliance: Reliance, verdicts: Sequence[Judged], *, done: bool) ->
     """
     if not reliance.judged:
         return None
-    whole = next((verdict for verdict in reversed(verdicts) if verdict.source == "outcome"), None)
+    whole = _on_the_whole(verdicts)
     if whole is not None:
-        return grade_of(whole)
+        return _worth(whole)
     if not done:
         return 0.0
     if reliance.verified:
@@ -107,6 +107,15 @@ def outcome_of(reliance: Reliance, verdicts: Sequence[Judged], *, done: bool) ->
     last = {verdict.task: verdict for verdict in verdicts}
     grades = [grade_of(last[task]) for task in reliance.results if task in last]
     return min(grades) if len(grades) == len(reliance.results) else None
+
+
+def _on_the_whole(verdicts: Sequence[Judged]) -> Judged | None:
+    return next((verdict for verdict in reversed(verdicts) if verdict.source == "outcome"), None)
+
+
+def _worth(whole: Judged) -> float:
+    """An output that was refused is none, whatever grade it was refused with."""
+    return grade_of(whole) if whole.passed else 0.0
 
 
 def node_trials(
@@ -159,8 +168,8 @@ def workflow_outcome(reliance: Reliance, verdicts: Sequence[Judged], *, done: bo
     """The same of a workflow's part: its nodes are no tasks of the crew's."""
     if not reliance.verified:
         return None
-    whole = next((verdict for verdict in reversed(verdicts) if verdict.source == "outcome"), None)
-    return grade_of(whole) if whole is not None else None if done else 0.0
+    whole = _on_the_whole(verdicts)
+    return _worth(whole) if whole is not None else None if done else 0.0
 
 
 def own_outcome(reliance: Reliance, verdicts: Sequence[Judged], *, done: bool) -> float | None:
@@ -175,7 +184,7 @@ def own_outcome(reliance: Reliance, verdicts: Sequence[Judged], *, done: bool) -
     if not done:
         return 0.0
     last = {_kind(verdict.agent, verdict.task): verdict for verdict in verdicts}
-    return min((grade_of(last[end]) for end in reliance.results if end in last), default=None)
+    return min((_worth(last[end]) for end in reliance.results if end in last), default=None)
 
 
 def _blamed(reliance: Reliance, verdict: Judged, found: dict[str, Trial]) -> Part | None:

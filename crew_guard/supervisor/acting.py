@@ -137,7 +137,8 @@ class RunGate:
             reply = await model.complete(request, grant.max_tokens, self.keeper.hearer(grant))
         except ModelError as error:
             status = "failed" if error.charged else "rejected"
-            self.keeper.faults += is_fault(error)
+            self.keeper.outage = is_fault(error)
+            self.keeper.faults += self.keeper.outage
             self.keeper.settle(grant, Outcome(status, text=f"{error.text}\n{error}".strip()))
             raise
         except (asyncio.CancelledError, GeneratorExit):
@@ -150,6 +151,7 @@ class RunGate:
             # A fault of the client's own code: trying again would only pay for it again.
             self.keeper.settle(grant, Outcome("failed", text=f"{type(error).__name__}: {error}"))
             raise RuntimeFailedError(f"{model.name} raised {type(error).__name__}: {error}") from error
+        self.keeper.outage = False
         asked = tuple((request.id, request.name, request.arguments) for request in reply.tool_requests)
         self.keeper.settle(grant, Outcome("ok", reply.usage, reply.parts, reply.text, asked))
         return reply

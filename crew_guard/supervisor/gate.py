@@ -50,6 +50,7 @@ class Gatekeeper(Line):
         "faults",
         "guarding",
         "headroom",
+        "outage",
         "pauses",
         "shadow",
         "threads",
@@ -71,6 +72,8 @@ class Gatekeeper(Line):
         """Tools that run in a thread at the moment, by action, as agent/tool."""
         self.faults = 0
         """Attempts that a provider could not be used for."""
+        self.outage = False
+        """Whether the last attempt that ended was one of them."""
         self.shadow = False
         """Whether the crew only works beside its workflow: its irreversible tools are denied."""
         self.circles = Circles(policy.loops)

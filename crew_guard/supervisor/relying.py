@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field, replace
 from random import Random
+from threading import Lock
 from typing import Any
 
 from loguru import logger
@@ -56,6 +57,8 @@ _LONGEST_WAIT = 2.0
 """Seconds past the run's own deadline that its track record may take."""
 _MOMENT = 0.1
 """Seconds that a result waits for its probe to be given back where the run's loop is blocked."""
+_RUN_OUT = ("limit", "deadline", "idle")
+"""Stops that an agent who waits for its provider runs into, having nothing but attempts to spend."""
 _LONGEST_PROBE = 3_600.0
 """Seconds until a probe without a deadline, of a process that died say, no longer blocks the next one."""
 
@@ -115,8 +118,10 @@ class Relying:
     _seconds: float = 0.0
     _left: bool = False
     """Whether nobody waits for the route any more."""
-    _probes: bool = False
-    """Whether the track record has given it the crew's probe; set by the thread that asked."""
+    _has_probe: bool = False
+    """Whether the run holds its crew's probe, and gives it back."""
+    _handing: Lock = field(default_factory=Lock)
+    """Held while the one is looked at and the other changed: both threads do."""
     _kept_it: bool = False
     """Whether the run was handed to the track record, its probe with it."""
 
@@ -142,7 +147,8 @@ class Relying:
             async with asyncio.timeout(self._patience(seconds)):
                 routing = await in_thread(self._route, fallback=fallback)
         except TimeoutError:
-            self._left = True  # before the thread has its probe: then it gives it back itself
+            with self._handing:
+                self._left = True  # before the thread has its probe: then it gives it back itself
             raise StoreError("the track record could not be read in the time that the run has") from None
         self.routing = routing
         told = figures(routing, self.relied.reliance)
@@ -162,8 +168,9 @@ class Relying:
         now, seconds = self.gate.clock.now(), self.gate.policy.limits.max_seconds
         until = now + (_LONGEST_PROBE if seconds is None else seconds + 1)
         mine = track.begin_probe(self.relied.reliance.crew, self.gate.run_id, until, now=now)
-        self._probes = mine
-        if mine and self._left:
+        with self._handing:
+            self._has_probe = mine and not self._left
+        if mine and not self._has_probe:
             track.end_probe(self.relied.reliance.crew, self.gate.run_id)
         return routing if mine else instead_of_a_probe(routing)
 
@@ -210,8 +217,9 @@ class Relying:
         state = self.gate.state
         if not verdict.passed or verdict.source == "outcome" or state.side != "crew":
             return  # a "no" ends the crew by itself, and after the outcome there is nothing to come
-        left = self.gate.headroom.remaining("crew", verdict.agent)
-        usd = None if left.nano_usd == NO_CAP else left.nano_usd / NANO
+        left = self.gate.headroom.remaining("crew", "")  # of the crew: an agent's own cap is no other's
+        held = state.ledgers["crew"].reserved.nano_usd
+        usd = None if left.nano_usd == NO_CAP else (left.nano_usd + held) / NANO
         room = Left(usd, left.seconds, state.used("crew").nano_usd / NANO, self.gate.headroom.elapsed())
         by_parts = self.routing.by_parts
         reliance = self.relied.reliance
@@ -225,8 +233,14 @@ class Relying:
         Args:
             seconds: of the run so far
         """
-        self._crew, self._seconds, self._heard = ended, seconds, len(self.gate.state.verdicts)
-        self.gate.on_verdict = None
+        self._crew, self._seconds, self._heard = self._seen(ended), seconds, len(self.gate.state.verdicts)
+        self.gate.on_verdict, self.gate.outage = None, False
+
+    def _seen(self, ended: Ended) -> Ended:
+        """How a side ended, an outage that lasted until a limit of its own being what ended it."""
+        if ended.stop is None or ended.stop.reason not in _RUN_OUT or not self.gate.outage:
+            return ended
+        return replace(ended, stop=None, fault=True)
 
     def done(self, outputs: Mapping[str, Any]) -> dict[str, Any]:
         """What of the crew's outputs is finished and verified, for a workflow that can go on from there."""
@@ -249,7 +263,7 @@ class Relying:
             told = {"routed": self.routing.to, "why": self.routing.why}
         record, found = None, self.routing.estimate
         try:
-            report = self._report(workflow, seconds)
+            report = self._report(None if workflow is None else self._seen(workflow), seconds)
             if report is not None:
                 told["outcome"] = crew_grade(report)
             if self.relied.track is not None:
@@ -267,7 +281,7 @@ class Relying:
     async def let_go(self) -> None:
         """Give the probe back where the run ended without handing itself to the track record. Never raises."""
         track = self.relied.track
-        if not self.routing.probe or self._kept_it or track is None:
+        if not self._has_probe or self._kept_it or track is None:
             return
         try:
             async with asyncio.timeout(_LONGEST_WAIT):
@@ -277,9 +291,10 @@ class Relying:
 
     def abandoned(self) -> None:
         """Give the probe back though the run's loop is blocked: from any thread, in a moment at most. Never raises."""
-        self._left = True  # first: a thread that has just taken the probe gives it back, where it isn't seen here
+        with self._handing:
+            self._left = True  # before the thread has its probe: then it gives it back itself
         track = self.relied.track
-        if track is None or not self._probes or self._kept_it:
+        if track is None or not self._has_probe or self._kept_it:
             return
 
         def end() -> None:
@@ -299,7 +314,7 @@ class Relying:
             if report is not None:
                 track.add(report, reliance.settings, reliance.structure)
         finally:
-            if self.routing.probe:
+            if self._has_probe:
                 track.end_probe(reliance.crew, self.gate.run_id)
         known = self._read()
         record = known.record if is_of_this_version(reliance, known.record) else None
@@ -368,7 +383,7 @@ class Relying:
             latency_adherence=adherence(reliance.target_seconds, seconds),
             via=via,
             shadow=self.gate.shadow,
-            faults=self.gate.faults,
+            faults=max(self.gate.faults, int(fault or (self._crew is not None and self._crew.fault))),
             ended_by_fault=fault,
             **found,
         )

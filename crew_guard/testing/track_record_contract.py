@@ -230,7 +230,7 @@ class TrackRecordContract(ABC):
         assert current is not None
         assert revised.end_to_end == Counts(1, 0.0)
         assert (current.streams, current.breaker) == (new.streams, new.breaker)
-        assert (old.crew_runs.outcomes.good, new.crew_runs.outcomes.good) == (1.0, 2.0)
+        assert (old.crew_runs.outcomes.good, new.crew_runs.outcomes.good) == (1.0, 1.0)
         assert (revised.crew_runs.outcomes.good, current.crew_runs.outcomes.good) == (0.0, 1.0)
         assert track.subjects() == {WRITER: Counts(1, 0.0), newer: Counts(1, 1.0)}
 

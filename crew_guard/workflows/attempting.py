@@ -18,10 +18,11 @@ from crew_guard.core.roles import Verdict
 from crew_guard.core.tools import Tool, explain_validation
 from crew_guard.core.verdicts import Judge, raised, verdict_of
 from crew_guard.errors import ApprovalDeniedError, ModelError, RefusedError, StoreError
-from crew_guard.ports import Flow
+from crew_guard.ports import Flow, Gate
 from crew_guard.workflows.agents import Delegation, heard
 from crew_guard.workflows.answering import Question, answered
 from crew_guard.workflows.asking import Approval, copy_of, decision
+from crew_guard.workflows.ballots import Ballot, tell
 from crew_guard.workflows.calling import call, call_with, contained, settled, what_was_raised
 from crew_guard.workflows.context import NodeContext, NodeFailedError
 from crew_guard.workflows.nodes import Node
@@ -136,10 +137,12 @@ class Attempts:
             return await self._several(node, _items(node, value), context)
         if node.copies > 1:
             return await self._several(node, [value] * node.copies, context)
-        return await self._one(node, value, by_name, context)
+        return await self._one(node, value, context, by_name=by_name)
 
     async def _several(self, node: Node, values: Sequence[Any], context: NodeContext) -> list[Any]:
-        tasks = [asyncio.ensure_future(self._one(node, value, False, context)) for value in values]
+        ballots = [Ballot(context.gate) for _ in values]
+        own = [replace(context, gate=cast("Gate", ballot)) for ballot in ballots]
+        tasks = [asyncio.ensure_future(self._one(node, *each)) for each in zip(values, own, strict=True)]
         try:
             if node.copies > 1:
                 # A copy that fails has no vote; a refusal ends all.
@@ -150,8 +153,9 @@ class Attempts:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            tell(context.gate, ballots)
 
-    async def _one(self, node: Node, value: Any, by_name: bool, context: NodeContext) -> Any:
+    async def _one(self, node: Node, value: Any, context: NodeContext, *, by_name: bool = False) -> Any:
         attempt, problem = 1, ""
         while True:
             now = replace(context, attempt=attempt, problem=problem)

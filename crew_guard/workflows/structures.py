@@ -150,7 +150,7 @@ def _leaf(node: Node, inside: Mapping[str, Structure]) -> list[Structure]:
     if node.retry is not None and node.retry.times and (node.verify is not None or node.output is not None):
         part = Retry(part, node.retry.times)
     if node.each > 1:
-        part = Repeat(part, node.each)
+        part = Repeat(part, node.each, icc=0.0)  # each item is a task of its own: they don't end alike
     return [Vote(part, node.copies) if node.copies > 1 else part]
 
 

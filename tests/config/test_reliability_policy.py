@@ -24,7 +24,7 @@ def written(tmp_path, *lines, name="team.yaml"):
         (["  unknown: maybe"], 2, "unknown", "expected crew or shadow or workflow"),
         (["  fallback: sometimes"], 2, "fallback", "expected never or on_failure or on_reliability"),
         (["  treshold: 0.9"], 2, "treshold", "did you mean threshold?"),
-        (["  probes: 0"], 2, "probes", "more than 0"),
+        (["  probes: 0.0001"], 2, "probes", "at least 0.001, got 0.0001"),
         (["  targets: {usd: 0}"], 2, "targets.usd", "more than 0"),
         (["  alarm_after: 3"], 2, "alarm_after", "at least 100, got 3"),
         (["  threshold:"], 2, "threshold", "is empty"),

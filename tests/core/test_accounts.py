@@ -12,9 +12,10 @@ from crew_guard.core.reliability import records
 from crew_guard.core.reliability.accounts import account, next_tier, passes_to, raising, rating, structure_of
 from crew_guard.core.reliability.counts import NO_TRIALS, Counts, straight_passes
 from crew_guard.core.reliability.intervals import clopper_pearson
+from crew_guard.core.reliability.judging import Judge
 from crew_guard.core.reliability.records import CrewRecord, Settings
 from crew_guard.core.reliability.structure import Chain, Leaf, names
-from crew_guard.core.reliability.trials import RunReport, Subject, Trial
+from crew_guard.core.reliability.trials import END_TO_END, RunReport, Subject, Trial
 
 TERMS = Settings(threshold=0.85, parts=2)
 FINDER = Subject("finder", "m", "search", "1")
@@ -125,3 +126,17 @@ def test_what_raises_a_crew_is_planned_for_its_threshold_or_its_next_tier():
     tier = raising(told(runs, settings=Settings()), {})
     assert tier is not None
     assert tier.target == 0.85
+
+
+def test_a_judges_known_errors_are_taken_out_of_every_figure():
+    """Of what was measured, of a part and of the score: the record itself keeps the verdicts as they were given."""
+    lenient = Judge(Counts(200, 60.0), Counts(200, 190.0))
+    settings = Settings(threshold=0.5, judged_by={END_TO_END: lenient, "finder/search": lenient})
+    found = told([(1.0, 1.0, 1.0)] * 56 + [(0.0, 1.0, 0.0)] * 24, settings=settings)
+    plain = told([(1.0, 1.0, 1.0)] * 56 + [(0.0, 1.0, 0.0)] * 24)
+    assert found.record.end_to_end == plain.record.end_to_end == Counts(80, 56.0)
+    assert found.measured.counts.trials < 80
+    assert found.measured.bounds.lower < plain.measured.bounds.lower
+    assert found.score.value < plain.score.value
+    (finder,) = [part for part in found.parts if part.name == "finder/search"]
+    assert finder.rating.counts == found.measured.counts

@@ -11,12 +11,20 @@ from crew_guard import Agent, Crew, Policy, Role, Task, tool
 from crew_guard.core.decisions import Stop
 from crew_guard.core.events import Judged
 from crew_guard.core.reliability.counts import Counts
+from crew_guard.core.reliability.judging import judge_of
 from crew_guard.core.reliability.records import add, of_version
 from crew_guard.core.reliability.structure import AllOf, Chain, Leaf
 from crew_guard.core.reliability.trials import END_TO_END, NOBODYS, RunReport, Subject
 from crew_guard.core.reliance import declares_verdicts, reliance_of
 from crew_guard.core.routing import Known, Left, forecast, routed
-from crew_guard.core.tried import costs_of, counts_at_all, done_and_verified, outcome_of, trials_of
+from crew_guard.core.tried import (
+    costs_of,
+    counts_at_all,
+    done_and_verified,
+    outcome_of,
+    trials_of,
+    workflow_outcome,
+)
 from crew_guard.core.verdicts import Judge
 
 ANN, BOB = Role(name="ann", goal="find out"), Role(name="bob", goal="write up")
@@ -75,6 +83,19 @@ def test_an_agent_with_several_tasks_has_a_leaf_for_each():
     """Their kinds differ, and so do their records."""
     crew = Crew([Agent(ANN)], [Task("Find.", name="find", verify=fine), Task("Sum up.", name="sum", verify=fine)])
     assert [part.key for part in reckoned(crew).parts] == ["ann/find", "ann/sum"]
+
+
+def test_tasks_of_one_kind_that_read_otherwise_have_streams_of_their_own():
+    """A stream is of one version: else each run would find it in another one. The same text is one record."""
+    texts = {"a": "Sum up A.", "b": "Sum up B.", "again": "Sum up A."}
+    tasks = [Task(text, "ann", name=name, kind="sum", verify=fine) for name, text in texts.items()]
+    known = reckoned(Crew([Agent(ANN)], tasks))
+    assert [part.key for part in known.parts] == ["ann/sum", "ann/sum/b", "ann/sum"]
+    assert [part.subject.kind for part in known.parts] == ["sum", "sum/b", "sum"]
+    assert len({part.subject for part in known.parts}) == 2
+    assert [trial.stream for trial in trials_of(known, [judged(name) for name in texts])] == [
+        part.key for part in known.parts
+    ]
 
 
 def test_a_hierarchical_crew_answers_by_its_manager():
@@ -173,11 +194,19 @@ def test_a_later_failure_that_blames_an_agent_fails_its_trial_too(name):
 
 
 def test_a_verdict_on_the_whole_may_blame_an_agent():
-    """Its trial is failed, and the outcome is the verdict's."""
+    """Its trial is failed, and so is the outcome."""
     known = reckoned(pair(verify=fine))
     verdicts = [judged("find"), judged("write"), judged("output", False, 0.2, blames="ann", source="outcome")]
     assert [trial.grade for trial in trials_of(known, verdicts)] == [0.0, 1.0]
-    assert outcome_of(known, verdicts, done=False) == 0.2
+    assert outcome_of(known, verdicts, done=False) == 0.0
+
+
+@pytest.mark.parametrize("side", [outcome_of, workflow_outcome])
+def test_an_output_that_was_refused_is_no_part_of_a_success(side):
+    """However near it was: it is nobody's answer. One that passed is worth its grade."""
+    known = reckoned(pair(verify=fine))
+    assert side(known, [judged("output", False, 0.9, source="outcome")], done=False) == 0.0
+    assert side(known, [judged("output", True, 0.9, source="outcome")], done=True) == 0.9
 
 
 def test_an_agent_that_ran_into_its_own_cap_failed_what_it_was_at():
@@ -252,6 +281,8 @@ def test_what_is_built_on_a_failed_task_is_not_done():
         (trio(draft_context=[]), "write", {"find"}),
         (trio(draft_context=[]), "find", set()),
         (reckoned(pair(JUDGED, UNJUDGED)), "", set()),
+        (reckoned(pair(verify=fine)), "find", set()),
+        (reckoned(pair(verify=fine)), "bob", {"find"}),
     ],
 )
 def test_of_a_whole_that_was_refused_only_what_others_are_blamed_for_is_left_out(known, blames, done):
@@ -284,10 +315,11 @@ def test_while_parts_are_unknown_a_share_of_the_runs_is_probed():
 
 
 @pytest.mark.parametrize(("grade", "stops"), [(0.6, True), (0.9, False), (1.0, False)])
-def test_a_crew_is_worth_its_worst_task_and_no_product_of_grades(grade, stops):
-    """Several tasks of 0.9 don't make a crew of 0.81; one of 0.6 can't make one of 0.85."""
-    known = reckoned(pair(), threshold=0.85)
-    verdicts = [judged("find", True, 0.9), judged("find", True, grade)]
+def test_a_crew_is_worth_its_worst_result_and_no_product_of_grades(grade, stops):
+    """Several results of 0.9 don't make a crew of 0.81; one of 0.6 can't make one of 0.85."""
+    three = [Task(name, "ann", name=name, verify=fine) for name in ("one", "two", "three")]
+    known = reckoned(Crew([Agent(ANN)], three, process="parallel"), threshold=0.85)
+    verdicts = [judged("one", True, 0.9), judged("two", True, grade)]
     found = forecast(known, Known(), verdicts, Left(), Random(1).betavariate, by_parts=True)
     assert (found is not None) is stops
 
@@ -316,6 +348,14 @@ def test_an_agent_with_several_tasks_spent_as_much_on_each():
     assert costs_of(reckoned(crew), {"ann": 0.4}, 0.4) == {"ann/one": 0.2, "ann/two": 0.2, NOBODYS: 0.0}
 
 
+@pytest.mark.parametrize("crew", [pair(), pair(verify=fine), pair(process="parallel", verify=fine)])
+def test_a_grade_that_the_outcome_hasnt_got_stops_nothing(crew):
+    """That of a task before the result, and any where the whole has a verifier of its own."""
+    known = reckoned(crew, threshold=0.85)
+    verdicts = [judged("find", True, 0.6)]
+    assert forecast(known, Known(), verdicts, Left(), Random(1).betavariate, by_parts=True) is None
+
+
 def test_what_is_finished_costs_nothing_more():
     """Judged or not: after the last verdict nothing is left that could be too dear."""
     known = reckoned(pair(UNJUDGED, JUDGED), threshold=0.85)
@@ -323,11 +363,86 @@ def test_what_is_finished_costs_nothing_more():
     record = None
     for one in dear:
         record = add(record, one, known.settings)
-    left = Left(usd=0.1, used_usd=0.9)
+    left = Left(usd=0.1, used_usd=0.5)
     stops = [
         forecast(one, Known(record), [judged(task)], left, Random(1).betavariate, by_parts=True)
         for one, task in ((known, "write"), (reckoned(pair(), threshold=0.85), "find"))
     ]
     assert stops[0] is None
     assert stops[1] is not None
-    assert (stops[1].limit, stops[1].cap, stops[1].used, stops[1].asked) == ("max_usd", 1.0, 0.9, 0.5)
+    assert (stops[1].limit, stops[1].cap, stops[1].used, stops[1].asked) == ("max_usd", 0.6, 0.5, 0.5)
+
+
+def spent(known, runs=6, **figures):
+    """The record of a crew that has finished so many runs alike."""
+    record = None
+    for run in range(runs):
+        record = add(record, RunReport(f"r{run}", "crew", known.version, at=0.0, **figures), known.settings)
+    return Known(record)
+
+
+def looked_ahead(known, record, left, *tasks):
+    """The forecast after good verdicts on these tasks."""
+    return forecast(known, record, [judged(task) for task in tasks], left, Random(1).betavariate, by_parts=False)
+
+
+def test_the_dear_task_that_is_done_is_not_to_come():
+    """Of a run of 1.0 on average 0.95 are spent: what is left need not hold half of a run."""
+    known = reckoned(pair(), threshold=0.85)
+    record = spent(known, usd=1.0, seconds=1.0)
+    assert looked_ahead(known, record, Left(usd=0.3, used_usd=0.95), "find") is None
+    assert looked_ahead(known, record, Left(seconds=0.3, used_seconds=0.95), "find") is None
+    assert looked_ahead(known, record, Left(usd=0.3, used_usd=0.5), "find").limit == "max_usd"
+
+
+def test_what_is_under_way_beside_it_is_not_to_come():
+    """A parallel crew begins all at once; only what waits for another is still to be begun."""
+    known = reckoned(pair(process="parallel"), threshold=0.85)
+    assert looked_ahead(known, spent(known, usd=1.0), Left(usd=0.01), "find") is None
+    tasks = [Task(name, "ann", name=name, verify=fine) for name in ("find", "more")]
+    tasks.append(Task("Write.", "bob", name="write", context=["find", "more"], verify=fine))
+    joined = reckoned(Crew([Agent(ANN), Agent(BOB)], tasks, process="parallel"), threshold=0.85)
+    assert looked_ahead(joined, spent(joined, usd=1.0), Left(usd=0.01, used_usd=0.5), "find").asked == pytest.approx(
+        1 / 3
+    )
+
+
+def test_a_crew_that_was_too_dear_may_show_that_it_no_longer_is():
+    """In the share of the runs that are probes nothing is forecast, or its mean would stay what it was for ever."""
+    known = reckoned(pair(), threshold=0.85, probes=0.2)
+    left = Left(usd=0.1, used_usd=0.1)
+    stopped = [looked_ahead(known, spent(known, runs, usd=1.0), left, "find") is not None for runs in range(5, 15)]
+    assert stopped.count(False) == 2
+
+
+def test_a_policy_that_asks_for_less_goes_by_the_figures_where_they_prove_it():
+    """A crew of 0.85 that one of 0.95 has taken out: 0.7 is proven, 0.84 is not."""
+    draw, crew = Random(2), pair(UNJUDGED, JUDGED)
+    strict = reckoned(crew, threshold=0.95)
+    record, run = None, 0
+    while record is None or record.breaker.state == "closed":
+        run += 1
+        told = RunReport(f"r{run}", "crew", strict.version, at=float(run), outcome=float(draw.random() < 0.85))
+        record = add(record, told, strict.settings)
+    for number in range(100):
+        told = RunReport(f"p{number}", "crew", strict.version, at=1e6, outcome=float(number % 7 > 0), shadow=True)
+        record = add(record, told, strict.settings)
+    assert record.breaker.state != "closed"
+    ways = {
+        least: routed(reckoned(crew, threshold=least), Known(record), Random(1).betavariate, fallback=True)
+        for least in (0.7, 0.84, 0.95)
+    }
+    assert ways[0.7].to == "crew"
+    assert "at least 0.7: measured" in ways[0.7].why
+    assert all("its breaker is" in ways[least].why for least in (0.84, 0.95))
+
+
+def test_what_is_known_of_judges_goes_with_the_streams_that_they_judge():
+    """That of the crew's verifier with the outcomes, else that of its only result's."""
+    critic = Judge("Good?", record=judge_of([(True, True)] * 9 + [(True, False), (False, False)]))
+    whole = reckoned(pair(verify=critic)).settings.judged_by
+    assert whole == {END_TO_END: critic.record}
+    result = reckoned(pair(write={"verify": critic})).settings.judged_by
+    assert result == {"bob/write": critic.record, END_TO_END: critic.record}
+    assert reckoned(pair(write={"verify": critic}, verify=fine)).settings.judged_by == {"bob/write": critic.record}
+    assert reckoned(pair(verify=Judge("Good?"))).settings.judged_by == {}

@@ -150,7 +150,9 @@ class Host:
         async def lost() -> None:
             raise SystemExit(5)
 
-        await asyncio.wait([asyncio.ensure_future(lost())])
+        task = asyncio.ensure_future(lost())
+        await asyncio.wait([task])
+        assert isinstance(task.exception(), SystemExit)
         return RuntimeResult("done all the same")
 
 

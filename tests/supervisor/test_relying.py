@@ -16,7 +16,7 @@ from crew_guard.core.reliability.counts import Counts
 from crew_guard.core.reliability.judging import judge_of
 from crew_guard.core.usage import NANO, Rate, Rates
 from crew_guard.core.verdicts import Case, Judge
-from crew_guard.errors import ConfigError, ModelError, StoreError
+from crew_guard.errors import ConfigError, ModelError, RunFailedError, StoreError
 from crew_guard.observers.words import Teller
 from crew_guard.ports import RuntimeResult
 from crew_guard.store.sqlite import SqliteStore
@@ -242,6 +242,21 @@ def test_a_new_version_is_probed_before_it_works_alone(store):
     assert result.reliability.breaker == "half_open"
 
 
+def test_two_tasks_of_one_agent_and_kind_are_no_new_version_of_each_other():
+    """The crew works in every run, and each task is counted by itself."""
+    store = MemoryStore()
+    watched = supervisor(Worker().model, store)
+    tasks = [Task(f"Sum up {name}.", name=name, kind="sum", verify=is_good) for name in ("a", "b")]
+    for _ in range(6):
+        assert watched.run(Crew([Agent(ANN)], tasks, fallback=chain(node(by_hand)))).reliability.routed == "crew"
+    streams = store.track_record().crew("crew").streams
+    assert {name: one.counts.trials for name, one in streams.items()} == {
+        "ann/sum": 6,
+        "ann/sum/b": 6,
+        "end to end": 6,
+    }
+
+
 def test_another_model_is_another_version():
     """The figures of the one say nothing of the other."""
     store = MemoryStore()
@@ -321,6 +336,20 @@ def test_what_is_left_is_compared_with_what_the_tasks_to_come_cost(store):
     told = ends(crew("ann", "bob"), "0.095")
     assert "won't fit its budget: it takes $0.09 on average, $0.085 is left" in told
     assert ends(crew("bob", "ann"), "0.12") == ""
+
+
+def test_the_cap_of_one_agent_is_not_what_the_others_have_left():
+    """Ann has used all of her own: Bob's cap is his, and the crew has enough."""
+    store, rates = MemoryStore(), Rates(Rate(0), Rate(1_000 * NANO))
+    tasks = [Task("Find.", "ann", name="find", verify=is_good), Task("Write.", "bob", name="write", verify=is_good)]
+    crew = Crew([Agent(ANN), Agent(BOB)], tasks, fallback=chain(node(by_hand)))
+    capped = {"per_agent": {"max_usd": "0.05"}, "completion_min": 1, "completion_default": 50}
+    rules = Policy.model_validate(
+        {"limits": {"max_usd": "10"}, "reliability": {"threshold": 0.85, "probes": 0.01}, **capped}
+    )
+    model = ScriptedModel(lambda _: Reply("good", tokens=50), rates=rates)
+    watched = supervisor(model, store, rules)
+    assert [watched.run(crew).via for _ in range(8)] == ["crew"] * 8
 
 
 # What counts, and what doesn't
@@ -480,6 +509,18 @@ def test_a_judge_is_measured_on_its_labelled_cases():
     assert judge.record == judge_of([(True, True), (True, True), (True, False), (False, False), (False, False)])
 
 
+def test_a_judges_cases_are_no_crew():
+    """They need no fallback where a policy demands one of every crew, and leave no record; its caps hold."""
+    model, store = ScriptedModel(lambda _: '{"passed": true, "reason": "so"}'), MemoryStore()
+    judge = Judge("Good?", cases=[Case("good", True), Case("bad", False)])
+    strict = supervisor(model, store, policy(require_fallback=True, limits={"max_steps": 2}))
+    assert calibrated(judge, strict).record == judge_of([(True, True), (False, True)])
+    assert not store.track_record().crews()
+    short = supervisor(model, store, policy(require_fallback=True, limits={"max_steps": 1}))
+    with pytest.raises(RunFailedError, match="max_steps"):
+        calibrated(judge, short)
+
+
 @pytest.mark.parametrize("cases", [[], [Case("good", True)], [Case("bad", False)]])
 def test_a_judge_needs_good_and_bad_cases(cases):
     """One kind alone says nothing of its errors with the other."""
@@ -521,6 +562,7 @@ class HostRuntime:
 
     def __init__(self) -> None:
         self.answer = "good"
+        self.down = False
         self.runs = 0
 
     def members(self) -> list[str]:
@@ -528,6 +570,8 @@ class HostRuntime:
 
     async def run(self, inputs: Any, gate: Any) -> RuntimeResult:
         self.runs += 1
+        if self.down:
+            raise ConnectionError("refused")
         return RuntimeResult(self.answer)
 
 
@@ -569,6 +613,23 @@ def test_a_hosts_own_crew_that_drops_is_taken_out_and_probed_by_runs_that_count(
     runtime.answer = "good"
     back = until(run, lambda one: one.via == "crew" and "probe" not in one.reliability.why)
     assert len(back) > 2
+
+
+def test_a_host_whose_provider_is_down_is_not_tried_in_each_run():
+    """Its probe has no outcome, and is one all the same: the workflow does the runs until the next is due."""
+    store, runtime = MemoryStore(), HostRuntime()
+    watched = supervisor(ScriptedModel([]), store, policy(alarm_after=100))
+
+    def run() -> Any:
+        workflow = chain(node(by_hand))
+        return watched.run_runtime(runtime, {}, name="host crew", fallback=workflow, verify=good_or_by_hand).wait()
+
+    runtime.answer = "bad"
+    until(run, lambda one: one.reliability.breaker == "half_open")
+    runtime.down, before = True, runtime.runs
+    assert [run().via for _ in range(20)] == ["workflow"] * 20
+    assert runtime.runs - before == 4
+    assert store.track_record().crew("host crew").workflow_runs.faults == 4
 
 
 def good_or_by_hand(output: Any, _context: Any) -> bool:

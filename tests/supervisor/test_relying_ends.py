@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import pytest
 from pydantic import BaseModel, ConfigDict
 
-from crew_guard import Agent, Crew, Policy, Role, Supervisor, Task, agent_node, chain, node, parallel, tool
+from crew_guard import Agent, Crew, Policy, Role, Supervisor, Task, agent_node, chain, node, parallel, tool, vote
 from crew_guard.core.events import Judged
+from crew_guard.core.messages import Message, ModelRequest
+from crew_guard.core.reliance import reliance_of_host
 from crew_guard.core.roles import Verdict
 from crew_guard.core.verdicts import Judge
-from crew_guard.errors import StoreError
+from crew_guard.errors import ModelError, StoreError
+from crew_guard.ports import CallTerms, RuntimeResult
 from crew_guard.supervisor import relying
 from crew_guard.supervisor.acting import RunGate
-from crew_guard.testing import MemoryStore, Reply, ScriptedModel
+from crew_guard.supervisor.life import Job, Life
+from crew_guard.supervisor.relying import Relied
+from crew_guard.testing import FakeClock, MemoryStore, Reply, ScriptedModel
 
 ANN = Role(name="ann", goal="find out")
 
@@ -129,6 +134,19 @@ def test_a_crew_that_failed_has_failed_though_its_workflow_is_killed():
     assert store.track_record().crew("crew").end_to_end.trials == 1
 
 
+def test_a_refused_output_is_not_given_again():
+    """The nodes are named like the tasks, which passed by themselves: the workflow does them again all the same."""
+    workflow = chain(node(lambda _: "facts", name="job"), node(by_hand))
+    crew = Crew(
+        [Agent(ANN)],
+        [Task("Do it.", name="job", verify=yes), Task("More.", name="by_hand", verify=yes)],
+        verify=lambda output, _: output == "by hand",
+        fallback=workflow,
+    )
+    result = supervisor(MemoryStore()).run(crew)
+    assert (result.status, result.via, result.output) == ("done", "workflow", "by hand")
+
+
 def test_a_verdict_of_the_crew_that_comes_late_is_dropped():
     """It would be taken for one on the workflow."""
     seen: list[RunGate] = []
@@ -179,6 +197,26 @@ def test_a_probe_is_given_back_where_the_journal_fails():
     assert store.track_record().begin_probe("crew", "the next", 2e12)
 
 
+def test_a_probe_that_comes_just_too_late_is_given_back(monkeypatch):
+    """The thread had looked whether somebody waits, and the run's time was over before it handed the probe on."""
+    monkeypatch.setattr(relying, "_LONGEST_WAIT", 0.05)
+    store, over = MemoryStore(), threading.Event()
+    crew, route = renewed(store), relying.Relying._route
+
+    def slowly(self: Any, *, fallback: bool) -> Any:
+        routing = route(self, fallback=fallback)
+        over.wait(30)
+        return routing
+
+    monkeypatch.setattr(relying.Relying, "_route", slowly)
+    try:
+        result = supervisor(store, policy(limits={"max_seconds": 0.2})).run(crew)
+    finally:
+        over.set()
+    assert result.stopped is not None
+    assert store.track_record().begin_probe("crew", "the next", 2e12)
+
+
 @pytest.mark.parametrize("method", ["crew", "add"])
 def test_a_record_that_doesnt_answer_holds_no_result_up(method, monkeypatch):
     """Before the run its deadline ends it; after it the result says that the record is unknown."""
@@ -202,6 +240,54 @@ def test_a_record_that_doesnt_answer_holds_no_result_up(method, monkeypatch):
     else:
         assert result.done
     assert "unknown" in result.reliability.problem or method == "crew"
+
+
+# Outages
+
+
+class Calling:
+    """A host whose one agent asks a model once; time passes while the provider is asked."""
+
+    name = "calling"
+
+    def __init__(self, model: ScriptedModel) -> None:
+        self.model = model
+
+    def members(self) -> list[str]:
+        return ["ann"]
+
+    async def run(self, inputs: Any, gate: Any) -> Any:
+        request = ModelRequest((Message("user", "Hello"),), prompt_tokens=20)
+        await gate.call_model("ann", self.model, request, CallTerms(max_tokens=10))
+        return RuntimeResult("good")
+
+
+@pytest.mark.parametrize(
+    ("limits", "seconds", "attempts", "fault"),
+    [
+        ({"max_seconds": 10}, 9.5, [ModelError("busy", kind="throttled", retry_after=60)], True),
+        ({"max_steps": 2, "max_seconds": 10}, 0.1, [ModelError("down", kind="unavailable", retry_after=0)] * 2, True),
+        ({"max_seconds": 10}, 9.5, [ModelError("no", kind="rejected")], False),
+        ({"max_seconds": 10}, 9.5, ["good"], False),
+    ],
+)
+def test_an_outage_that_lasts_until_a_limit_is_no_failed_trial(limits, seconds, attempts, fault):
+    """The crew had nothing but attempts to spend its time and its steps on; who is answered has failed by itself."""
+    clock, store, left = FakeClock(), MemoryStore(), iter(attempts)
+
+    def ask(_: Any) -> Any:
+        clock.advance(seconds)
+        asyncio.get_running_loop().call_later(0.01, clock.advance, 0.1)  # a pause of no seconds is over
+        return next(left)
+
+    rules = policy(limits=limits, attempts=3, reserve={"seconds": 1, "steps": 0})
+    host = Calling(ScriptedModel(ask))
+    reliance = reliance_of_host("crew", host.name, host.members(), rules, verified=True)
+    relied = Relied(reliance, store.track_record(), yes, lambda _: host.model)
+    asyncio.run(Life(Job("r1", "crew", rules, host, {}, chain(by_hand), store, relied=relied), clock).live())
+    report = store.track_record().run("r1").report
+    assert (report.via, report.crew_grade) == ("workflow", None if fault else 0.0)
+    assert store.track_record().crew("crew").end_to_end.trials == (0 if fault else 1)
 
 
 # Nodes of the workflow
@@ -246,6 +332,38 @@ def test_a_node_that_blames_another_fails_its_trial():
         ("second", 0.0, "check"),
     ]
     assert found["first", "first"].reason == "second: a wrong number"
+
+
+@pytest.mark.parametrize("last", [0, 1, 2])
+def test_a_vote_is_one_trial_of_all_of_its_copies(last):
+    """Whichever of them ends last: two of three were right."""
+    answers, seats, ended = ["bad", "good", "good"], iter(range(3)), set[int]()
+
+    async def asked(_: Any) -> str:
+        seat = next(seats)
+        while seat == last and len(ended) < 2:
+            await asyncio.sleep(0)
+        for _ in range(20 * (seat == last)):
+            await asyncio.sleep(0)  # those before it are judged
+        ended.add(seat)
+        return answers[seat]
+
+    voted = vote(node(asked, verify=lambda output: output == "good"), voters=3)
+    found = nodes_of(voted)
+    assert found["asked", "asked"].grade == pytest.approx(2 / 3)
+
+
+def test_work_on_several_items_is_one_trial_of_all_of_them():
+    """By the mean of their grades."""
+
+    def parts(_: Any) -> list[float]:
+        return [1.0, 0.5, 0.6]
+
+    def done(part: float) -> float:
+        return part
+
+    found = nodes_of(chain(parts, replace(node(done, verify=lambda output: output), each=5)))
+    assert found["done", "done"].grade == pytest.approx(0.7)
 
 
 def test_another_model_or_prompt_begins_a_nodes_record_afresh():

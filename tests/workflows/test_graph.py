@@ -368,7 +368,7 @@ def test_the_structure_has_a_leaf_for_each_node():
     assert vote(of_lead, ahead_by=2, most=9).structure() == AheadByK(Leaf("of_lead"), 2, votes=9)
     assert refine(write, review, rounds=3).structure() == Retry(Chain((Leaf("write"), Leaf("review"))), 2)
     work = orchestrate(numbers, lambda n: n, node(lambda all_: all_, name="end"), workers=4)
-    assert work.structure() == Chain((Leaf("numbers"), Repeat(Leaf("<lambda>"), 4), Leaf("end")))
+    assert work.structure() == Chain((Leaf("numbers"), Repeat(Leaf("<lambda>"), 4, icc=0.0), Leaf("end")))
 
 
 def test_a_graph_is_drawn():

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from crew_guard.core.reliability.bounds import Betavariate
 from crew_guard.core.reliability.counts import NO_TRIALS, TIERS, Counts, Score, Tier, score, tier_of
 from crew_guard.core.reliability.detector import evidence
 from crew_guard.core.reliability.intervals import Interval, clopper_pearson
+from crew_guard.core.reliability.judging import counted
 from crew_guard.core.reliability.planning import Part as Now
 from crew_guard.core.reliability.planning import Plan, cheapest_plan
 from crew_guard.core.reliability.records import CrewRecord, Settings, Stream
@@ -79,7 +81,7 @@ class Account(Struct, frozen=True):
     estimate: Estimate | None
     """From the parts, beside what was measured; None without a structure."""
     measured: Rating
-    """The crew's end-to-end outcomes."""
+    """The crew's end-to-end outcomes, the errors of their judge taken out where they are known."""
     parts: tuple[Part, ...]
     watches: tuple[Watch, ...]
     """Those with the most evidence first; empty where nothing is decided by reliability."""
@@ -155,30 +157,32 @@ def account(
     """
     structure = structure_of(record) if structure is None else structure
     confidence = settings.confidence
+    measured = counted(record.end_to_end, settings.judged_by.get(END_TO_END), confidence)
     found = None
     parts: tuple[Part, ...] = ()
     if structure is not None:
-        counts = {name: _counts(record, name, shared) for name in names(structure)}
-        found = estimate(structure, counts, record.end_to_end, confidence, beta)
+        counts = {name: _counts(record, name, shared, settings) for name in names(structure)}
+        found = estimate(structure, counts, measured, confidence, beta)
         parts = _parts(record, structure, counts, confidence)
     return Account(
         record=record,
         settings=settings,
         structure=structure,
         estimate=found,
-        measured=rating(record.end_to_end, confidence),
+        measured=rating(measured, confidence),
         parts=parts,
         watches=_watches(record),
         evidence=evidence({name: one.detector for name, one in record.streams.items() if one.detector}),
-        score=score(record.all_runs, confidence),
+        score=score(replace(record.all_runs, outcomes=measured), confidence),
     )
 
 
-def _counts(record: CrewRecord, name: str, shared: Mapping[Subject, Counts]) -> Counts:
+def _counts(record: CrewRecord, name: str, shared: Mapping[Subject, Counts], settings: Settings) -> Counts:
     stream = _stream_of(record, name)
     if stream is None:
         return NO_TRIALS
-    return stream.counts if stream.subject is None else shared.get(stream.subject, stream.counts)
+    counts = stream.counts if stream.subject is None else shared.get(stream.subject, stream.counts)
+    return counted(counts, settings.judged_by.get(name), settings.confidence)
 
 
 def _stream_of(record: CrewRecord, name: str) -> Stream | None:

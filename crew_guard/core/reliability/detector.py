@@ -32,6 +32,8 @@ QUIET = 10
 """Good trials in a row after which a failure is over, and tells of bursts: a drop has too few of them to teach."""
 _LEAST = 0.05
 """What a stream is held to at the least: nothing is worse than a rate of 0."""
+_MOST = 1e100
+"""Of one term: far beyond any alarm, and JSON has no infinity."""
 _FAILED = 0.5
 """Grades below count as failures in a row."""
 
@@ -89,7 +91,9 @@ class EDetector(Struct, frozen=True):
         bets = _bets(self.level)
         row = 0 if self.bursts <= FREE_OF_BURSTS else min(self.failures, len(bets.stakes) - 1)
         excess = self.level - grade
-        terms = tuple([(1.0 + m) * (1.0 + s * excess) for m, s in zip(self.terms, bets.stakes[row], strict=True)])
+        terms = tuple(
+            [min(_MOST, (1.0 + m) * (1.0 + s * excess)) for m, s in zip(self.terms, bets.stakes[row], strict=True)]
+        )
         bursts, pending, failed = self.bursts, self.pending, grade < _FAILED
         if self.failures:
             pending += bets.again if failed else bets.over
@@ -108,7 +112,7 @@ class EDetector(Struct, frozen=True):
             return self.observed(after) if after < before else self
         stakes = _bets(self.level).stakes[0]
         ratios = [(1.0 + s * (self.level - after)) / (1.0 + s * (self.level - before)) for s in stakes]
-        terms = tuple([m * ratio for m, ratio in zip(self.terms, ratios, strict=True)])
+        terms = tuple([min(_MOST, m * ratio) for m, ratio in zip(self.terms, ratios, strict=True)])
         return EDetector(self.level, terms, self.failures, self.quiet, self.bursts, self.pending)
 
     def restarted(self, level: float | None = None) -> EDetector:
@@ -188,6 +192,10 @@ class Sprt(Struct, frozen=True):
             return self.observed(after)
         log_ratio = self.log_ratio + self._step(after) - self._step(before)
         return Sprt(self.ok, self.bad, self.alpha, self.beta, log_ratio, self.trials)
+
+    def restarted(self) -> Sprt:
+        """The same test without trials."""
+        return Sprt(self.ok, self.bad, self.alpha, self.beta)
 
     def _step(self, grade: float) -> float:
         return grade * math.log(self.ok / self.bad) + (1 - grade) * math.log((1 - self.ok) / (1 - self.bad))

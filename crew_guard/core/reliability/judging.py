@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from functools import lru_cache
 
 from msgspec import Struct
 
 from crew_guard.core.reliability.counts import NO_TRIALS, Counts
-from crew_guard.core.reliability.intervals import Interval
-from crew_guard.core.reliability.special import normal_quantile
+from crew_guard.core.reliability.intervals import Interval, jeffreys
+from crew_guard.core.reliability.special import betainc, normal_quantile
 
 _NO_BETTER = 0.02
 """How much better than chance a judge must be: sensitivity + specificity - 1."""
+_SURE = 0.97
+"""An upper bound from here on excludes no tier: so high a rate has next to no trials that leave 1 possible."""
+_NEGLIGIBLE = 1e-9
+_SAFE = 0.90
+"""Of the bounds of a judge's own rates by which a stream is held to less than was asked for."""
 
 
 class Judge(Struct, frozen=True, omit_defaults=True):
@@ -32,6 +38,27 @@ class Judge(Struct, frozen=True, omit_defaults=True):
     def specificity(self) -> float | None:
         """P(accepted | good); None without good cases."""
         return self.on_good.rate
+
+    def accepts(self, rate: float) -> float:
+        """The share that it accepts of what is good in this share: its errors, as they were counted, with it."""
+        sensitivity, specificity = self.sensitivity or 0.0, self.specificity or 0.0
+        return rate * specificity + (1 - rate) * (1 - sensitivity)
+
+    def accepts_at_least(self, rate: float) -> float:
+        """The same by the lower bounds of what its cases show: what is good is not to look bad by its errors."""
+        of_good, of_bad = _least_accepted(self)
+        return rate * of_good + (1 - rate) * of_bad
+
+    def rate_at_least(self, accepted: float) -> float:
+        """The rate, in [0, 1], of which it accepts at least this share."""
+        of_good, of_bad = _least_accepted(self)
+        return 1.0 if of_good <= of_bad else min(1.0, max(0.0, (accepted - of_bad) / (of_good - of_bad)))
+
+
+@lru_cache(maxsize=256)
+def _least_accepted(judge: Judge) -> tuple[float, float]:
+    """Of what is good, and of what is bad."""
+    return jeffreys(judge.on_good, _SAFE).lower, 1 - jeffreys(judge.on_bad, _SAFE).upper
 
 
 def judge_of(cases: Iterable[tuple[bool, bool]]) -> Judge:
@@ -83,6 +110,30 @@ def corrected(accepted: Counts, judge: Judge, confidence: float = 0.95) -> Corre
     interval = Interval(
         min(1.0, max(0.0, centre + shift - z * deviation)), max(0.0, min(1.0, centre + shift + z * deviation))
     )
-    middle = min(1.0, max(0.0, centre))
-    worth = max(0, min(accepted.trials, int(middle * (1 - middle) / deviation**2)))
+    worth = _worth(point, interval, accepted.trials, confidence)
     return Corrected(point, interval, Counts(worth, point * worth))
+
+
+def counted(accepted: Counts, judge: Judge | None, confidence: float) -> Counts:
+    """The trials that verdicts are worth: as they are, without a judge whose errors are known."""
+    if judge is None or not accepted.trials:
+        return accepted
+    found = corrected(accepted, judge, confidence)
+    return NO_TRIALS if found is None else found.counts  # a judge no better than chance says nothing
+
+
+def _worth(point: float, interval: Interval, trials: int, confidence: float) -> int:
+    """The most trials of this rate, no more than there were, that prove no more than the interval does."""
+
+    def is_safe(number: int) -> bool:
+        good = point * number
+        bad = number - good
+        low_enough = good <= _NEGLIGIBLE or betainc(good, bad + 1, interval.lower) >= 1 - confidence
+        return low_enough and (bad <= _NEGLIGIBLE or betainc(good + 1, bad, upper) <= confidence)
+
+    upper = min(interval.upper, _SURE)
+    low, high = 0, trials + 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if is_safe(middle) else (low, middle)
+    return low

@@ -14,114 +14,15 @@ from msgspec.structs import replace
 
 from crew_guard.core.reliability.breaker import Breaker
 from crew_guard.core.reliability.counts import NO_TRIALS, Counts, Spent, Sums
-from crew_guard.core.reliability.detector import (
-    ALARM_AFTER,
-    BASELINE_RUNS,
-    Alarm,
-    EDetector,
-    alarm,
-    level_of,
-    sprt_for,
-)
-from crew_guard.core.reliability.intervals import jeffreys
-from crew_guard.core.reliability.trials import END_TO_END, RunReport, Subject, Trial, is_alone
+from crew_guard.core.reliability.detector import ALARM_AFTER, Alarm, EDetector, alarm, level_of
+from crew_guard.core.reliability.settings import Settings
+from crew_guard.core.reliability.streams import Stream
+from crew_guard.core.reliability.trials import END_TO_END, RunReport, Trial, is_alone
 
-FORMAT = 1
-"""Version of the record's format."""
+FORMAT = 2
+"""Version of the record's format: one of another is folded again."""
 _WITHOUT_FAULTS = 0.95
 """The share of runs without an infrastructure failure below which there is something to tell."""
-_BASELINE_DOUBT = 0.10
-"""The chance that the first baseline is above the truth; halved for each later one."""
-
-
-_LEVELS = 3
-"""Other levels that evidence is kept for."""
-_CALM = 100.0
-"""Evidence below which a stream may be taken for healthy: what is shown during a drop is no baseline."""
-
-
-class Settings(Struct, frozen=True, omit_defaults=True):
-    """What a policy says about counting."""
-
-    threshold: float | None = None
-    """The least end-to-end success; None: nothing is decided by reliability, and no detector runs."""
-    confidence: float = 0.95
-    alarm_after: float = ALARM_AFTER
-    """Mean number of trials to a false alarm, at the least."""
-    agent_target: float | None = None
-    """What each agent is held to from its first trial on. None: the threshold, and from its 100th trial on
-    threshold ** (1 / parts): before, an agent that is weaker than the others would open the breaker of a crew
-    that is good enough."""
-    parts: int = 1
-    """How many agents must succeed."""
-    probes: float = 0.2
-    """The share of the workflow's runs that have a shadow probe of the crew beside them."""
-    judged: tuple[str, ...] | None = None
-    """The streams of this version that something judges in every run; None where that isn't known."""
-
-    def judges(self, stream: str) -> bool:
-        """Whether something judges this stream, as far as is known."""
-        return self.judged is None or stream in self.judged
-
-    def target(self, *, has_baseline: bool) -> float | None:
-        """What each agent is held to; None where nothing is decided."""
-        if self.threshold is None or self.agent_target is not None:
-            return None if self.threshold is None else self.agent_target
-        return self.threshold ** (1 / max(1, self.parts)) if has_baseline else self.threshold
-
-
-class Stream(Struct, frozen=True, omit_defaults=True):
-    """What is known of one agent of the crew, or of its outcomes, since its version began."""
-
-    subject: Subject | None = None
-    """None for the outcomes."""
-    counts: Counts = NO_TRIALS
-    detector: EDetector | None = None
-    """None where nothing is decided by reliability."""
-    baseline: float | None = None
-    """The best of Jeffreys' lower bounds of the first 100, 200, 400 … trials, from the first of them on.
-
-    It only rises: a slow decline must not lower what the stream is held to.
-    """
-    others: tuple[EDetector, ...] = ()
-    """The same at other levels, the latest first: policies of several thresholds may take turns with one crew."""
-
-    def observed(self, grade: float, target: float | None) -> Stream:
-        """With one trial more. One without a target is evidence, too, for the runs that have one."""
-        counts = self.counts.plus(grade)
-        detector, others = self._detectors(target)
-        detector = None if detector is None else detector.observed(grade)
-        calm = detector is None or detector.evidence < _CALM
-        baseline = _baseline(counts, self.baseline) if calm else self.baseline
-        return Stream(self.subject, counts, detector, baseline, tuple([one.observed(grade) for one in others]))
-
-    def _detectors(self, target: float | None) -> tuple[EDetector | None, tuple[EDetector, ...]]:
-        """The one at the target's level, and the others."""
-        own = self.detector
-        if target is None:
-            return own, self.others
-        level = level_of(target, self.baseline)
-        if own is None:
-            return EDetector(level), ()
-        if own.level == level:
-            return own, self.others
-        known = next((one for one in self.others if one.level == level), own.restarted(level))
-        return known, (own, *(one for one in self.others if one.level != level))[:_LEVELS]
-
-    def revised(self, before: float | None, after: float, target: float | None) -> Stream:
-        """With a later verdict on a trial; before is None where it had none."""
-        if before is None:
-            return self.observed(after, target)
-        detector, others = self._detectors(target)
-        detector = None if detector is None else detector.corrected(before, after)
-        counts = self.counts.revised(before, after)
-        return Stream(
-            self.subject, counts, detector, self.baseline, tuple([one.corrected(before, after) for one in others])
-        )
-
-    def restarted(self) -> Stream:
-        """Its evidence forgotten."""
-        return self if self.detector is None else replace(self, detector=self.detector.restarted(), others=())
 
 
 class CrewRecord(Struct, frozen=True, omit_defaults=True):
@@ -134,7 +35,7 @@ class CrewRecord(Struct, frozen=True, omit_defaults=True):
     faults: Stream = Stream()
     """Runs, those without an infrastructure failure being the good ones. It opens no breaker."""
     crew_runs: Sums = Sums()
-    """Runs that the crew finished itself, without probes."""
+    """Runs of this version that the crew finished itself, without probes."""
     workflow_runs: Sums = Sums()
     breaker: Breaker = Breaker()
     versions: int = 0
@@ -149,7 +50,7 @@ class CrewRecord(Struct, frozen=True, omit_defaults=True):
 
     @property
     def runs(self) -> int:
-        """All that were reported."""
+        """All that this version reported."""
         return self.crew_runs.runs + self.workflow_runs.runs + self.shadows
 
     @property
@@ -159,7 +60,7 @@ class CrewRecord(Struct, frozen=True, omit_defaults=True):
 
     @property
     def all_runs(self) -> Sums:
-        """Every run of the job, its outcomes the crew's own: what a workflow saved doesn't count as its success."""
+        """Every run of this version, its outcomes the crew's own: what a workflow saved is no success of it."""
         return replace(self.crew_runs + self.workflow_runs, outcomes=self.end_to_end)
 
     @property
@@ -178,13 +79,6 @@ class CrewRecord(Struct, frozen=True, omit_defaults=True):
 
 
 _NO_STREAM = Stream()
-
-
-def _baseline(counts: Counts, known: float | None) -> float | None:
-    times, rest = divmod(counts.trials, BASELINE_RUNS)
-    if rest or not times or times & (times - 1):
-        return known
-    return max(known or 0.0, jeffreys(counts, 1.0 - _BASELINE_DOUBT / times).lower)
 
 
 def add(record: CrewRecord | None, report: RunReport, settings: Settings) -> CrewRecord:
@@ -230,8 +124,12 @@ def of_version(record: CrewRecord, version: str, at: float, settings: Settings) 
     streams = {name: one for name, one in record.streams.items() if name != END_TO_END and settings.judges(name)}
     breaker = record.breaker
     if settings.threshold is not None and record.streams:
-        breaker = breaker.renewed(_to_test(record, settings), f"a new version of the {_what(version)} is tried", at)
-    return replace(record, version=version, streams=streams, breaker=breaker, versions=record.versions + 1, costs={})
+        why = f"a new version of the {_what(version)} is tried"
+        breaker = breaker.renewed(_to_test(record, settings), why, at, settings.test)
+        breaker = replace(breaker, threshold=settings.threshold)
+    none = Sums()  # what another version cost and took says nothing of this one
+    found = CrewRecord(record.crew, version, streams, record.faults, none, none, breaker, record.versions + 1)
+    return replace(found, updated=record.updated)
 
 
 def _what(version: str) -> str:
@@ -244,11 +142,12 @@ def _to_test(record: CrewRecord, settings: Settings) -> Mapping[str, float]:
     The outcomes, else the agents of the version before it, else its own; where nothing judges any of them, the
     outcomes, which a person may give.
     """
-    whole, target = {END_TO_END: settings.threshold or 0.0}, settings.target(has_baseline=False) or 0.0
+    whole = {END_TO_END: settings.as_judged(END_TO_END, settings.threshold or 0.0)}
     if settings.judges(END_TO_END) and END_TO_END in record.streams:
         return whole
     kept = {name: level for name, level in record.levels.items() if name != END_TO_END and settings.judges(name)}
-    return kept or dict.fromkeys(settings.judged or (), target) or whole
+    target = settings.target(has_baseline=False) or 0.0
+    return kept or {name: settings.as_judged(name, target) for name in settings.judged or ()} or whole
 
 
 def crew_grade(report: RunReport) -> float | None:
@@ -285,13 +184,15 @@ def revise_outcome(record: CrewRecord, report: RunReport, grade: float, settings
         report: of that run, as it was counted: its outcome is what is corrected
         grade: in [0, 1]
     """
+    if report.version != record.version:
+        return record
     if not report.shadow:
         name = "crew_runs" if report.via == "crew" else "workflow_runs"
         sums: Sums = getattr(record, name)
         known = sums.outcomes
         outcomes = known.plus(grade) if report.outcome is None else known.revised(report.outcome, grade)
         record = replace(record, **{name: replace(sums, outcomes=outcomes)})
-    if (not report.own and not report.shadow) or report.version != record.version:
+    if not report.own and not report.shadow:
         return record
     stream = record.streams.get(END_TO_END, _NO_STREAM)
     return _revised(record, (END_TO_END, stream), (report.outcome, grade), report.at, settings)
@@ -315,9 +216,9 @@ def _seen(stream: Stream, name: str, grade: float, settings: Settings) -> Stream
 
 
 def _target(stream: Stream, name: str, settings: Settings) -> float | None:
-    if name == END_TO_END:
-        return settings.threshold
-    return settings.target(has_baseline=stream.baseline is not None)
+    of_agents = name != END_TO_END
+    target = settings.target(has_baseline=stream.baseline is not None) if of_agents else settings.threshold
+    return None if target is None else settings.as_judged(name, target)
 
 
 def _renewed(breaker: Breaker, stream: Stream, trial: Trial, at: float, settings: Settings) -> Breaker:
@@ -325,8 +226,10 @@ def _renewed(breaker: Breaker, stream: Stream, trial: Trial, at: float, settings
     target = settings.target(has_baseline=False)
     if target is None or not stream.counts.trials or not settings.judges(trial.stream):
         return breaker
-    tested = {name: test.ok for name, test in breaker.tests.items() if name != trial.stream}
-    return breaker.renewed({**tested, trial.stream: level_of(target, None)}, f"{trial.agent} is new", at)
+    level = level_of(settings.as_judged(trial.stream, target), None)
+    found = breaker.renewed({trial.stream: level}, f"{trial.agent} is new", at, settings.test)
+    others = {name: test.restarted() for name, test in breaker.tests.items()}
+    return replace(found, tests=others | found.tests, threshold=settings.threshold, given=breaker.given)
 
 
 def _summed(record: CrewRecord, report: RunReport) -> tuple[Sums, Sums]:
@@ -349,32 +252,57 @@ def _summed(record: CrewRecord, report: RunReport) -> tuple[Sums, Sums]:
 
 def _decided(record: CrewRecord, report: RunReport, seen: list[tuple[str, float]], settings: Settings) -> CrewRecord:
     """The breaker's step."""
-    breaker = record.breaker
-    if breaker.state == "closed":
+    if record.breaker.state == "closed":
         return _watched(record, settings)
+    breaker = _testable(record, settings)
     if report.shadow or report.own or seen:
         # A crew that works although its breaker is open, having no workflow, is probed by that; and where its workflow
         # had to finish what it began, it was its failure that was seen.
-        breaker = breaker.probed(seen, report.at)
+        breaker = breaker.probed(seen, report.at, runs=int(report.via == "workflow" or not report.shadow))
+    elif report.faults and breaker.due(settings.probes):
+        # It may be a probe that an outage ended before anything was to be seen: the next run needn't try again.
+        breaker = breaker.probed((), report.at, runs=1)
     else:
         breaker = breaker.fell_back(settings.probes, report.at)
     record = replace(record, breaker=breaker)
-    return _restarted(record) if breaker.state == "closed" else record
+    return _restarted(record) if breaker.state == "closed" else _watched(record, settings)
 
 
 def _watched(record: CrewRecord, settings: Settings) -> CrewRecord:
-    """The record, its breaker opened where its streams have reached the alarm."""
-    if settings.threshold is None or record.breaker.state != "closed":
+    """The record, its breaker opened where its streams have reached the alarm.
+
+    One that is open already is opened again where they have reached it by less: it holds for more policies then.
+    """
+    detectors, is_open = record.detectors, record.breaker.state != "closed"
+    if settings.threshold is None or (is_open and not record.breaker.is_for_more(settings.threshold)):
         return record
-    found = record.alarm(settings.alarm_after)
+    if is_open:
+        known = {name: one.held_to(_target(one, name, settings)) for name, one in record.streams.items()}
+        detectors = {name: one for name, one in known.items() if one is not None}
+    found = alarm(detectors, settings.alarm_after)
     if found is None:
         return record
-    breaker = record.breaker.opened(found, record.levels, record.updated)
-    judged = {name: test for name, test in breaker.tests.items() if settings.judges(name)}
-    if not judged and END_TO_END not in breaker.tests:
+    levels = {name: detector.level for name, detector in detectors.items()}
+    breaker = record.breaker.opened(found, levels, record.updated, settings.test)
+    tests = {name: test for name, test in breaker.tests.items() if settings.judges(name)}
+    if not tests and END_TO_END not in breaker.tests:
         # It was only ever blamed: those who are judged in every run say when that is over.
-        judged = {name: sprt_for(level) for name, level in record.levels.items() if settings.judges(name)}
-    return replace(record, breaker=replace(breaker, tests=judged or breaker.tests))
+        tests = {name: settings.test(name, level) for name, level in levels.items() if settings.judges(name)}
+    tests = tests or breaker.tests
+    given = tuple(name for name in tests if not settings.judges(name))
+    return replace(record, breaker=replace(breaker, tests=tests, given=given, threshold=settings.threshold))
+
+
+def _testable(record: CrewRecord, settings: Settings) -> Breaker:
+    """The breaker without tests of what is no longer judged: a verifier may move, and a kind be renamed."""
+    breaker = record.breaker
+    kept = {name: test for name, test in breaker.tests.items() if settings.judges(name) or name in breaker.given}
+    if settings.threshold is None or (kept and len(kept) == len(breaker.tests)):
+        return breaker
+    if not kept:
+        known = _to_test(record, settings).items()
+        kept = {name: breaker.tests.get(name) or settings.test(name, level) for name, level in known}
+    return replace(breaker, tests=kept)
 
 
 def _restarted(record: CrewRecord) -> CrewRecord:

@@ -6,6 +6,7 @@ import math
 import random
 from collections.abc import Iterable
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -219,3 +220,15 @@ def test_a_new_version_is_probed_at_once() -> None:
     assert Breaker().fell_back(0.2, 1.0) == Breaker()
     assert Breaker().probed([("b", 0.0)], 1.0) == Breaker()
     assert math.isclose(breaker.tests[END_TO_END].ok, 0.85)
+
+
+def test_evidence_stays_finite_however_long_a_stream_fails() -> None:
+    """A record that JSON can't hold would be folded again at every look."""
+    detector = EDetector(0.85)
+    for _ in range(5_000):
+        detector = detector.observed(0.0)
+    for _ in range(200):
+        detector = detector.corrected(1.0, 0.0).corrected(0.0, 1.0)
+    assert math.isfinite(detector.evidence)
+    assert msgspec.json.decode(msgspec.json.encode(detector), type=EDetector) == detector
+    assert detector.evidence > 10_000

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
+from itertools import takewhile
 
 import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from crew_guard.core.reliability.counts import Counts, score
+from crew_guard.core.reliability.judging import Judge
 from crew_guard.core.reliability.records import CrewRecord, Settings, add, of_version, revise, revise_outcome
 from crew_guard.core.reliability.trials import END_TO_END, RunReport, Subject, Trial
 
@@ -173,6 +176,18 @@ def test_another_version_of_the_crew_is_probed_first() -> None:
     assert of_version(CrewRecord("crew", "1"), "2", 50.0, HELD).breaker.state == "closed"
 
 
+def test_what_another_version_cost_says_nothing_of_this_one() -> None:
+    """Its sums begin afresh, and a later verdict on a run of the old one isn't in them."""
+    old = [good(run, usd=1.0, seconds=5.0, cost_adherence=0.1) for run in range(8)]
+    record = add(after([*old, good(8, via="workflow", shadow=True)]), good(9, version="2", usd=0.1), HELD)
+    assert (record.crew_runs.runs, record.crew_runs.usd, record.runs, record.versions) == (1, 0.1, 1, 1)
+    found = score(record.all_runs)
+    assert found is not None
+    assert found.value == 1.0
+    assert revise_outcome(record, old[0], 0.0, HELD) == record
+    assert record.faults.counts.trials == 10
+
+
 def test_kinds_of_tasks_have_streams_of_their_own() -> None:
     """agent/kind, so that versions of two tasks don't take turns."""
     two = (trial("writer", 1.0, kind="draft"), trial("writer", 0.0, kind="edit"))
@@ -241,7 +256,9 @@ def test_whatever_is_reported_the_record_stays_sound(reports: list[RunReport]) -
         assert 0 <= stream.counts.good <= stream.counts.trials
         assert stream.detector is None or stream.detector.evidence >= 0
     assert record.faults.counts.trials == len(reports)
-    assert record.crew_runs.runs + record.workflow_runs.runs == sum(not one.shadow for one in reports)
+    latest = list(takewhile(lambda one: one.version == record.version, reversed(reports)))
+    assert record.crew_runs.runs + record.workflow_runs.runs == sum(not one.shadow for one in latest)
+    assert record.runs == len(latest)
     assert msgspec.json.decode(msgspec.json.encode(record), type=CrewRecord) == record
 
 
@@ -297,6 +314,53 @@ def test_an_agent_that_is_only_ever_blamed_is_not_what_is_tested() -> None:
     assert set(record.breaker.tests) == {END_TO_END}
 
 
+def left(record: CrewRecord, held: Settings, told: Mapping[str, object], runs: int = 300) -> CrewRecord:
+    """Good runs told like this whenever one is due, and runs of the workflow between them."""
+    for run in range(1_000, 1_000 + runs):
+        if record.breaker.due(held.probes):
+            record = add(record, report(run, {}, via="workflow", shadow=True, **told), held)
+        else:
+            record = add(record, report(run, {}, via="workflow", outcome=None), held)
+    return record
+
+
+def test_what_is_no_longer_judged_is_not_waited_for() -> None:
+    """A verifier moved to the whole, or a kind was renamed: that is the same version, and the stream gets no trials."""
+    moved = Settings(threshold=0.85, judged=(END_TO_END,))
+    assert left(broken(), moved, {"outcome": 1.0}).breaker.state == "closed"
+    renamed = Settings(threshold=0.85, judged=("writer/new",))
+    trials = (trial("writer", 1.0, kind="new"),)
+    record = left(broken(), renamed, {"outcome": None, "trials": trials})
+    assert record.breaker.state == "closed"
+
+
+def test_a_run_without_a_threshold_leaves_nothing_to_wait_for() -> None:
+    """The first of a version without the agent that opened the breaker: the next one with a threshold tests what is."""
+    opened = after([report(run, {"old": float(run < 30)}, outcome=None) for run in range(50)], Settings(0.85))
+    assert opened.breaker.state == "open"
+    told = {"outcome": None, "version": "2", "trials": (trial("reader", 1.0),)}
+    record = add(opened, report(60, {}, **told), Settings(judged=("reader",)))
+    held = Settings(threshold=0.85, judged=("reader",))
+    for run in range(100, 400):
+        due = record.breaker.due(held.probes)
+        more = {"shadow": True} if due else {"trials": ()}
+        record = add(record, report(run, {}, via="workflow", **{**told, **more}), held)
+        if record.breaker.state == "closed":
+            break
+    assert record.breaker.state == "closed"
+
+
+def test_a_persons_outcomes_are_waited_for_beside_agents_that_are_judged() -> None:
+    """They opened the breaker: that each agent is fine by itself was not enough before, either."""
+    held, record, run = Settings(threshold=0.85, judged=("writer",)), None, 0
+    while record is None or record.breaker.state == "closed":
+        run += 1
+        told = report(run, {"writer": 1.0}, outcome=None)
+        record = revise_outcome(add(record, told, held), told, 0.0, held)
+    found = left(record, held, {"outcome": None, "trials": (trial("writer", 1.0),)}, 100)
+    assert (found.breaker.state, set(found.breaker.tests)) == ("half_open", {END_TO_END})
+
+
 def test_a_persons_outcomes_close_the_breaker() -> None:
     """Where nothing else judges the crew; those of runs from before it opened are no probes."""
     held, record, run = Settings(threshold=0.85, judged=()), None, 0
@@ -317,6 +381,23 @@ def test_a_persons_outcomes_close_the_breaker() -> None:
     assert all(detector.evidence < 100 for detector in record.detectors.values())
 
 
+def test_a_later_verdict_on_the_first_probe_of_a_new_version_counts() -> None:
+    """On the outcome and on an agent's task; one on a run from before it is none of its probe."""
+    held = Settings(threshold=0.85, judged=())
+    first = report(2, {}, version="2", outcome=None, via="workflow", shadow=True)
+    record = add(after([good(1)], held), first, held)
+    assert revise_outcome(record, first, 1.0, held).breaker.tests[END_TO_END].trials == 1
+    judged = Settings(threshold=0.85)
+    renewed = add(after([good(1)], judged), report(2, {}, trials=(trial("writer", 1.0, "v2"),)), judged)
+    log_ratio = renewed.breaker.tests["writer"].log_ratio
+    found = revise(renewed, trial("writer", 1.0, "v2"), trial("writer", 0.0, "v2"), judged, at=2.0)
+    assert found.breaker.tests["writer"].log_ratio < log_ratio
+    assert (
+        revise(renewed, trial("writer", 1.0, "v2"), trial("writer", 0.0, "v2"), judged, at=1.0).breaker.tests["writer"]
+        == renewed.breaker.tests["writer"]
+    )
+
+
 def test_a_probe_that_failed_and_fell_back_is_a_probe() -> None:
     """A host's own crew works itself: what its workflow had to finish was its failure, and no wait for the next."""
     record = broken()
@@ -324,9 +405,39 @@ def test_a_probe_that_failed_and_fell_back_is_a_probe() -> None:
         record = add(record, report(200, {}, via="workflow", outcome=None), HELD)
     failed = report(201, {}, via="workflow", outcome=1.0, crew_grade=0.0)
     found = add(record, failed, HELD).breaker
-    assert (found.probes, found.fallbacks) == (1, 0)
+    assert (found.probes, found.fallbacks) == (1, 1)
     assert not found.due(HELD.probes)
     assert found.tests[END_TO_END].log_ratio < 0
+
+
+def test_a_probe_that_an_outage_ended_is_waited_for_like_any_other() -> None:
+    """A host's own crew, whose provider is down, isn't tried in each run: its workflow does them meanwhile."""
+    record, tried = broken(), 0
+    while not record.breaker.due(HELD.probes):
+        record = add(record, report(200, {}, via="workflow", outcome=None), HELD)
+    for run in range(201, 251):
+        tried += record.breaker.due(HELD.probes)
+        record = add(record, report(run, {}, via="workflow", outcome=None, faults=1), HELD)
+    assert tried == 10
+
+
+@pytest.mark.parametrize(
+    ("share", "probes"), [(1.0, 100), (0.5, 50), (0.4, 34), (0.34, 34), (0.2, 20), (0.1, 10), (1e-320, 1)]
+)
+@pytest.mark.parametrize("shadow", [True, False])
+def test_the_share_of_probes_is_that_of_all_runs(share: float, probes: int, shadow: bool) -> None:
+    """The probe's own run is one of them: at most the share that is declared, as near to it as whole runs come."""
+    held, found = replace(HELD, probes=share), 0
+    record = of_version(after([good(1)]), "2", 2.0, held)
+    for run in range(100):
+        if record.breaker.due(share):
+            found += 1
+            via = "workflow" if shadow else "crew"
+            told = report(run, {}, version="2", outcome=None, via=via, shadow=shadow)
+        else:
+            told = report(run, {}, version="2", outcome=None, via="workflow")
+        record = add(record, told, held)
+    assert found == probes
 
 
 def test_a_fault_of_the_workflow_leaves_the_crews_failure() -> None:
@@ -362,3 +473,58 @@ def test_a_correction_of_a_trial_that_a_newer_version_has_not_got_changes_nothin
     """Its stream is not there to be corrected."""
     record = after([good(1)])
     assert revise(record, trial("old", 1.0), trial("old", 0.0), HELD) is record
+
+
+def test_a_breaker_that_more_was_asked_for_opens_again_where_a_drop_is_below_less() -> None:
+    """Then it holds for the policy that asks for less, too; by evidence at that one's level, and no other."""
+    strict, lax, draw = Settings(threshold=0.95), Settings(threshold=0.5), random.Random(4)
+    record, run = after([good(0)], strict), 0
+    while record.breaker.state == "closed":
+        run += 1
+        record = add(record, report(run, {"writer": float(draw.random() < 0.8)}), strict)
+    assert (record.breaker.threshold, record.breaker.is_for_more(0.5)) == (0.95, True)
+    for run in range(1_000, 1_020):
+        record = add(record, report(run, {"writer": 1.0}), lax)
+    assert record.breaker.is_for_more(0.5)
+    run = 2_000
+    while record.breaker.is_for_more(0.5):
+        record, run = add(record, report(run, {"writer": 0.0}), lax), run + 1
+        assert run < 2_040
+    assert (record.breaker.state, record.breaker.threshold, record.breaker.culprit) == ("open", 0.5, "writer")
+
+
+CRITIC = Judge(Counts(200, 198.0), Counts(200, 160.0))
+"""It flags a fifth of what is good."""
+
+
+def judged_runs(record: CrewRecord | None, held: Settings, accepted: float, runs: int = 600) -> CrewRecord:
+    """Runs of which the judge accepts this share, probes while the breaker isn't closed."""
+    draw = random.Random(5)
+    for run in range(runs):
+        closed = record is None or record.breaker.state == "closed"
+        told = report(run, {}, outcome=float(draw.random() < accepted), shadow=not closed)
+        record = add(record, told, held)
+    assert record is not None
+    return record
+
+
+def test_the_known_errors_of_a_judge_open_no_breaker() -> None:
+    """A crew that is always right and four fifths accepted is good; one that drops is seen, and comes back."""
+    held = Settings(threshold=0.95, judged=(END_TO_END,), judged_by={END_TO_END: CRITIC})
+    record = judged_runs(None, held, 0.8)
+    assert record.breaker.state == "closed"
+    assert 0.6 < record.levels[END_TO_END] < 0.8
+    bad = judged_runs(record, held, 0.3, 60)
+    assert bad.breaker.state != "closed"
+    test = bad.breaker.tests[END_TO_END]
+    assert (test.ok, test.bad) == (pytest.approx(0.95 * 0.8 + 0.05 * 0.01), pytest.approx(0.85 * 0.8 + 0.15 * 0.01))
+    assert judged_runs(bad, held, 0.8, 400).breaker.state == "closed"
+
+
+def test_a_new_version_is_tested_as_its_judge_sees_it() -> None:
+    """Of the outcomes, and of an agent that is new."""
+    held = Settings(threshold=0.95, judged_by={END_TO_END: CRITIC, "writer": CRITIC})
+    record = after([good(run) for run in range(3)], held)
+    assert of_version(record, "2", 5.0, held).breaker.tests[END_TO_END].ok < 0.8
+    renewed = add(record, report(5, {}, trials=(trial("writer", 1.0, "v2"),)), held)
+    assert renewed.breaker.tests["writer"].ok < 0.8

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crew_guard.core.reliability import formulas
-from crew_guard.core.reliability.counts import Counts
+from crew_guard.core.reliability.counts import TIERS, Counts
+from crew_guard.core.reliability.intervals import clopper_pearson
 from crew_guard.core.reliability.judging import Judge, corrected, judge_of
 from crew_guard.core.reliability.planning import Better, Part, Verifying, cheapest_plan
 from crew_guard.core.reliability.structure import AnyOf, Chain, Leaf, point
@@ -122,6 +123,38 @@ def test_the_corrected_interval_covers(truth: float) -> None:
         high += found.interval.upper >= truth
     assert low / 600 >= 0.92
     assert high / 600 >= 0.92
+
+
+def test_the_more_a_judge_has_accepted_the_more_it_is_worth() -> None:
+    """Also where nothing is left to correct: 378 of 400 by a judge of 0.95 and 0.95 are no less than 20 of 20."""
+    sure = Judge(Counts(50, 50.0), Counts(50, 50.0))
+    worth = [corrected(Counts(number, float(number)), sure) for number in (20, 100, 1_000)]
+    trials = [found.counts.trials for found in worth if found is not None]
+    assert trials == sorted(trials)
+    assert trials[0] >= 15
+    good = corrected(Counts(400, 378.0), Judge(Counts(100, 95.0), Counts(100, 95.0)))
+    assert good is not None
+    assert good.counts.trials >= 59
+    assert clopper_pearson(good.counts).lower == pytest.approx(good.interval.lower, abs=0.01)
+
+
+@given(
+    st.integers(1, 2_000).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n))),
+    st.integers(10, 300).flatmap(lambda n: st.tuples(st.just(n), st.integers(n // 2, n))),
+    st.integers(10, 300).flatmap(lambda n: st.tuples(st.just(n), st.integers(n * 2 // 3, n))),
+)
+def test_what_a_judge_said_is_worth_no_more_than_its_interval(
+    accepted: tuple[int, int], bad: tuple[int, int], good: tuple[int, int]
+) -> None:
+    """No bound of the trials that stand for it is inside of the interval, and no tier is excluded that isn't."""
+    judge = Judge(Counts(bad[0], float(bad[1])), Counts(good[0], float(good[1])))
+    found = corrected(Counts(accepted[0], float(accepted[1])), judge)
+    if found is None:
+        return
+    exact = clopper_pearson(found.counts)
+    assert found.counts.trials <= accepted[0]
+    assert exact.lower <= found.interval.lower + 1e-9
+    assert exact.upper >= min(found.interval.upper, max(TIERS.values())) - 1e-9
 
 
 FIVE = Chain(tuple(Leaf(name) for name in "abcde"))
