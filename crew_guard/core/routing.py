@@ -180,7 +180,7 @@ def forecast(
     rest = _without(reliance.structure, done)
     if rest is None or reliance.least is None:
         return None
-    worst = _worth(reliance, verdicts)
+    worst = _worth(reliance, verdicts, by_parts=by_parts)
     best = bounds.upper(rest, _counts(reliance, known), reliance.settings.confidence, beta) if by_parts else 1.0
     if min(worst, best) < reliance.least:
         detail = (
@@ -195,11 +195,14 @@ def forecast(
     return _too_dear(record, to_come, len(to_come) / len(reliance.parts), left) if to_come else None
 
 
-def _worth(reliance: Reliance, verdicts: Sequence[Judged]) -> float:
-    """What the outcome is at most, by what is judged so far: it is its results' least grade, if nothing judges it."""
+def _worth(reliance: Reliance, verdicts: Sequence[Judged], *, by_parts: bool) -> float:
+    """What the whole is worth at most, by what is judged so far; 1 where it has a verifier, which may think otherwise.
+
+    Where the parts' numbers count all of them do; where measured outcomes say otherwise, those of the results.
+    """
     if reliance.verified:
         return 1.0
-    return min((grade_of(one) for one in verdicts if one.task in reliance.results), default=1.0)
+    return min((grade_of(one) for one in verdicts if by_parts or one.task in reliance.results), default=1.0)
 
 
 def _finished(reliance: Reliance, judged: Collection[str]) -> set[str]:

@@ -348,12 +348,20 @@ def test_an_agent_with_several_tasks_spent_as_much_on_each():
     assert costs_of(reckoned(crew), {"ann": 0.4}, 0.4) == {"ann/one": 0.2, "ann/two": 0.2, NOBODYS: 0.0}
 
 
-@pytest.mark.parametrize("crew", [pair(), pair(verify=fine), pair(process="parallel", verify=fine)])
-def test_a_grade_that_the_outcome_hasnt_got_stops_nothing(crew):
-    """That of a task before the result, and any where the whole has a verifier of its own."""
+@pytest.mark.parametrize(
+    ("crew", "by_parts", "stops"),
+    [
+        (pair(), True, True),
+        (pair(), False, False),
+        (pair(verify=fine), True, False),
+        (pair(process="parallel", verify=fine), True, False),
+    ],
+)
+def test_a_grade_that_the_outcome_hasnt_got_stops_nothing(crew, by_parts, stops):
+    """Any where the whole has a verifier of its own; where outcomes are measured, that of a task before the result."""
     known = reckoned(crew, threshold=0.85)
-    verdicts = [judged("find", True, 0.6)]
-    assert forecast(known, Known(), verdicts, Left(), Random(1).betavariate, by_parts=True) is None
+    found = forecast(known, Known(), [judged("find", True, 0.6)], Left(), Random(1).betavariate, by_parts=by_parts)
+    assert (found is not None) is stops
 
 
 def test_what_is_finished_costs_nothing_more():
