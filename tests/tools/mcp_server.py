@@ -3,6 +3,7 @@
 Run as a program: `mcp_server.py` speaks by its pipes, `mcp_server.py http` on a port that it prints.
 """
 
+import asyncio
 import json
 import os
 import socket
@@ -14,6 +15,7 @@ from mcp.types import ToolAnnotations
 
 server = FastMCP("odd", log_level="CRITICAL")
 CANCELLED = []
+HANGS, CALLED_OFF = asyncio.Event(), asyncio.Event()
 RAW = os.fdopen(os.dup(1), "wb", buffering=0)
 
 
@@ -56,16 +58,27 @@ def picture() -> Image:
 @server.tool()
 async def hang() -> str:
     """Never answer."""
+    HANGS.set()
     try:
         await anyio.sleep_forever()
     except anyio.get_cancelled_exc_class():
         CANCELLED.append("hang")
+        CALLED_OFF.set()
         raise
 
 
 @server.tool()
-def cancelled() -> int:
-    """How many calls were called off."""
+async def hangs() -> bool:
+    """Wait until a call hangs."""
+    return await asyncio.wait_for(HANGS.wait(), 30)
+
+
+@server.tool()
+async def cancelled(at_least: int = 0) -> int:
+    """How many calls were called off, once they are so many."""
+    while len(CANCELLED) < at_least:
+        CALLED_OFF.clear()
+        await asyncio.wait_for(CALLED_OFF.wait(), 30)
     return len(CANCELLED)
 
 

@@ -89,7 +89,7 @@ def test_a_call_beyond_its_time_is_ended_and_the_server_told(shared: MCPServer) 
     assert result.done
     said = next(message.text for message in model.calls[-1].request.messages if message.speaker == "tool")
     assert said == "hang was ended after 0.2 s, its max_seconds"
-    assert int(use(shared, "cancelled")) == before + 1
+    assert int(use(shared, "cancelled", at_least=before + 1)) == before + 1
 
 
 def test_many_threads_and_loops_share_a_server(shared: MCPServer) -> None:
@@ -230,10 +230,10 @@ def test_over_http(address: str) -> None:
                 await tools["repeat"].function(text="x" * 1_000, times=5_000)
             assert await tools["ask_back"].function() == "no answer"
             hanging = asyncio.ensure_future(tools["hang"].function())
-            assert await tools["add"].function(a=1, b=1) == "2"
+            assert await tools["hangs"].function() == "true"  # else it might be called off before it came
             hanging.cancel()
             await asyncio.wait({hanging})
-            assert await tools["cancelled"].function() == "1"
+            assert await tools["cancelled"].function(at_least=1) == "1"
             with pytest.raises(MCPError):
                 await tools["die"].function()
             with pytest.raises(MCPError):
