@@ -162,3 +162,29 @@ class MissingDependencyError(CrewGuardError, ImportError):
     def __init__(self, what: str, extra: str, hint: str = "") -> None:
         self.extra = extra
         super().__init__(f"{what} needs the extra {extra!r}: pip install 'crew-guard[{extra}]'{hint}")
+
+
+_KINDS = ("throttled", "unavailable", "unreachable")
+_OUTAGES = frozenset({"TransportError", "APIConnectionError", "ConnectionError"})
+"""Bases of what HTTP clients and SDKs raise where no connection stands; their packages need not be imported."""
+_TOO_MANY, _SERVER_ERRORS = 429, 500
+
+
+def is_fault(error: BaseException) -> bool:
+    """Whether a provider that could not be used is behind an error, a host's client's own errors included.
+
+    Infrastructure that failed is kept apart from what agents do: it is nobody's failed trial.
+    """
+    link: BaseException | None = error
+    seen: set[int] = set()
+    while link is not None and id(link) not in seen:
+        seen.add(id(link))
+        if isinstance(link, ModelError):
+            return link.kind in _KINDS
+        status = getattr(link, "status_code", None)
+        if isinstance(status, int):
+            return status == _TOO_MANY or status >= _SERVER_ERRORS
+        if any(base.__name__ in _OUTAGES for base in type(link).__mro__):
+            return True
+        link = link.__cause__
+    return False

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Generic, TypeVar, cast
 
 from loguru import logger
@@ -67,8 +68,14 @@ class Promise(Generic[T]):
         """
         if not self._done:
             woken = threading.Event()
-            self.add_done_callback(lambda _: woken.set())
+
+            def wake(_done: object) -> None:
+                woken.set()
+
+            self.add_done_callback(wake)
             if not woken.wait(timeout):
+                with suppress(ValueError):  # it is being called just now
+                    self._callbacks.remove(wake)
                 raise TimeoutError
         return self._error
 

@@ -23,6 +23,7 @@ from msgspec.structs import replace
 from crew_guard.core.actions import Ending, Grant, ModelCall, Outcome
 from crew_guard.core.messages import JsonObject, Message, ToolSpec
 from crew_guard.core.usage import Rates, Usage
+from crew_guard.errors import is_fault
 from crew_guard.ports import Gate
 
 IMAGE_TOKENS = 50_000
@@ -149,7 +150,7 @@ class Attempt:
 
     def fail(self, error: BaseException, usage: Usage | None = None) -> None:
         """Settle a call that raised."""
-        self.settle(Outcome(ending(error), usage, text=f"{type(error).__name__}: {error}"))
+        self.settle(failure(error, usage))
 
     def following(self) -> ModelCall:
         """The action of a further request in the same host call: its body, and so its length, stands already."""
@@ -173,6 +174,11 @@ def ending(error: BaseException) -> Ending:
         if type(link).__name__ in _UNSENT:
             return "rejected"
     return "failed"
+
+
+def failure(error: BaseException, usage: Usage | None = None) -> Outcome:
+    """How a model call that raised this is settled."""
+    return Outcome(ending(error), usage, text=f"{type(error).__name__}: {error}", fault=is_fault(error))
 
 
 def tool_failure(error: BaseException) -> Outcome:

@@ -104,7 +104,8 @@ def calibrated(judge: Judge, supervisor: Supervisor, *, run_id: str | None = Non
         raise ConfigError(f"the judge {judge.name!r} needs cases that are good and cases that are bad")
     runtime = _Trying(judge, supervisor.model_named(judge.model))
     # Cases are no crew: nothing is reckoned of them, and there is nothing that they could fall back on.
-    policy = supervisor.effective_policy.model_copy(update={"reliability": ReliabilityRules()})
+    own = supervisor.effective_policy
+    policy = own.model_copy(update={"reliability": ReliabilityRules()}).sourced(own.sources)
     name = f"cases of {judge.name}"
     result = supervisor.run_runtime(runtime, {}, name=name, run_id=run_id, policy=policy).wait()
     if not result.done:

@@ -125,6 +125,8 @@ class Outcome(Struct, frozen=True, gc=False):
     """The answer, the tool's result, or the error."""
     tool_requests: tuple[tuple[str, str, str], ...] = ()
     """For a model call: what the model asked for, as (id, tool, arguments)."""
+    fault: bool = False
+    """For a model call: whether its provider could not be used, which is nobody's failed trial."""
 
 
 def charge(grant: Grant, outcome: Outcome) -> Usage:

@@ -40,6 +40,12 @@ from crew_guard.core.usage import NANO, Rate, Rates, nano_price
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """As any model's; what was worked out of the old values is not copied along."""
+        found = super().model_copy(update=update, deep=deep)
+        _forget(found)
+        return found
+
 
 def _asks_for_trust(rules: Any) -> bool:
     entries: list[Any] = list(cast("Mapping[str, Any]", rules).values()) if isinstance(rules, Mapping) else []
@@ -206,10 +212,9 @@ class Policy(_Section):
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """As any model's; what was worked out of the old values is not copied along."""
+        """As any model's; what was worked out of the old values is not copied along, nor where they came from."""
         found = super().model_copy(update=update, deep=deep)
         if update:
-            _forget(found)
             found._sources = Sources()  # noqa: SLF001 - a copy of our own
         return found
 
@@ -232,7 +237,6 @@ class Policy(_Section):
     def priced(self, yielding: frozenset[str]) -> Self:
         """The same policy, the prices of these models yielding."""
         found = self.model_copy()
-        _forget(found)
         found._yielding = yielding  # noqa: SLF001 - a copy of our own
         return found
 
@@ -325,9 +329,9 @@ class Policy(_Section):
         return limits.caps() if kind == "tool" and limits else UNCAPPED
 
 
-def _forget(copied: Policy) -> None:
+def _forget(copied: _Section) -> None:
     """What was worked out of values that a copy doesn't share."""
-    for name, kind in vars(Policy).items():
+    for name, kind in vars(type(copied)).items():
         if isinstance(kind, cached_property):
             vars(copied).pop(name, None)
 

@@ -143,9 +143,10 @@ class RunState:
         return path
 
     def _look_up(self, path: Path) -> None:
+        as_of = self._changes  # before looking: who looks from another thread may miss what is opened meanwhile
         path.ledgers = tuple([ledger for scope in path.scopes if (ledger := self.ledgers.get(scope))])
         path.binding = binding(path.ledgers)
-        path.as_of = self._changes
+        path.as_of = as_of
 
     def open_scope(self, scope: str, caps: Caps = UNCAPPED) -> None:
         """Keep a ledger of this scope from now on, below these caps."""

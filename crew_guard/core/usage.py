@@ -54,7 +54,6 @@ class Usage(Struct, frozen=True, omit_defaults=True, gc=False):
 
 _FIELDS = Usage.__struct_fields__
 NOTHING = Usage()
-ONE_STEP = Usage(steps=1)
 ONE_TOOL_CALL = Usage(tool_calls=1)
 
 

@@ -17,9 +17,8 @@ from crew_guard.core.messages import ModelReply, ModelRequest
 from crew_guard.core.plain import listed
 from crew_guard.core.roles import Verdict
 from crew_guard.core.tools import Tool, result_text
-from crew_guard.errors import CrewGuardError, ModelError, RefusedError, RuntimeFailedError
+from crew_guard.errors import CrewGuardError, ModelError, RefusedError, RuntimeFailedError, is_fault
 from crew_guard.ports import CallTerms, Model, ToolResult
-from crew_guard.supervisor.faults import is_fault
 from crew_guard.supervisor.flowing import RunFlow, pause
 from crew_guard.supervisor.gate import Gatekeeper, inside
 from crew_guard.supervisor.handing import delegate
@@ -137,9 +136,8 @@ class RunGate:
             reply = await model.complete(request, grant.max_tokens, self.keeper.hearer(grant))
         except ModelError as error:
             status = "failed" if error.charged else "rejected"
-            self.keeper.outage = is_fault(error)
-            self.keeper.faults += self.keeper.outage
-            self.keeper.settle(grant, Outcome(status, text=f"{error.text}\n{error}".strip()))
+            text = f"{error.text}\n{error}".strip()
+            self.keeper.settle(grant, Outcome(status, text=text, fault=is_fault(error)))
             raise
         except (asyncio.CancelledError, GeneratorExit):
             self.keeper.settle(grant, Outcome("cancelled"))
@@ -151,7 +149,6 @@ class RunGate:
             # A fault of the client's own code: trying again would only pay for it again.
             self.keeper.settle(grant, Outcome("failed", text=f"{type(error).__name__}: {error}"))
             raise RuntimeFailedError(f"{model.name} raised {type(error).__name__}: {error}") from error
-        self.keeper.outage = False
         asked = tuple((request.id, request.name, request.arguments) for request in reply.tool_requests)
         self.keeper.settle(grant, Outcome("ok", reply.usage, reply.parts, reply.text, asked))
         return reply

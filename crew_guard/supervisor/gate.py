@@ -36,6 +36,8 @@ inside: contextvars.ContextVar[tuple[Gatekeeper, str] | None] = contextvars.Cont
 """The gate and the action that the current code is a part of: what it does is charged there too."""
 
 
+_HEARD_OF = frozenset({"ok", "failed", "rejected"})
+"""How a model call may end whose provider was there, if it ended by no fault."""
 _IN_A_SHADOW = "{} can't be undone, and this run is a shadow: go on as if it had been done, and say what it would do"
 
 
@@ -135,6 +137,10 @@ class Gatekeeper(Line):
                 self._clean_requests(outcome.tool_requests) if outcome.tool_requests else (),
             )
             self._log(settled)
+            if outcome.fault:
+                self.outage, self.faults = True, self.faults + 1
+            elif self.outage and action.kind == "model_call" and outcome.status in _HEARD_OF:
+                self.outage = False
             if reported is not None and isinstance(action, ModelCall):
                 counted = action.counted or action.prompt_tokens
                 if reported.input_tokens > counted or self.estimator.learned:

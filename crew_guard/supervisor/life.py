@@ -18,7 +18,7 @@ from crew_guard.core.plain import plain
 from crew_guard.core.policy import Policy
 from crew_guard.core.result import Result
 from crew_guard.core.stream import Budget
-from crew_guard.errors import RefusedError, StoreError
+from crew_guard.errors import RefusedError, StoreError, is_fault
 from crew_guard.ports import (
     Clock,
     Flushed,
@@ -35,7 +35,7 @@ from crew_guard.supervisor.acting import RunGate
 from crew_guard.supervisor.buffer import Buffer
 from crew_guard.supervisor.deadlines import set_deadlines
 from crew_guard.supervisor.estimating import Estimator
-from crew_guard.supervisor.faults import is_fault, words_of
+from crew_guard.supervisor.faults import words_of
 from crew_guard.supervisor.finding import NOTHING, Finding
 from crew_guard.supervisor.gate import Gatekeeper
 from crew_guard.supervisor.guarding import Guarding

@@ -28,7 +28,8 @@ class EngineLoop:
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
         self.clock = LoopClock(self.loop)
-        self._arrivals: deque[tuple[Coroutine[Any, Any, Any], Promise[Any]]] = deque()
+        self._arrivals: deque[tuple[Coroutine[Any, Any, Any], Promise[Any], Context]] = deque()
+        """Each in the context of who handed it over: several may come before the loop looks."""
         self._called = False
         """Whether the loop was told of arrivals and has not looked yet: each call costs a wake-up."""
         self._tasks: set[asyncio.Task[None]] = set()
@@ -51,7 +52,7 @@ class EngineLoop:
     def submit(self, work: Coroutine[Any, Any, T]) -> Promise[T]:
         """Start a coroutine on the loop, from any other thread."""
         future: Promise[T] = Promise()
-        self._arrivals.append((work, future))
+        self._arrivals.append((work, future, copy_context()))
         if not self._called:
             self._called = True
             self.loop.call_soon_threadsafe(self._let_in)
@@ -60,8 +61,8 @@ class EngineLoop:
     def _let_in(self) -> None:
         self._called = False  # before looking: what comes from here on calls again
         while self._arrivals:
-            context = copy_context()
-            task = self.loop.create_task(self._carried(*self._arrivals.popleft()), context=context)
+            work, future, context = self._arrivals.popleft()
+            task = self.loop.create_task(self._carried(work, future), context=context)
             self._tasks.add(task)
             task.add_done_callback(self._let_go, context=context)
 
@@ -136,8 +137,6 @@ class LoopClock:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._context = Context()
-        """Of its timers, which never nest: each would copy one."""
 
     now = staticmethod(time.time)
     """Unix seconds."""
@@ -151,7 +150,7 @@ class LoopClock:
         except RuntimeError:
             here = None
         if here is self._loop:
-            return self._loop.call_later(seconds, callback, context=self._context)
+            return self._loop.call_later(seconds, callback)
         return _Sent(self._loop, seconds, callback)
 
 

@@ -73,6 +73,9 @@ _together = _Together()
 @contextmanager
 def rung_together() -> Generator[None]:
     """Whatever this thread finishes inside wakes each loop that waits once, at the end."""
+    if _together.bells is not None:
+        yield  # within another one, which rings
+        return
     _together.bells = []
     try:
         yield

@@ -7,9 +7,12 @@ import sys
 import pytest
 
 from crew_guard.adapters import autogen, crewai
-from crew_guard.adapters.hosted import PromptCounter, ending, length_key, reported, speaks_of_length
+from crew_guard.adapters.hosted import Attempt, PromptCounter, ending, length_key, reported, speaks_of_length
+from crew_guard.core.actions import ModelCall, Outcome
 from crew_guard.core.messages import Message
+from crew_guard.core.usage import FREE
 from tests.adapters.guarding import ByteFacts
+from tests.supervisor.gates import gate_for
 
 
 def with_status(status):
@@ -128,3 +131,20 @@ def test_an_adapter_is_imported_without_its_host(adapter, host):
     code = f"import sys, crew_guard.adapters.{adapter} as a; a.accepts(1); print({host!r} in sys.modules)"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "False"
+
+
+def test_an_outage_that_a_host_meets_is_told_to_the_gate():
+    """It is nobody's failed trial; the next answer says that the provider is there again."""
+    gate = gate_for()
+
+    def attempt() -> Attempt:
+        return Attempt(gate, gate.admit_blocking(ModelCall("ann", "p:m", 1, rates=FREE)))
+
+    attempt().fail(with_status(429))
+    attempt().fail(wrapped(with_status(503)))
+    assert (gate.keeper.faults, gate.keeper.outage) == (2, True)
+    attempt().fail(asyncio.CancelledError())
+    assert gate.keeper.outage
+    attempt().settle(Outcome("ok"))
+    attempt().fail(with_status(400))
+    assert (gate.keeper.faults, gate.keeper.outage) == (2, False)

@@ -463,3 +463,16 @@ def test_a_price_of_a_lower_layer_does_not_stretch_a_dollar_cap():
     assert tightened(capped, cheap).hash == tightened(cheap, capped).hash != capped.hash
     assert tightened(tightened(capped, cheap), Policy()).yielding == {"openai:gpt-4.1"}
     assert tightened(Policy(), cheap).yielding == set()
+
+
+def test_a_copy_of_rules_on_arguments_goes_by_its_own():
+    """Also where those that it was copied from were looked up before."""
+
+    def rules(prefix: str) -> Policy:
+        return policy(tools={"rules": {"send": [{"argument": "to", "prefix": prefix}]}})
+
+    old, new, call = rules("eve"), rules("ann"), ToolCall("bob", "send", '{"to": "eve"}')
+    assert judge(old, call).effect == "allow"
+    copied = old.model_copy(update={"tools": old.tools.model_copy(update={"rules": new.tools.rules})})
+    assert judge(copied, call).effect == judge(new, call).effect == "deny"
+    assert copied.hash == new.hash

@@ -6,9 +6,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from crew_guard.core import run
 from crew_guard.core.actions import Grant, ModelCall, Outcome, charge, excess
-from crew_guard.core.limits import NO_CAP, Caps, Ledger, Limits, Shortfall, binding, fit_model_call, fit_tool_call
-from crew_guard.core.usage import NANO, Rate, Rates, Usage, cost, nano
+from crew_guard.core.limits import (
+    NO_CAP,
+    Caps,
+    Ledger,
+    Limits,
+    Shortfall,
+    Terms,
+    binding,
+    fit_model_call,
+    fit_tool_call,
+)
+from crew_guard.core.run import RunState
+from crew_guard.core.usage import FREE, NANO, Rate, Rates, Usage, cost, nano
 
 DOLLAR_A_TOKEN = Rates(Rate(NANO * 1_000_000), Rate(2 * NANO * 1_000_000))
 
@@ -168,3 +180,23 @@ def test_an_embedding_is_held_to_tokens_and_never_to_steps(prompt: int, cap: int
     assert charge(grant, Outcome("ok", Usage(input_tokens=1))) == Usage(input_tokens=1)
     assert charge(grant, Outcome("ok")) == found
     assert charge(grant, Outcome("rejected")) == Usage()
+
+
+def test_a_scope_that_is_capped_while_another_thread_looks_is_not_missed(monkeypatch):
+    """Who looks ahead has no lock: what it found before the cap must not pass for what is there after it."""
+    state = RunState()
+    for scope in ("run", "crew"):
+        state.open_scope(scope, Caps(steps=100))
+    own, late = run.binding, ["agent:ann"]
+
+    def meanwhile(ledgers):
+        found = own(ledgers)
+        if late:
+            state.open_scope(late.pop(), Caps(steps=0))
+        return found
+
+    monkeypatch.setattr(run, "binding", meanwhile)
+    state.path("crew", "ann", None, None)
+    path = state.path("crew", "ann", None, None)
+    assert [ledger.scope for ledger in path.ledgers] == ["run", "crew", "agent:ann"]
+    assert isinstance(state.ask(ModelCall("ann", "p:m", 1, rates=FREE), path, Terms()), Shortfall)

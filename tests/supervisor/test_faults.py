@@ -4,8 +4,7 @@ import httpx2
 import openai
 import pytest
 
-from crew_guard.errors import ModelError, RuntimeFailedError
-from crew_guard.supervisor.faults import is_fault
+from crew_guard.errors import ModelError, RuntimeFailedError, is_fault
 
 REQUEST = httpx2.Request("POST", "http://127.0.0.1/v1")
 

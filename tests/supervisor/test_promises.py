@@ -53,3 +53,13 @@ def test_a_value_and_an_error_come_to_a_thread_that_waits():
         broken.result()
     with pytest.raises(TimeoutError):
         Promise[int]().result(0)
+
+
+def test_a_wait_that_ended_too_soon_leaves_nothing_behind():
+    """A thread may ask twice a second for a day."""
+    promise = Promise[int]()
+    for _ in range(3):
+        with pytest.raises(TimeoutError):
+            promise.result(0)
+    promise.add_done_callback(fails)
+    assert promise._callbacks == [fails]

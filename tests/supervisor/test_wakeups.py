@@ -6,10 +6,13 @@ import asyncio
 import gc
 import threading
 from concurrent.futures import Future
+from contextvars import ContextVar
 
 import pytest
 
-from crew_guard.supervisor.wakeups import done
+from crew_guard.promises import Promise
+from crew_guard.supervisor.loop import EngineLoop
+from crew_guard.supervisor.wakeups import done, rung_together
 
 
 def resolve_all(futures: list[Future[None]]) -> threading.Thread:
@@ -91,3 +94,43 @@ def test_a_loop_that_is_gone_is_nobodys_trouble(caplog: pytest.LogCaptureFixture
     waiting.get_coro().close()  # type: ignore[union-attr]
     del waiting
     gc.collect()
+
+
+TENANT: ContextVar[str] = ContextVar("tenant", default="nobody")
+
+
+def test_what_is_handed_to_the_loop_runs_in_the_context_of_who_handed_it_over():
+    """Also where several come before the loop has looked."""
+    engine, busy, found = EngineLoop(), threading.Event(), {}
+    engine.loop.call_soon_threadsafe(busy.wait, 30)
+
+    async def tenant() -> str:
+        return TENANT.get()
+
+    def hand_over(name: str) -> None:
+        TENANT.set(name)
+        found[name] = engine.submit(tenant())
+
+    for name in ("ann", "bob"):
+        thread = threading.Thread(target=hand_over, args=(name,))
+        thread.start()
+        thread.join(30)
+    busy.set()
+    assert {name: one.result(30) for name, one in found.items()} == {"ann": "ann", "bob": "bob"}
+
+
+def test_what_rings_together_may_stand_within_what_does():
+    """Both wake who waits, once, at the outer end."""
+    promises = [Promise[int](), Promise[int](), Promise[int]()]
+
+    async def main() -> None:
+        waiting = [asyncio.ensure_future(done(one)) for one in promises]
+        await asyncio.sleep(0)
+        with rung_together():
+            promises[0].set_result(1)
+            with rung_together():
+                promises[1].set_result(2)
+            promises[2].set_result(3)
+        await asyncio.wait_for(asyncio.gather(*waiting), 10)
+
+    asyncio.run(main())

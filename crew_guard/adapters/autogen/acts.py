@@ -18,7 +18,7 @@ from autogen_core.models import CreateResult
 from crew_guard.adapters.autogen.client import Exchange, ModelGate, is_cache, outcome_of
 from crew_guard.adapters.autogen.seams import Act, Frame, Here, Original, acted, acting, closed, here, leave
 from crew_guard.adapters.autogen.tools import ToolActs
-from crew_guard.adapters.hosted import ModelFacts, ending
+from crew_guard.adapters.hosted import ModelFacts, failure
 from crew_guard.core.actions import Handoff, Outcome
 from crew_guard.ports import Gate
 
@@ -158,7 +158,7 @@ class GuardedRun:
             with acting(Here(self, now.agent, frame)):
                 result = await original(client, *args, **options)
         except BaseException as error:
-            _leaf(frame, exchange, Outcome(ending(error), text=f"{type(error).__name__}: {error}"))
+            _leaf(frame, exchange, failure(error))
             raise
         _leaf(frame, exchange, outcome_of(result))
         return result
@@ -174,7 +174,7 @@ class GuardedRun:
                     _leaf(frame, exchange, outcome_of(item))
                 yield item
         except BaseException as error:
-            _leaf(frame, exchange, Outcome(ending(error), text=f"{type(error).__name__}: {error}"))
+            _leaf(frame, exchange, failure(error))
             raise
         finally:
             await items.aclose()

@@ -17,7 +17,7 @@ from typing import Any, cast
 from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import BaseMessage
 
-from crew_guard.adapters.hosted import Attempt, ending
+from crew_guard.adapters.hosted import Attempt, failure
 from crew_guard.adapters.langgraph.bounds import (
     LENGTHS,
     check_bound,
@@ -345,7 +345,7 @@ class _UnderWay:
 def _left(call: Call, error: BaseException) -> None:
     if isinstance(error, RefusedError):
         call.settle(Outcome("withdrawn", text=str(error)))  # of another model's attempt inside of this one
-    call.settle(Outcome(ending(error), text=f"{type(error).__name__}: {error}"))
+    call.settle(failure(error))
 
 
 def _hear(call: Call, chunk: Any, heard: list[Any]) -> None:

@@ -9,13 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import threading
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any, TypeVar
 from weakref import ref
 
 T = TypeVar("T")
-_Work = Coroutine[Any, Any, T] | Generator[Any, None, T]
 
 
 class _Tasks(list["ref[asyncio.Task[Any]]"]):
