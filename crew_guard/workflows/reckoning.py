@@ -31,7 +31,7 @@ def is_judged(shape: Shape) -> bool:
 
 
 def reckoned(shape: Shape, subjects: Mapping[str, Subject]) -> Reckoned:
-    """A graph as its reliability is reckoned.
+    """A graph as its reliability is reckoned: a leaf's trial is what came of it in a run.
 
     Args:
         shape: the graph's
@@ -40,11 +40,11 @@ def reckoned(shape: Shape, subjects: Mapping[str, Subject]) -> Reckoned:
     crews = {name: node.function.crew for name, node in shape.nodes.items() if _stands_for_its_crew(node)}
     tasks = {name: _tasks(name, crew, subjects) for name, crew in crews.items()}
     inside = {name: whole_of(crew, [part.key for part in tasks[name]]) for name, crew in crews.items()}
-    structure = structure_of(shape, inside=inside)
+    planned, structure = (structure_of(shape, inside=inside, of_runs=each) for each in (False, True))
     known = {part.key: part for parts in tasks.values() for part in parts}
     parts = [known.get(key) or _of_node(shape.nodes[key], subjects) for key in names(structure)]
     results = tuple(key for end in shape.ends for key in _results(shape, end, crews))
-    return Reckoned(_version(shape, subjects, structure), tuple(parts), structure, tuple(dict.fromkeys(results)))
+    return Reckoned(_version(shape, subjects, planned), tuple(parts), structure, tuple(dict.fromkeys(results)))
 
 
 def _judges_itself(node: Node) -> bool:
