@@ -45,6 +45,8 @@ class Part(Struct, frozen=True):
     """How often the judge of it is right, where that was measured."""
     needs: tuple[str, ...] = ()
     """The tasks whose outputs it is given."""
+    voted: bool = False
+    """Whether its grade is the mean of several that voted, which says how sure their answer was, not how good."""
 
 
 class Reckoned(NamedTuple):

@@ -175,6 +175,8 @@ def workflow_outcome(reliance: Reliance, verdicts: Sequence[Judged], *, done: bo
 def own_outcome(reliance: Reliance, verdicts: Sequence[Judged], *, done: bool) -> float | None:
     """The end-to-end grade of a workflow that runs by itself: the worst of those of its ends that it came to.
 
+    That of a vote is 1 where its answer passed: how many of its copies did is the grade of a part.
+
     Args:
         verdicts: the workflow's
         done: whether it gave an output
@@ -184,7 +186,8 @@ def own_outcome(reliance: Reliance, verdicts: Sequence[Judged], *, done: bool) -
     if not done:
         return 0.0
     last = {_kind(verdict.agent, verdict.task): verdict for verdict in verdicts}
-    return min((_worth(last[end]) for end in reliance.results if end in last), default=None)
+    ends = [(last[end], reliance.part(end)) for end in reliance.results if end in last]
+    return min((float(end.passed) if part and part.voted else _worth(end) for end, part in ends), default=None)
 
 
 def _blamed(reliance: Reliance, verdict: Judged, found: dict[str, Trial]) -> Part | None:

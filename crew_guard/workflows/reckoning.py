@@ -38,7 +38,7 @@ def reckoned(shape: Shape, subjects: Mapping[str, Subject]) -> Reckoned:
         subjects: see Workflow.subjects
     """
     crews = {name: node.function.crew for name, node in shape.nodes.items() if _stands_for_its_crew(node)}
-    tasks = {name: _tasks(name, crew, subjects) for name, crew in crews.items()}
+    tasks = {name: _tasks(shape.nodes[name], crew, subjects) for name, crew in crews.items()}
     inside = {name: whole_of(crew, [part.key for part in tasks[name]]) for name, crew in crews.items()}
     planned, structure = (structure_of(shape, inside=inside, of_runs=each) for each in (False, True))
     known = {part.key: part for parts in tasks.values() for part in parts}
@@ -63,16 +63,18 @@ def _stands_for_its_crew(node: Node) -> bool:
 
 
 def _of_node(node: Node, subjects: Mapping[str, Subject]) -> Part:
-    return Part(node.name, node.name, node.name, subjects[node.name], _judges_itself(node))
+    named, voted = (node.name, node.name, node.name), node.copies > 1
+    return Part(*named, subjects[node.name], _judges_itself(node), voted=voted)
 
 
-def _tasks(node: str, crew: Crew, subjects: Mapping[str, Subject]) -> tuple[Part, ...]:
+def _tasks(node: Node, crew: Crew, subjects: Mapping[str, Subject]) -> tuple[Part, ...]:
     """The tasks inside of a node, named as the trials of its agents are: NODE/AGENT/TASK."""
     found: list[Part] = []
     for part in parts_of(crew, {}):
-        agent = f"{node}/{part.agent}"
+        agent = f"{node.name}/{part.agent}"
         key = f"{agent}/{part.task}"
-        found.append(Part(key, agent, key, replace(subjects[agent], kind=key), part.judged))
+        subject = replace(subjects[agent], kind=key)
+        found.append(Part(key, agent, key, subject, part.judged, voted=node.copies > 1))
     return tuple(found)
 
 

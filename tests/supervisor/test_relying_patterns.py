@@ -1,8 +1,9 @@
-"""A workflow by itself that repeats: retries, loops, votes and work on several items are counted as often as they are."""
+"""A workflow by itself that repeats: retries, loops, votes and work on several items count as often as they are."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable
 from random import Random
 from typing import Any
 
@@ -58,10 +59,30 @@ def ahead(rng: Random) -> Workflow:
     ],
 )
 def test_what_is_tried_again_is_counted_once(flow, planned, counted, truth):
-    """A leaf's trial is what its attempts came to, so its rate isn't raised by them again: the bound is no false one."""
+    """A leaf's trial is what its attempts came to: they don't raise its rate again, and the bound is no false one."""
     made = flow(Random(1))
     known, track = ran(made)
     assert planned in (None, made.structure())
     assert track.terms("job").structure == counted
     assert known.estimate == pytest.approx(known.measured, abs=0.02)
     assert known.lower < truth
+
+
+@pytest.mark.parametrize("seats", [3, 1])
+def test_a_vote_that_passed_is_a_success_whoever_was_outvoted(seats):
+    """Two of three were right: the answer is, and the share of those who were is the part's record."""
+    asked = itertools.count()
+
+    def verify(_: str) -> bool:
+        return seats == 1 or next(asked) % seats != 0
+
+    known, track = ran(vote(node(draft, verify=verify), voters=seats, name="job"), runs=4)
+    assert (known.measured, known.outcome) == (1.0, 1.0)
+    assert track.crew("job").streams["draft"].counts.good == pytest.approx(4 * (2 / 3 if seats > 1 else 1))
+
+
+def test_a_vote_that_was_lost_is_a_failure():
+    """One of three was right."""
+    asked = itertools.count()
+    known, track = ran(vote(node(draft, verify=lambda _: next(asked) % 3 == 0), voters=3, name="job"), runs=2)
+    assert (known.measured, track.crew("job").streams["draft"].counts.good) == (0.0, pytest.approx(2 / 3))
