@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from crew_guard.core.reliability.structure import Structure, names
 from crew_guard.core.reliability.trials import Subject, alone_version
-from crew_guard.core.reliance import Part, Reckoned, declares_verdicts, digest, parts_of, whole_of
+from crew_guard.core.reliance import Part, Reckoned, declares_verdicts, digest, parts_of, record_of, whole_of
 from crew_guard.core.roles import Crew
 from crew_guard.workflows.agents import Delegation
 from crew_guard.workflows.nodes import Node
@@ -43,8 +43,10 @@ def reckoned(shape: Shape, subjects: Mapping[str, Subject]) -> Reckoned:
     planned, structure = (structure_of(shape, inside=inside, of_runs=each) for each in (False, True))
     known = {part.key: part for parts in tasks.values() for part in parts}
     parts = [known.get(key) or _of_node(shape.nodes[key], subjects) for key in names(structure)]
-    results = tuple(key for end in shape.ends for key in _results(shape, end, crews))
-    return Reckoned(_version(shape, subjects, planned), tuple(parts), structure, tuple(dict.fromkeys(results)))
+    results = tuple(dict.fromkeys(key for end in shape.ends for key in _results(shape, end, crews)))
+    only = next(part for part in parts if part.key == results[0]) if len(results) == 1 else None
+    judge = None if only is None or only.voted else only.judge
+    return Reckoned(_version(shape, subjects, planned), tuple(parts), structure, results, judge)
 
 
 def _judges_itself(node: Node) -> bool:
@@ -64,7 +66,16 @@ def _stands_for_its_crew(node: Node) -> bool:
 
 def _of_node(node: Node, subjects: Mapping[str, Subject]) -> Part:
     named, voted = (node.name, node.name, node.name), node.copies > 1
-    return Part(*named, subjects[node.name], _judges_itself(node), voted=voted)
+    crew = node.function.crew if isinstance(node.function, Delegation) else None
+    judges = [one for one in (node.verify, crew and crew.verify) if one is not None]
+    # Of two that must both say yes nobody knows how often they are right.
+    judge = record_of(judges[0]) if len(judges) == 1 and not _repeats(node) else None
+    return Part(*named, subjects[node.name], _judges_itself(node), judge, voted=voted)
+
+
+def _repeats(node: Node) -> bool:
+    """Whether its trial is made of several verdicts, which are wrong more or less often than the judge is with one."""
+    return node.each > 0 or (node.retry is not None and node.retry.times > 0)
 
 
 def _tasks(node: Node, crew: Crew, subjects: Mapping[str, Subject]) -> tuple[Part, ...]:
@@ -74,7 +85,8 @@ def _tasks(node: Node, crew: Crew, subjects: Mapping[str, Subject]) -> tuple[Par
         agent = f"{node.name}/{part.agent}"
         key = f"{agent}/{part.task}"
         subject = replace(subjects[agent], kind=key)
-        found.append(Part(key, agent, key, subject, part.judged, voted=node.copies > 1))
+        judge = None if _repeats(node) else part.judge
+        found.append(Part(key, agent, key, subject, part.judged, judge, voted=node.copies > 1))
     return tuple(found)
 
 
