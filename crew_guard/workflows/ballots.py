@@ -30,15 +30,20 @@ class Ballot:
         return getattr(self.gate, name)
 
 
-def tell(gate: Gate, ballots: Sequence[Ballot]) -> None:
-    """One verdict on what several copies were judged for: the majority's, with the mean of their grades."""
+def tell(gate: Gate, ballots: Sequence[Ballot], *, voted: bool) -> None:
+    """One verdict on what several copies were judged for.
+
+    Args:
+        voted: of copies that voted it is the majority's, with the mean of their grades; of items, all of which are
+            needed, it is a yes to all, with the least: the first that fails ends the others before they are judged
+    """
     told = [verdict for ballot in ballots for verdict in ballot.last.values()]
     blamed = {verdict.blames for verdict in told if verdict.blames and not verdict.passed}
     for agent, task in dict.fromkeys(who for ballot in ballots for who in ballot.last):
         verdicts = [ballot.last[agent, task] for ballot in ballots if (agent, task) in ballot.last]
         if len(verdicts) < 2 or blamed & {task, agent.rpartition("/")[2]}:  # noqa: PLR2004  one speaks for itself
             continue
-        passed = sum(verdict.passed for verdict in verdicts)
-        grade = sum(float(one.passed) if one.grade is None else one.grade for one in verdicts) / len(verdicts)
-        reason = f"{passed} of {len(verdicts)} passed"
-        gate.judged(agent, task, Verdict(passed * 2 > len(verdicts), reason, grade, source=verdicts[-1].source))
+        count, passed = len(verdicts), sum(verdict.passed for verdict in verdicts)
+        grades = [float(one.passed) if one.grade is None else one.grade for one in verdicts]
+        good, grade = (passed * 2 > count, sum(grades) / count) if voted else (passed == count, min(grades))
+        gate.judged(agent, task, Verdict(good, f"{passed} of {count} passed", grade, source=verdicts[-1].source))

@@ -33,7 +33,7 @@ def structure_of(
         shape: the graph's
         inside: what stands in the place of a node's leaf, by node: the tasks of the crew that it delegates to
         shares: of branches whose outcomes were counted; of others nobody knows
-        of_runs: whether a leaf's rate is that of what came of it in a run, after its attempts and rounds;
+        of_runs: whether a leaf's rate is that of what came of it in a run, after its attempts, rounds and items;
             by default it is that of one attempt
     Raises:
         WorkflowError: there is no such branch, or one of its outcomes has no share
@@ -94,7 +94,7 @@ class _Tree:
         times = node.retry.times if node.retry is not None and not self.of_runs else 0
         if times and (node.verify is not None or node.output is not None):
             part = Retry(part, times)
-        if node.each > 1:
+        if node.each > 1 and not self.of_runs:
             part = Repeat(part, node.each, icc=0.0)  # each item is a task of its own: they don't end alike
         return [Vote(part, node.copies) if node.copies > 1 else part]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections.abc import Callable
 from random import Random
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from crew_guard import Policy, Supervisor, chain, node, refine, retry, vote
+from crew_guard import Policy, Supervisor, chain, node, orchestrate, refine, retry, vote
 from crew_guard.core.reliability.structure import Chain, Leaf, Retry
 from crew_guard.testing import MemoryStore
 from crew_guard.workflows.graph import Workflow
@@ -86,3 +87,28 @@ def test_a_vote_that_was_lost_is_a_failure():
     asked = itertools.count()
     known, track = ran(vote(node(draft, verify=lambda _: next(asked) % 3 == 0), voters=3, name="job"), runs=2)
     assert (known.measured, track.crew("job").streams["draft"].counts.good) == (0.0, pytest.approx(2 / 3))
+
+
+@pytest.mark.parametrize("items", [5, 2])
+def test_work_on_several_items_counts_as_all_of_it(items):
+    """Not by the mean of those that ended before the first that failed, nor as often as there may be items."""
+    good, order = lucky(Random(3), 0.9), itertools.count()
+
+    def plan(_: Any) -> list[int]:
+        return [next(order) for _ in range(items)]
+
+    async def work(item: int) -> int:
+        for _ in range(item % items):  # one after the other: the first no is before the others are judged
+            await asyncio.sleep(0)
+        return item
+
+    first, last = node(plan, verify=lambda _: True), node(len, name="count", verify=lambda _: True)
+    flow = orchestrate(first, node(work, verify=good), last, workers=5, name="job")
+    supervisor = Supervisor(store=MemoryStore())
+    results = [supervisor.run(flow, {}) for _ in range(RUNS)]
+    done = sum(result.done for result in results) / RUNS
+    counts = supervisor.store.track_record().crew("job").streams["work"].counts
+    assert counts.rate == pytest.approx(done)
+    known = results[-1].reliability
+    assert known.estimate == pytest.approx(done, abs=0.03)
+    assert known.lower < done < known.upper
