@@ -157,11 +157,25 @@ def _blamed_node(
     verdict: Judged, found: Mapping[tuple[str, str], Trial], subjects: Mapping[str, Subject]
 ) -> tuple[str, str] | None:
     """What a verdict blames: a task or an agent of its own node's crew, else a node; as agent and task."""
-    name, (node, inside, _) = verdict.blames, verdict.agent.partition("/")
-    for agent, task in reversed(list(found)):
-        if inside and agent.startswith(f"{node}/") and name in (task, agent.removeprefix(f"{node}/")):
+    name = verdict.blames
+    inside = blamed_inside(name, verdict.agent, found)
+    return inside or ((name, name) if (name, name) in found or name in subjects else None)
+
+
+def blamed_inside(name: str, by: str, judged: Iterable[tuple[str, str]]) -> tuple[str, str] | None:
+    """The last that was judged of a node's crew by the name of a task or an agent, as agent and task.
+
+    Args:
+        by: whose verdict blames it: the node's, or that of an agent inside
+        judged: what was, as agent and task, in order
+    """
+    node = by.partition("/")[0]
+    if name == by:
+        return None  # the node itself, whatever its crew's tasks are called
+    for agent, task in reversed(list(judged)):
+        if agent.startswith(f"{node}/") and name in (task, agent.removeprefix(f"{node}/")):
             return agent, task
-    return (name, name) if (name, name) in found or name in subjects else None
+    return None
 
 
 def workflow_outcome(reliance: Reliance, verdicts: Sequence[Judged], *, done: bool) -> float | None:

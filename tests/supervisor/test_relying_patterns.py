@@ -10,9 +10,25 @@ from typing import Any
 
 import pytest
 
-from crew_guard import Policy, Supervisor, chain, node, orchestrate, refine, retry, vote
+from crew_guard import (
+    Agent,
+    Crew,
+    Policy,
+    Role,
+    Supervisor,
+    Task,
+    agent_node,
+    chain,
+    node,
+    orchestrate,
+    refine,
+    retry,
+    vote,
+)
 from crew_guard.core.reliability.structure import Chain, Leaf, Retry
-from crew_guard.testing import MemoryStore
+from crew_guard.core.tried import blamed_inside
+from crew_guard.core.verdicts import Verdict
+from crew_guard.testing import MemoryStore, ScriptedModel
 from crew_guard.workflows.graph import Workflow
 
 RUNS = 150
@@ -112,3 +128,45 @@ def test_work_on_several_items_counts_as_all_of_it(items):
     known = results[-1].reliability
     assert known.estimate == pytest.approx(done, abs=0.03)
     assert known.lower < done < known.upper
+
+
+def blaming(*whom: str) -> Crew:
+    """A crew of two tasks that pass; of what it gives in turn these are to blame, nobody at ""."""
+    left = iter(whom)
+
+    def verify(_output: Any, _context: Any) -> Verdict:
+        name = next(left)
+        return Verdict(passed=not name, reason="a wrong number", blames=name)
+
+    def fine(_output: Any, _context: Any) -> bool:
+        return True
+
+    tasks = [Task("x", name=name, verify=fine) for name in ("one", "two")]
+    return Crew([Agent(Role(name="ann", goal="help"))], tasks, verify=verify)
+
+
+def trials_of(flow: Workflow) -> dict[str, float]:
+    supervisor = Supervisor(model=ScriptedModel(lambda _: "good"), store=MemoryStore())
+    supervisor.run(flow, {}, run_id="r")
+    return {trial.task: trial.grade for trial in supervisor.store.track_record().run("r").report.trials}
+
+
+@pytest.mark.parametrize(("name", "failed"), [("one", "one"), ("ann", "two")])
+def test_whom_the_verifier_of_a_nodes_crew_blames_has_failed(name, failed):
+    """A task, or an agent's last one."""
+    asking = agent_node(blaming(name), name="ask", caps={"max_steps": 9})
+    assert trials_of(chain(asking, name="job")) == {"one": 1.0, "two": 1.0, "ask": 0.0, failed: 0.0}
+
+
+def test_a_node_that_is_called_like_its_task_blames_itself():
+    """By its own name nobody inside is meant."""
+    assert blamed_inside("ask", "ask", [("ask/ann", "ask")]) is None
+    assert blamed_inside("ask", "ask/bob", [("ask/ann", "ask")]) == ("ask/ann", "ask")
+
+
+def test_whom_a_copy_blames_has_failed_in_that_copy_alone():
+    """Whichever of the copies ends last: two of three were right."""
+    for whom in (("one", "", ""), ("", "", "one")):
+        asking = agent_node(blaming(*whom), name="ask", caps={"max_steps": 20})
+        found = trials_of(vote(asking, voters=3, name="job"))
+        assert found == {"one": pytest.approx(2 / 3), "two": 1.0, "ask": pytest.approx(2 / 3)}
