@@ -45,6 +45,8 @@ class Part(Struct, frozen=True):
     """How often the judge of it is right, where that was measured."""
     needs: tuple[str, ...] = ()
     """The tasks whose outputs it is given."""
+    voted: bool = False
+    """Whether its grade is the mean of several that voted, which says how sure their answer was, not how good."""
 
 
 class Reckoned(NamedTuple):
@@ -57,6 +59,8 @@ class Reckoned(NamedTuple):
     structure: Structure | None = None
     results: tuple[str, ...] = ()
     """The parts whose verdicts are the whole's."""
+    judge: JudgeRecord | None = None
+    """How often the judge of the whole is right, where that was measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +216,7 @@ def parts_of(crew: Crew, models: Mapping[str, str]) -> tuple[Part, ...]:
         judged = task.verify is not None or task.output is not None
         before = () if crew.process == "parallel" else tuple(earlier)
         needs = before if task.context is None else tuple(task.context)
-        record = _record_of(task.verify)
+        record = record_of(task.verify)
         found.append(Part(f"{owner.name}/{kind}", owner.name, task.name, subject, judged, record, needs))
         earlier.append(task.name)
     return tuple(found)
@@ -237,10 +241,10 @@ def kinds_of(crew: Crew) -> dict[str, str]:
 def _judge_of_the_whole(crew: Crew) -> JudgeRecord | None:
     """What is known of the errors in its outcomes: those of its verifier's, else of its only result's."""
     results = crew.results()
-    return _record_of(results[0].verify if crew.verify is None and len(results) == 1 else crew.verify)
+    return record_of(results[0].verify if crew.verify is None and len(results) == 1 else crew.verify)
 
 
-def _record_of(verify: Verify | None) -> JudgeRecord | None:
+def record_of(verify: Verify | None) -> JudgeRecord | None:
     """What is known of a judge's errors, where it was tried on good and on bad cases."""
     if not isinstance(verify, Judge) or verify.sensitivity is None or verify.specificity is None:
         return None

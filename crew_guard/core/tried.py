@@ -157,11 +157,25 @@ def _blamed_node(
     verdict: Judged, found: Mapping[tuple[str, str], Trial], subjects: Mapping[str, Subject]
 ) -> tuple[str, str] | None:
     """What a verdict blames: a task or an agent of its own node's crew, else a node; as agent and task."""
-    name, (node, inside, _) = verdict.blames, verdict.agent.partition("/")
-    for agent, task in reversed(list(found)):
-        if inside and agent.startswith(f"{node}/") and name in (task, agent.removeprefix(f"{node}/")):
+    name = verdict.blames
+    inside = blamed_inside(name, verdict.agent, found)
+    return inside or ((name, name) if (name, name) in found or name in subjects else None)
+
+
+def blamed_inside(name: str, by: str, judged: Iterable[tuple[str, str]]) -> tuple[str, str] | None:
+    """The last that was judged of a node's crew by the name of a task or an agent, as agent and task.
+
+    Args:
+        by: whose verdict blames it: the node's, or that of an agent inside
+        judged: what was, as agent and task, in order
+    """
+    node = by.partition("/")[0]
+    if name == by:
+        return None  # the node itself, whatever its crew's tasks are called
+    for agent, task in reversed(list(judged)):
+        if agent.startswith(f"{node}/") and name in (task, agent.removeprefix(f"{node}/")):
             return agent, task
-    return (name, name) if (name, name) in found or name in subjects else None
+    return None
 
 
 def workflow_outcome(reliance: Reliance, verdicts: Sequence[Judged], *, done: bool) -> float | None:
@@ -175,6 +189,8 @@ def workflow_outcome(reliance: Reliance, verdicts: Sequence[Judged], *, done: bo
 def own_outcome(reliance: Reliance, verdicts: Sequence[Judged], *, done: bool) -> float | None:
     """The end-to-end grade of a workflow that runs by itself: the worst of those of its ends that it came to.
 
+    That of a vote is 1 where its answer passed: how many of its copies did is the grade of a part.
+
     Args:
         verdicts: the workflow's
         done: whether it gave an output
@@ -184,7 +200,8 @@ def own_outcome(reliance: Reliance, verdicts: Sequence[Judged], *, done: bool) -
     if not done:
         return 0.0
     last = {_kind(verdict.agent, verdict.task): verdict for verdict in verdicts}
-    return min((_worth(last[end]) for end in reliance.results if end in last), default=None)
+    ends = [(last[end], reliance.part(end)) for end in reliance.results if end in last]
+    return min((float(end.passed) if part and part.voted else _worth(end) for end, part in ends), default=None)
 
 
 def _blamed(reliance: Reliance, verdict: Judged, found: dict[str, Trial]) -> Part | None:

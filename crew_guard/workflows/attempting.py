@@ -153,7 +153,7 @@ class Attempts:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            tell(context.gate, ballots)
+            tell(context.gate, ballots, voted=node.copies > 1)
 
     async def _one(self, node: Node, value: Any, context: NodeContext, *, by_name: bool = False) -> Any:
         attempt, problem = 1, ""

@@ -6,9 +6,10 @@ Else the one that ends last would speak for all of them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from crew_guard.core.tried import blamed_inside
 from crew_guard.core.verdicts import Verdict
 from crew_guard.ports import Gate
 
@@ -26,19 +27,34 @@ class Ballot:
         self.last[agent, task] = verdict
         self.gate.judged(agent, task, verdict)
 
+    @property
+    def counted(self) -> dict[tuple[str, str], Verdict]:
+        """The verdicts as they count: what another one of the same copy blames has failed."""
+        found = dict(self.last)
+        for (agent, task), verdict in self.last.items():
+            if verdict.blames and not verdict.passed:
+                blamed = blamed_inside(verdict.blames, agent, self.last)
+                if blamed is not None and blamed != (agent, task):
+                    found[blamed] = replace(found[blamed], passed=False, grade=0.0)
+        return found
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self.gate, name)
 
 
-def tell(gate: Gate, ballots: Sequence[Ballot]) -> None:
-    """One verdict on what several copies were judged for: the majority's, with the mean of their grades."""
-    told = [verdict for ballot in ballots for verdict in ballot.last.values()]
-    blamed = {verdict.blames for verdict in told if verdict.blames and not verdict.passed}
-    for agent, task in dict.fromkeys(who for ballot in ballots for who in ballot.last):
-        verdicts = [ballot.last[agent, task] for ballot in ballots if (agent, task) in ballot.last]
-        if len(verdicts) < 2 or blamed & {task, agent.rpartition("/")[2]}:  # noqa: PLR2004  one speaks for itself
+def tell(gate: Gate, ballots: Sequence[Ballot], *, voted: bool) -> None:
+    """One verdict on what several copies were judged for.
+
+    Args:
+        voted: of copies that voted it is the majority's, with the mean of their grades; of items, all of which are
+            needed, it is a yes to all, with the least: the first that fails ends the others before they are judged
+    """
+    told = [ballot.counted for ballot in ballots]
+    for agent, task in dict.fromkeys(who for verdicts in told for who in verdicts):
+        verdicts = [each[agent, task] for each in told if (agent, task) in each]
+        if len(verdicts) < 2:  # noqa: PLR2004  one speaks for itself
             continue
-        passed = sum(verdict.passed for verdict in verdicts)
-        grade = sum(float(one.passed) if one.grade is None else one.grade for one in verdicts) / len(verdicts)
-        reason = f"{passed} of {len(verdicts)} passed"
-        gate.judged(agent, task, Verdict(passed * 2 > len(verdicts), reason, grade, source=verdicts[-1].source))
+        count, passed = len(verdicts), sum(verdict.passed for verdict in verdicts)
+        grades = [float(one.passed) if one.grade is None else one.grade for one in verdicts]
+        good, grade = (passed * 2 > count, sum(grades) / count) if voted else (passed == count, min(grades))
+        gate.judged(agent, task, Verdict(good, f"{passed} of {count} passed", grade, source=verdicts[-1].source))

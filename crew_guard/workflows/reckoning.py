@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from crew_guard.core.reliability.structure import Structure, names
 from crew_guard.core.reliability.trials import Subject, alone_version
-from crew_guard.core.reliance import Part, Reckoned, declares_verdicts, digest, parts_of, whole_of
+from crew_guard.core.reliance import Part, Reckoned, declares_verdicts, digest, parts_of, record_of, whole_of
 from crew_guard.core.roles import Crew
 from crew_guard.workflows.agents import Delegation
 from crew_guard.workflows.nodes import Node
@@ -31,20 +31,22 @@ def is_judged(shape: Shape) -> bool:
 
 
 def reckoned(shape: Shape, subjects: Mapping[str, Subject]) -> Reckoned:
-    """A graph as its reliability is reckoned.
+    """A graph as its reliability is reckoned: a leaf's trial is what came of it in a run.
 
     Args:
         shape: the graph's
         subjects: see Workflow.subjects
     """
     crews = {name: node.function.crew for name, node in shape.nodes.items() if _stands_for_its_crew(node)}
-    tasks = {name: _tasks(name, crew, subjects) for name, crew in crews.items()}
+    tasks = {name: _tasks(shape.nodes[name], crew, subjects) for name, crew in crews.items()}
     inside = {name: whole_of(crew, [part.key for part in tasks[name]]) for name, crew in crews.items()}
-    structure = structure_of(shape, inside=inside)
+    planned, structure = (structure_of(shape, inside=inside, of_runs=each) for each in (False, True))
     known = {part.key: part for parts in tasks.values() for part in parts}
     parts = [known.get(key) or _of_node(shape.nodes[key], subjects) for key in names(structure)]
-    results = tuple(key for end in shape.ends for key in _results(shape, end, crews))
-    return Reckoned(_version(shape, subjects, structure), tuple(parts), structure, tuple(dict.fromkeys(results)))
+    results = tuple(dict.fromkeys(key for end in shape.ends for key in _results(shape, end, crews)))
+    only = next(part for part in parts if part.key == results[0]) if len(results) == 1 else None
+    judge = None if only is None or only.voted else only.judge
+    return Reckoned(_version(shape, subjects, planned), tuple(parts), structure, results, judge)
 
 
 def _judges_itself(node: Node) -> bool:
@@ -63,16 +65,28 @@ def _stands_for_its_crew(node: Node) -> bool:
 
 
 def _of_node(node: Node, subjects: Mapping[str, Subject]) -> Part:
-    return Part(node.name, node.name, node.name, subjects[node.name], _judges_itself(node))
+    named, voted = (node.name, node.name, node.name), node.copies > 1
+    crew = node.function.crew if isinstance(node.function, Delegation) else None
+    judges = [one for one in (node.verify, crew and crew.verify) if one is not None]
+    # Of two that must both say yes nobody knows how often they are right.
+    judge = record_of(judges[0]) if len(judges) == 1 and not _repeats(node) else None
+    return Part(*named, subjects[node.name], _judges_itself(node), judge, voted=voted)
 
 
-def _tasks(node: str, crew: Crew, subjects: Mapping[str, Subject]) -> tuple[Part, ...]:
+def _repeats(node: Node) -> bool:
+    """Whether its trial is made of several verdicts, which are wrong more or less often than the judge is with one."""
+    return node.each > 0 or (node.retry is not None and node.retry.times > 0)
+
+
+def _tasks(node: Node, crew: Crew, subjects: Mapping[str, Subject]) -> tuple[Part, ...]:
     """The tasks inside of a node, named as the trials of its agents are: NODE/AGENT/TASK."""
     found: list[Part] = []
     for part in parts_of(crew, {}):
-        agent = f"{node}/{part.agent}"
+        agent = f"{node.name}/{part.agent}"
         key = f"{agent}/{part.task}"
-        found.append(Part(key, agent, key, replace(subjects[agent], kind=key), part.judged))
+        subject = replace(subjects[agent], kind=key)
+        judge = None if _repeats(node) else part.judge
+        found.append(Part(key, agent, key, subject, part.judged, judge, voted=node.copies > 1))
     return tuple(found)
 
 

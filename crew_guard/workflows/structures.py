@@ -21,7 +21,11 @@ Shares: TypeAlias = Mapping[str, Mapping[Any, float]]
 
 
 def structure_of(
-    shape: Shape, shares: Shares | None = None, inside: Mapping[str, Structure] | None = None
+    shape: Shape,
+    shares: Shares | None = None,
+    inside: Mapping[str, Structure] | None = None,
+    *,
+    of_runs: bool = False,
 ) -> Structure:
     """The graph's tree: chains, what runs side by side together, one of the ways of a branch, loops as retries.
 
@@ -29,11 +33,13 @@ def structure_of(
         shape: the graph's
         inside: what stands in the place of a node's leaf, by node: the tasks of the crew that it delegates to
         shares: of branches whose outcomes were counted; of others nobody knows
+        of_runs: whether a leaf's rate is that of what came of it in a run, after its attempts, rounds and items;
+            by default it is that of one attempt
     Raises:
         WorkflowError: there is no such branch, or one of its outcomes has no share
     """
     known = {source: _checked(shape, source, given) for source, given in (shares or {}).items()}
-    return _Tree(shape, known, inside or {}).of(shape.conditions, within="")
+    return _Tree(shape, known, inside or {}, of_runs).of(shape.conditions, within="")
 
 
 def _checked(shape: Shape, source: str, given: Mapping[Any, float]) -> dict[Hashable, float]:
@@ -56,6 +62,7 @@ class _Tree:
     shape: Shape
     shares: Mapping[str, Mapping[Hashable, float]]
     inside: Mapping[str, Structure]
+    of_runs: bool
 
     def of(self, conditions: Mapping[str, Condition], within: str) -> Structure:
         """Of the nodes that run under these conditions; `within` is the loop that they are the body of."""
@@ -68,7 +75,7 @@ class _Tree:
             if conditions[heads.get(name, name)] != ALWAYS:
                 open_[name] = conditions[name]
             elif name not in heads:
-                levels.setdefault(depth[name], []).extend(_leaf(self.shape.nodes[name], self.inside))
+                levels.setdefault(depth[name], []).extend(self._leaf(self.shape.nodes[name]))
             elif heads[name] == name:
                 body, source = self._body(name, within, conditions)
                 levels.setdefault(depth[name], []).append(self._loop(source, body))
@@ -78,6 +85,18 @@ class _Tree:
         return _chain(
             AllOf(tuple(parts)) if len(parts) > 1 else parts[0] for _, parts in sorted(levels.items()) if parts
         )
+
+    def _leaf(self, node: Node) -> list[Structure]:
+        """A node that can fail, with what is around it."""
+        if node.internal:
+            return []
+        part: Structure = self.inside.get(node.name) or Leaf(node.name)
+        times = node.retry.times if node.retry is not None and not self.of_runs else 0
+        if times and (node.verify is not None or node.output is not None):
+            part = Retry(part, times)
+        if node.each > 1 and not self.of_runs:
+            part = Repeat(part, node.each, icc=0.0)  # each item is a task of its own: they don't end alike
+        return [Vote(part, node.copies) if node.copies > 1 else part]
 
     def _loops(self, conditions: Mapping[str, Condition], within: str) -> dict[str, frozenset[str]]:
         """The outermost loops among these nodes, by their last node."""
@@ -95,9 +114,11 @@ class _Tree:
         return {name: conditions[name] for name in conditions if name in loops[source]}, source
 
     def _loop(self, source: str, body: Mapping[str, Condition]) -> Structure:
+        if self.of_runs:
+            return self.of(body, within=source)  # a node that fails ends the run: it is no further round
         rounds, asked = self.shape.loops[source].rounds or 1, self.shape.nodes[self.shape.loops[source].target]
         if asked.ahead_by and self.shape.nodes[source].internal:
-            return AheadByK(_chain(_leaf(asked, self.inside)), asked.ahead_by, votes=rounds)
+            return AheadByK(_chain(self._leaf(asked)), asked.ahead_by, votes=rounds)
         return Retry(self.of(body, within=source), rounds - 1)
 
     def _groups(self, conditions: Mapping[str, Condition]) -> list[dict[str, Condition]]:
@@ -140,18 +161,6 @@ class _Tree:
 
 def _merged(several: Iterable[Mapping[str, Condition]], name: str, condition: Condition) -> dict[str, Condition]:
     return {key: value for nodes in several for key, value in nodes.items()} | {name: condition}
-
-
-def _leaf(node: Node, inside: Mapping[str, Structure]) -> list[Structure]:
-    """A node that can fail, with what is around it."""
-    if node.internal:
-        return []
-    part: Structure = inside.get(node.name) or Leaf(node.name)
-    if node.retry is not None and node.retry.times and (node.verify is not None or node.output is not None):
-        part = Retry(part, node.retry.times)
-    if node.each > 1:
-        part = Repeat(part, node.each, icc=0.0)  # each item is a task of its own: they don't end alike
-    return [Vote(part, node.copies) if node.copies > 1 else part]
 
 
 def _chain(parts: Iterable[Structure]) -> Structure:
