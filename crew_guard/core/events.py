@@ -106,6 +106,14 @@ class Refused(_Event, frozen=True):
     stop: Stop
 
 
+class Asked(Struct, frozen=True, gc=False, array_like=True):
+    """A tool that a model asked for; in the journal [id, tool, arguments]. Tuples the collector would look into."""
+
+    id: str
+    tool: str
+    arguments: str
+
+
 class Settled(_Event, frozen=True):
     """An action ended; its reservation was swapped for what it really used."""
 
@@ -118,7 +126,7 @@ class Settled(_Event, frozen=True):
     overshoot: Usage = NOTHING
     """What was used beyond the reservation."""
     text: str = ""
-    tool_requests: tuple[tuple[str, str, str], ...] = ()
+    tool_requests: tuple[Asked, ...] = ()
 
 
 class Latched(_Event, frozen=True):

@@ -6,7 +6,6 @@ something new, another result or a call not made before, begins the count anew: 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Annotated, Literal, TypeAlias
 
 from msgspec import Struct
@@ -46,15 +45,14 @@ class Circle(Struct, frozen=True):
     rung: Rung
 
 
-@dataclass(slots=True)
-class Trail:
+class Trail(Struct, gc=False):
     """What one agent did of late."""
 
-    results: dict[int, int] = field(default_factory=dict[int, int])
+    results: dict[int, int] = {}
     """The last result of each call, both as hashes."""
-    older: dict[int, int] = field(default_factory=dict[int, int])
+    older: dict[int, int] = {}
     """The same of the calls before those."""
-    repeats: dict[int, int] = field(default_factory=dict[int, int])
+    repeats: dict[int, int] = {}
     """How often each call was made without something new in between, the first time included."""
     stretch: int = 0
     """Calls since then that told nothing new."""

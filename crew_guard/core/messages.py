@@ -6,7 +6,7 @@ Structs where one is made at every step: they cost a tenth of a frozen dataclass
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from msgspec import Struct
@@ -73,13 +73,12 @@ class ModelReply(Struct, frozen=True, gc=False):
     """The model that answered, as the provider names it."""
 
 
-@dataclass(slots=True)
-class Transcript:
+class Transcript(Struct, gc=False):
     """An append-only conversation with the bound of its tokens kept beside it."""
 
-    messages: list[Message] = field(default_factory=list[Message])
+    messages: list[Message] = []
     tokens: int = 0
-    bounds: list[int] = field(default_factory=list[int])
+    bounds: list[int] = []
     """Of each message, so that none is counted twice."""
 
     def append(self, message: Message, bound: int) -> None:

@@ -242,8 +242,7 @@ class RunState:
 def apply(state: RunState, event: Event) -> RunState:
     """Fold one event into the state, which is changed and returned."""
     state.seq = event.seq
-    fold = _FOLDS.get(type(event))
-    if fold is not None:
+    if (fold := _FOLDS.get(type(event))) is not None:
         fold(state, event)
     return state
 

@@ -206,7 +206,7 @@ def _settled(state: RunState, event: Settled) -> _Said:
     if event.status != "ok":
         why = f": {clean(event.text, 160)}" if event.text else ""
         return action.agent, f"think {event.status}{why}  {model}", "bad"
-    calls = ", ".join(call_words(name, arguments) for _, name, arguments in event.tool_requests)
+    calls = ", ".join(call_words(one.tool, one.arguments) for one in event.tool_requests)
     return action.agent, f"think → {calls or 'answer'}  {model}", "plain"
 
 

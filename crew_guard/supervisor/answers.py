@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from crew_guard.core.actions import Action, Grant, Handoff, ModelCall, ToolCall
 from crew_guard.core.decisions import Stop
-from crew_guard.core.events import Admitted, Refused, ScopeOpened, Side
+from crew_guard.core.events import Admitted, Asked, Refused, ScopeOpened, Side
 from crew_guard.core.limits import POLICY_NAMES, UNCAPPED, Shortfall
 from crew_guard.core.policy import Policy
 from crew_guard.core.run import Path
@@ -87,8 +87,8 @@ class Answerer(Recorder):
             self._latch(side if stop.scope == "run" else stop.scope, stop)
         return refusal(stop)
 
-    def _clean_requests(self, requests: tuple[tuple[str, str, str], ...]) -> tuple[tuple[str, str, str], ...]:
-        return tuple([(id_, self.redact(name), self.redact(arguments)) for id_, name, arguments in requests])
+    def _clean_requests(self, requests: tuple[tuple[str, str, str], ...]) -> tuple[Asked, ...]:
+        return tuple([Asked(id_, self.redact(name), self.redact(arguments)) for id_, name, arguments in requests])
 
 
 def _words(action: Action) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from msgspec import Struct
+
 from crew_guard.core.actions import Action, Handoff, ModelCall, Outcome, ToolCall
 from crew_guard.core.decisions import Stop
 from crew_guard.core.loops import Circle, LoopRules, Trail
@@ -14,16 +16,15 @@ _WORDS = {
 }
 
 
-class Circles:
+class Circles(Struct, gc=False):
     """Follows the agents of one run. What they are to be told waits until they are asked."""
 
-    def __init__(self, rules: LoopRules) -> None:
-        self._rules = rules
-        self._trails: dict[str, Trail] = {}
-        self.notices: dict[str, str] = {}
-        """By agent: what it is to be told before its next model call."""
-        self.repeating: dict[str, None] = {}
-        """As keys: agents whose last call told them nothing new: nobody else's calls need a look beforehand."""
+    _rules: LoopRules
+    _trails: dict[str, Trail] = {}
+    notices: dict[str, str] = {}
+    """By agent: what it is to be told before its next model call."""
+    repeating: dict[str, None] = {}
+    """As keys: agents whose last call told them nothing new: nobody else's calls need a look beforehand."""
 
     def asks(self, action: ToolCall) -> Stop | None:
         """The refusal of a call that goes round once too often; of its agent's scope where it is stopped for good."""

@@ -79,7 +79,8 @@ class Gatekeeper(Line):
         self.shadow = False
         """Whether the crew only works beside its workflow: its irreversible tools are denied."""
         self.circles = Circles(policy.loops)
-        self.headroom = Headroom(policy, self.state, clock, self.standstill)
+        seconds: dict[Side, float | None] = dict.fromkeys(("crew", "fallback"), policy.limits.max_seconds)
+        self.headroom = Headroom(self.state, clock, self.standstill, policy.warn_at, seconds)
 
     # The door
 
@@ -133,7 +134,7 @@ class Gatekeeper(Line):
                 int((now - grant.started) * 1e6 + 0.5) / 1e6,  # as round() would, at a tenth of its cost
                 reported is not None or action.kind != "model_call",
                 NOTHING if used is grant.reserved else excess(used, grant.reserved),
-                self.redact(outcome.text),
+                outcome.text if len(outcome.text) < self.redact.shortest else self.redact(outcome.text),
                 self._clean_requests(outcome.tool_requests) if outcome.tool_requests else (),
             )
             self._log(settled)

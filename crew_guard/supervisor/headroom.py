@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
+from msgspec import Struct
+
 from crew_guard.core.events import Side
 from crew_guard.core.headroom import Mark, Remaining, marks, merged, remaining, words
 from crew_guard.core.limits import Ledger
-from crew_guard.core.policy import Policy
 from crew_guard.core.run import RunState
 from crew_guard.ports import Clock
 from crew_guard.supervisor.standstill import Standstill
 
 
-class Headroom:
+class Headroom(Struct, gc=False):
     """Looks at the ledgers of one run without its lock: what it reads may be one action old."""
 
-    def __init__(self, policy: Policy, state: RunState, clock: Clock, standstill: Standstill) -> None:
-        self._standstill = standstill
-        self._share = policy.warn_at
-        self._state = state
-        self._clock = clock
-        self._marks: dict[tuple[Side, str], tuple[Mark, ...]] = {}
-        self._told_time: dict[tuple[Side, str], None] = {}
-        """As keys: who was told that the time runs out."""
-        self.seconds: dict[Side, float | None] = dict.fromkeys(("crew", "fallback"), policy.limits.max_seconds)
-        """Wall clock of each side, from the run's beginning."""
+    _state: RunState
+    _clock: Clock
+    _standstill: Standstill
+    _share: float
+    """Of a budget, from which on an agent is told what is left."""
+    seconds: dict[Side, float | None]
+    """Wall clock of each side, from the run's beginning."""
+    _marks: dict[tuple[Side, str], tuple[Mark, ...]] = {}
+    _told_time: dict[tuple[Side, str], None] = {}
+    """As keys: who was told that the time runs out."""
 
     def remaining(self, side: Side, agent: str) -> Remaining:
         """See Gate.remaining."""

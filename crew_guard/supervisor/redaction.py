@@ -43,11 +43,11 @@ class Redactor:
         # The longest first: one secret may hold another.
         forms = {form for secret in secrets if secret for form in (secret, *_escaped(secret))}
         self.secrets = tuple(sorted(forms, key=len, reverse=True))
-        self._shortest = min([_SHORTEST_KEY, *map(len, forms)])
+        self.shortest = min([_SHORTEST_KEY, *map(len, forms)])
         """Characters; a shorter text holds no secret."""
 
     def __call__(self, text: str) -> str:
-        if len(text) < self._shortest:
+        if len(text) < self.shortest:
             return text
         if len(text) <= MAX_TEXT:
             return self._replaced(text)

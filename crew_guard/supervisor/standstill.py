@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from msgspec import Struct
+
 from crew_guard.ports import Clock
 
 
-class Standstill:
+class Standstill(Struct, gc=False):
     """Whether a run stands still now, and for how long it did so far."""
 
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._since: float | None = None
-        self._before = 0.0
+    _clock: Clock
+    _since: float | None = None
+    _before: float = 0.0
 
     @property
     def holds(self) -> bool:

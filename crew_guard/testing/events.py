@@ -11,6 +11,7 @@ from crew_guard.core.events import (
     AgentMoved,
     ApprovalAsked,
     ApprovalGiven,
+    Asked,
     Compensated,
     Event,
     FellBack,
@@ -33,6 +34,7 @@ from crew_guard.core.usage import Usage
 AWKWARD = "Zoë\n\t\"'\\ \0 \x7f 漢字 🧵 \u2028 \ufeff '; DROP TABLE runs; --"
 HUGE = "ß" * 300_000
 NESTED: dict[str, Any] = {"": [], "a": {"b": [None, True, -1, 1.5, 2**70, {"ключ": [[[]]]}]}, "text": AWKWARD}
+_ASKED = Asked("", AWKWARD, "{not json"), Asked("", "", "")
 _STOP = Stop("limit", "agent:Zoë", "max_usd", cap=0.1, used=1e-9, asked=1e300, detail=AWKWARD)
 
 
@@ -78,7 +80,16 @@ def one_of_each() -> list[Event]:
         Admitted(4, 1.0, "a2", kind, "", AWKWARD, "fallback", usage, '{"x": "\\u0000"}', "a1", 2, streams=True),
         Refused(5, 1.0, "a3", "spawn", AWKWARD, "", "crew", _STOP),
         Settled(
-            6, 1.0, "a2", "failed", usage, 0.1 + 0.2, False, usage, HUGE, (("", AWKWARD, "{not json"), ("", "", ""))
+            6,
+            1.0,
+            "a2",
+            "failed",
+            usage,
+            0.1 + 0.2,
+            False,
+            usage,
+            HUGE,
+            (Asked("", AWKWARD, "{not json"), Asked("", "", "")),
         ),
         Latched(7, 1.0, "run", Stop("killed", "run")),
         AgentMoved(8, 1.0, AWKWARD, "", "finish"),

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from crew_guard.core.decisions import Stop
 from crew_guard.core.events import (
+    Asked,
     Admitted,
     AgentMoved,
     ApprovalAsked,
@@ -47,7 +48,7 @@ def told(*events: Event) -> list[str]:
 
 def test_a_run_is_told_a_line_a_step():
     """Steps, refusals, waits, verdicts, the way back to the workflow and the end, with their reasons."""
-    asked = (("1", "search", '{"query": "gzip"}'), ("2", "read", '{"page": 3, "whole": true}'))
+    asked = (Asked("1", "search", '{"query": "gzip"}'), Asked("2", "read", '{"page": 3, "whole": true}'))
     lines = told(
         START,
         AgentMoved(2, 100.1, "researcher", "t", "think"),
