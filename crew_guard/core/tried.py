@@ -149,6 +149,36 @@ def node_trials(
     return tuple(found.values())
 
 
+def with_the_failed(
+    reliance: Reliance, trials: tuple[Trial, ...], verdicts: Iterable[Judged], stop: Stop | None, node: str
+) -> tuple[Trial, ...]:
+    """A workflow's own trials, with that of a judged node that ended it though nothing had said no to it.
+
+    Args:
+        reliance: of a workflow that runs by itself
+        trials: see node_trials
+        verdicts: the workflow's, in order
+        stop: what ended it; counts where it is a node's own, or that of an agent inside, and no person's no
+        node: whose error ended it
+    """
+    scope, _, at = stop.scope.partition(":") if stop is not None else ("node", "", node)
+    if scope not in ("node", "agent") or not at or (stop is not None and stop.limit == "approval"):
+        return trials
+    last = {_kind(verdict.agent, verdict.task): verdict.passed for verdict in verdicts}
+    of_node = [part for part in reliance.parts if part.judged and f"{part.key}/".startswith(f"{at.split('/')[0]}/")]
+    inside = [part for part in of_node if f"{part.key}/".startswith(f"{at}/")] or of_node
+    if not all(last.get(part.key, True) for part in of_node):
+        return trials
+    # Of a crew's tasks it is the first that has not passed; a node that passed failed later, with an item or a round.
+    failed = next((part for part in inside if part.key not in last or part.key == part.agent), None)
+    if failed is None:
+        return trials
+    task = failed.key.removeprefix(f"{failed.agent}/")
+    reason = "it failed before it was judged" if stop is None else str(stop)
+    made = Trial(failed.subject, failed.agent, task, 0.0, "check", reason, "alone")
+    return (*(trial for trial in trials if (trial.agent, trial.task) != (made.agent, made.task)), made)
+
+
 def _kind(agent: str, task: str) -> str:
     return agent if agent == task else f"{agent}/{task}"
 

@@ -19,6 +19,8 @@ class Finding:
     error: str = ""
     fault: bool = False
     """Whether a provider that could not be used is behind the error."""
+    node: str = ""
+    """The workflow's node that the error comes from."""
 
     @property
     def done(self) -> bool:
@@ -26,7 +28,7 @@ class Finding:
 
     @property
     def ended(self) -> Ended:
-        return Ended(self.done, self.stop, self.fault)
+        return Ended(self.done, self.stop, self.fault, node=self.node)
 
     @property
     def reason(self) -> str:

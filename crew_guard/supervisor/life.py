@@ -45,6 +45,7 @@ from crew_guard.supervisor.relying import Relied, Relying, Resumed
 from crew_guard.supervisor.tap import Tap
 from crew_guard.supervisor.wakeups import on_disk, release
 from crew_guard.supervisor.watching import contained, until
+from crew_guard.workflows.context import node_of
 
 _GRACE_AFTER_A_LIMIT = 1.0
 """Seconds that a stopped crew has to notice the refusal and hand over what it has."""
@@ -345,7 +346,7 @@ class Life:
             return Finding(stop=stop or error.stop)
         if stop is not None:
             return Finding(stop=stop)
-        return Finding(error=words_of(error), fault=is_fault(error))
+        return Finding(error=words_of(error), fault=is_fault(error), node=node_of(error))
 
     def _stop_of(self, side: Side, *, inner: bool = True) -> Stop | None:
         """The stop that ended this side, wherever it was latched: the outermost first."""

@@ -43,6 +43,7 @@ from crew_guard.core.tried import (
     outcome_of,
     own_outcome,
     trials_of,
+    with_the_failed,
     workflow_outcome,
 )
 from crew_guard.core.usage import NANO
@@ -88,6 +89,8 @@ class Ended:
     """Whether a provider that could not be used ended it."""
     workflow: Workflow | None = None
     """Where it was that."""
+    node: str = ""
+    """The workflow's node whose error ended it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -360,6 +363,8 @@ class Relying:
         """What a workflow that ran by itself adds to its own record."""
         reliance, verdicts = self.relied.reliance, self.gate.state.verdicts[: self._heard]
         trials = node_trials(reliance.crew, verdicts, self.relied.subjects, "alone")
+        if not ended.done and not ended.fault:
+            trials = with_the_failed(reliance, trials, verdicts, ended.stop, ended.node)
         outcome = None if ended.fault else own_outcome(reliance, verdicts, done=ended.done)
         return self._figures("workflow", self._seconds, ended.fault, trials=trials, outcome=outcome)
 

@@ -101,6 +101,8 @@ class Node:
     """Of a node that is asked again until one answer is ahead by so many votes."""
     internal: bool = False
     """Added by a pattern: it does nothing that could go wrong by itself."""
+    hands_on: str = ""
+    """Of such a node: whose output it gives, where that is not the one before it."""
 
     @property
     def returns(self) -> Any:

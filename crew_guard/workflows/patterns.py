@@ -300,7 +300,7 @@ def refine(
         return context.outputs[writer.name]
 
     back = loop(judge.name, writer.name, again=again, rounds=rounds, then=then, passes=revision)
-    last = _inner(accepted, kept, writer.returns)
+    last = replace(_inner(accepted, kept, writer.returns), hands_on=writer.name)
     return Workflow([writer, judge, last], [(writer.name, judge.name, kept), back], name)
 
 

@@ -91,9 +91,10 @@ def _tasks(node: Node, crew: Crew, subjects: Mapping[str, Subject]) -> tuple[Par
 
 
 def _results(shape: Shape, end: str, crews: Mapping[str, Crew]) -> Iterator[str]:
-    """The parts that an end's verdict is made of: a node that a pattern added has that of those before it."""
+    """The parts that an end's verdict is made of: a node that a pattern added has that of those whose it gives."""
     if shape.nodes[end].internal and shape.sources(end):
-        for source in shape.sources(end):
+        hands_on = shape.nodes[end].hands_on
+        for source in (hands_on,) if hands_on else shape.sources(end):
             yield from _results(shape, source, crews)
     elif end in crews:
         crew = crews[end]

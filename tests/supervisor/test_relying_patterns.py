@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -28,6 +29,7 @@ from crew_guard import (
 from crew_guard.core.reliability.structure import Chain, Leaf, Retry
 from crew_guard.core.tried import blamed_inside
 from crew_guard.core.verdicts import Verdict
+from crew_guard.errors import ModelError
 from crew_guard.testing import MemoryStore, ScriptedModel
 from crew_guard.workflows.graph import Workflow
 
@@ -170,3 +172,53 @@ def test_whom_a_copy_blames_has_failed_in_that_copy_alone():
         asking = agent_node(blaming(*whom), name="ask", caps={"max_steps": 20})
         found = trials_of(vote(asking, voters=3, name="job"))
         assert found == {"one": pytest.approx(2 / 3), "two": 1.0, "ask": pytest.approx(2 / 3)}
+
+
+def boom(_: Any) -> str:
+    raise ValueError("no such file")
+
+
+async def forever(_: Any) -> str:
+    await asyncio.Event().wait()
+    return ""
+
+
+def greedy() -> Any:
+    crew = Crew([Agent(Role(name="ann", goal="help"))], [Task("x", name=n, verify=lambda _o, _c: True) for n in "ab"])
+    return agent_node(crew, name="ask", caps={"max_steps": 1})
+
+
+@pytest.mark.parametrize(
+    ("last", "found"),
+    [
+        (node(boom, name="two", verify=lambda _: True), {"one": 1.0, "two": 0.0}),
+        (node(forever, name="two", verify=lambda _: True, timeout=0.01), {"one": 1.0, "two": 0.0}),
+        (node(boom, name="two"), {"one": 1.0}),
+        (greedy(), {"one": 1.0, "a": 1.0, "b": 0.0}),
+    ],
+)
+def test_a_node_that_ends_its_workflow_unjudged_has_failed(last, found):
+    """It raised, it took too long, its agent's caps were used up: the run's failure is its own, not nobody's."""
+    assert trials_of(chain(node(draft, name="one", verify=lambda _: True), last, name="job")) == found
+
+
+def test_an_item_that_is_never_judged_fails_the_work_on_all():
+    """The others passed."""
+
+    def work(item: int) -> int:
+        return 1 // item
+
+    flow = chain(lambda _: [1, 0], replace(node(work, verify=lambda _: True), each=5), name="job")
+    assert trials_of(flow) == {"work": 0.0}
+
+
+@pytest.mark.parametrize("kind", ["unavailable", "rejected"])
+def test_what_an_outage_ends_has_not_failed(kind):
+    """Another error of its model is the node's."""
+
+    def out(_: Any) -> str:
+        raise ModelError("down", kind=kind)
+
+    model = ScriptedModel(out, name="small")
+    flow = chain(node(draft, name="one", model=model, verify=lambda _: True), name="job")
+    assert trials_of(flow) == ({} if kind == "unavailable" else {"one": 0.0})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from crew_guard import Agent, Crew, Policy, Role, Task, agent_node, chain, node, parallel, retry, vote
+from crew_guard import Agent, Crew, Policy, Role, Task, agent_node, chain, node, parallel, refine, retry, vote
 from crew_guard.core.reliability.judging import judge_of
 from crew_guard.core.reliability.trials import END_TO_END
 from crew_guard.core.reliance import Reliance, reliance_of_workflow
@@ -51,3 +51,15 @@ def test_a_trial_of_several_verdicts_is_not_corrected_as_one():
     assert of_workflow(vote(judged, voters=3)).settings.judged_by == {"step": CRITIC.record}
     both = Crew([Agent(ANN)], [Task("x")], verify=CRITIC)
     assert of_workflow(chain(agent_node(both, name="ask", caps=CAPS, verify=CRITIC))).settings.judged_by == {}
+
+
+def test_what_refine_gives_is_judged_as_the_draft():
+    """Its output is the writer's: what its reviewer's review was judged to be is no outcome."""
+
+    def refined(drafted: Any, reviewed: Any) -> Reliance:
+        draft, review = node(step, name="draft", verify=drafted), node(bool, name="review", verify=reviewed)
+        return of_workflow(refine(draft, review, name="job"))
+
+    assert refined(lambda _: True, None).results == ("draft",)
+    assert refined(lambda _: True, None).judged
+    assert not refined(None, lambda _: True).judged
