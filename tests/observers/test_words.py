@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from crew_guard.core.decisions import Stop
 from crew_guard.core.events import (
-    Asked,
     Admitted,
     AgentMoved,
     ApprovalAsked,
     ApprovalGiven,
+    Asked,
     Compensated,
     Event,
     FellBack,
