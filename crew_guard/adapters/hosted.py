@@ -11,8 +11,8 @@ import inspect
 import json
 import json.encoder
 import types
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import Any, Protocol, TypeAlias, cast
@@ -185,6 +185,16 @@ def tool_failure(error: BaseException) -> Outcome:
     """How a tool execution that raised this is settled."""
     status = "cancelled" if ending(error) == "cancelled" else "failed"
     return Outcome(status, text=f"{type(error).__name__}: {error}")
+
+
+@contextmanager
+def looking(gate: Gate, grant: Grant) -> Generator[None]:
+    """While guardrails look at what came of a tool: an execution that is ended meanwhile leaves nothing open."""
+    try:
+        yield
+    except BaseException as error:
+        gate.settle(grant, tool_failure(error))
+        raise
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

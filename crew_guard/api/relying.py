@@ -74,7 +74,7 @@ def relied_on_workflow(job: Job, workflow: Workflow) -> Job:
     from crew_guard.workflows.graph import Workflow as Graph
 
     graph = workflow if isinstance(workflow, Graph) else None
-    if not job.policy.reliability.declared and (graph is None or not graph.judged):
+    if not job.policy.asks_for_reliability and (graph is None or not graph.judged):
         return job
     subjects: Mapping[str, Subject] = {}
     found = Reckoned(alone_version(digest(type(workflow).__qualname__)))

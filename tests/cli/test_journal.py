@@ -6,16 +6,15 @@ import json
 from contextlib import closing
 
 import pytest
-from typer.testing import CliRunner
 
 from crew_guard import Agent, Crew, Role, Supervisor, Task, Verdict, chain, node, tool
-from crew_guard.cli.app import app
 from crew_guard.core.events import Admitted, RunStarted
 from crew_guard.core.limits import UNCAPPED
 from crew_guard.core.policy import Policy
 from crew_guard.core.usage import Usage
 from crew_guard.models.scripted import Reply, ScriptedModel
 from crew_guard.store.sqlite import SqliteStore
+from tests.cli.calls import run
 
 
 @tool
@@ -50,12 +49,6 @@ def unfinished(store, run_id: str) -> None:
     with closing(SqliteStore(store)) as journal:
         begun = RunStarted(1, 1_700_000_000.0, "lost", "native", "p", {"topic": "x"}, UNCAPPED, UNCAPPED)
         journal.begin(run_id, begun).result(10)
-
-
-def run(*arguments: str, code: int = 0):
-    result = CliRunner().invoke(app, list(arguments))
-    assert result.exit_code == code, result.output
-    return result
 
 
 @pytest.fixture

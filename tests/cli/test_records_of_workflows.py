@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import closing
 
 import pytest
-from typer.testing import CliRunner
 
 from crew_guard import Agent, Crew, Policy, Role, Supervisor, Task, chain, node
-from crew_guard.cli.app import app
 from crew_guard.store.sqlite import SqliteStore
 from crew_guard.testing import ScriptedModel
+from tests.cli.calls import run, told
 
 FLOW = """\
 from crew_guard import chain, node
@@ -28,16 +26,6 @@ def write(value):
 judged = chain(read, node(write, verify=lambda output: output.endswith("written")), name="follow_up")
 plain = chain(read, write, name="plain")
 """
-
-
-def run(*arguments: str, code: int = 0):
-    result = CliRunner().invoke(app, list(arguments))
-    assert result.exit_code == code, result.output
-    return result
-
-
-def told(*arguments: str, code: int = 0):
-    return json.loads(run(*arguments, "--json", code=code).stdout)
 
 
 @pytest.fixture

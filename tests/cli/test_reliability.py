@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import closing
 
 import pytest
-from typer.testing import CliRunner
 
-from crew_guard.cli.app import app
 from crew_guard.core.events import Admitted, RunEnded, RunStarted, Settled
 from crew_guard.core.limits import UNCAPPED
 from crew_guard.core.reliability.records import Settings
@@ -16,6 +13,7 @@ from crew_guard.core.reliability.structure import Chain, Leaf
 from crew_guard.core.reliability.trials import RunReport, Subject, Trial
 from crew_guard.core.usage import NANO, Usage
 from crew_guard.store.sqlite import SqliteStore
+from tests.cli.calls import run, told
 
 TERMS = Settings(threshold=0.85, parts=2)
 RESEARCHER = Subject("researcher", "openai:gpt-4.1-mini", "search", "r1")
@@ -37,17 +35,6 @@ def filled(path, reports, structure=SHAPE):
     with closing(SqliteStore(path, synchronous="NORMAL")) as store:
         for one in reports:
             store.track_record().add(one, TERMS, structure)
-
-
-def run(*arguments: str, code: int = 0):
-    result = CliRunner().invoke(app, list(arguments))
-    assert result.exit_code == code, result.output
-    return result
-
-
-def told(*arguments: str, code: int = 0):
-    """The JSON object on stdout."""
-    return json.loads(run(*arguments, "--json", code=code).stdout)
 
 
 @pytest.fixture

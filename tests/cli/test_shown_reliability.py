@@ -7,20 +7,13 @@ import sqlite3
 from contextlib import closing
 
 import pytest
-from typer.testing import CliRunner
 
 from crew_guard import Agent, Crew, Policy, Role, Supervisor, Task, chain, node
-from crew_guard.cli.app import app
 from crew_guard.store.sqlite import SqliteStore
 from crew_guard.testing import ScriptedModel
+from tests.cli.calls import run
 
 RULES = Policy.model_validate({"reliability": {"threshold": 0.85}})
-
-
-def run(*arguments: str, code: int = 0):
-    result = CliRunner().invoke(app, list(arguments))
-    assert result.exit_code == code, result.output
-    return result
 
 
 def crew(verify=lambda _output, _context: True) -> Crew:

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
+import pytest
+
 from crew_guard import Policy, Supervisor, Workflow
 from crew_guard.core.events import Event
 from crew_guard.core.result import Result
@@ -58,6 +60,18 @@ class AtGate:
     def run(self, inputs: Mapping[str, Any] | None = None, **options: Any) -> RuntimeResult:
         """Run it to its end."""
         return asyncio.run(self.work(inputs, **options))
+
+    def killed(self, begun: asyncio.Event) -> None:
+        """Cancel it as soon as a node says that it has begun."""
+
+        async def main() -> None:
+            task = asyncio.ensure_future(self.work())
+            await begun.wait()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+        asyncio.run(main())
 
     def work(
         self, inputs: Mapping[str, Any] | None = None, done: Mapping[str, Any] | None = None

@@ -108,12 +108,5 @@ def test_what_a_kill_left_undone_is_done():
 
     at = AtGate(chain(node(trip.reserve, compensate=undoes), stuck))
 
-    async def main() -> None:
-        task = asyncio.ensure_future(at.work())
-        await begun.wait()
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-
-    asyncio.run(main())
+    at.killed(begun)
     assert at.flow.done_in(at.events()) == {"reserve": "seat 1"}

@@ -486,14 +486,7 @@ def test_a_run_that_is_ended_says_what_it_left_undone():
 
     at = AtGate(chain(booking(undone, "flight"), stuck))
 
-    async def main() -> None:
-        task = asyncio.ensure_future(at.work())
-        await begun.wait()
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-
-    asyncio.run(main())
+    at.killed(begun)
     left = [event for event in at.events() if isinstance(event, Compensated)]
     assert [(event.node, event.error) for event in left] == [("flight", "the run was ended before it could be undone")]
 
@@ -656,14 +649,7 @@ def test_an_undo_that_the_runs_end_cuts_short_is_told():
         )
     )
 
-    async def main() -> None:
-        task = asyncio.ensure_future(at.work())
-        await begun.wait()
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-
-    asyncio.run(main())
+    at.killed(begun)
     ended = "the run was ended before it could be undone"
     left = [(event.node, event.error) for event in at.events() if isinstance(event, Compensated)]
     assert left == [("car", ""), ("hotel", ended), ("flight", ended)]

@@ -7,8 +7,7 @@ cache or with a limit's message: what is gated is the tool's own function, so ea
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import partial, wraps
@@ -17,7 +16,7 @@ from typing import Any, TypeVar
 from crewai.tools.base_tool import BaseTool, Tool
 
 from crew_guard.adapters.crewai.inside import part_of, refuse_late_work
-from crew_guard.adapters.hosted import RESULT_CHARS, RunNotes, json_of, tool_failure
+from crew_guard.adapters.hosted import RESULT_CHARS, RunNotes, json_of, looking, tool_failure
 from crew_guard.adapters.stand_in import own_value, seam_of, shown, stand_in
 from crew_guard.core.actions import Grant, Outcome, ToolCall
 from crew_guard.core.content import Check, withheld
@@ -70,23 +69,14 @@ class _ToolSeam:
     def fail(self, grant: Grant, error: BaseException) -> None:
         self.gate.settle(grant, tool_failure(error))
 
-    @contextmanager
-    def looking(self, grant: Grant) -> Generator[None]:
-        """While guardrails look at what came of an execution: one that is ended meanwhile leaves nothing open."""
-        try:
-            yield
-        except BaseException as error:
-            self.fail(grant, error)
-            raise
-
     def checked(self, grant: Grant, result: object) -> object:
         """A check, in a thread: what the agent may read."""
-        with self.looking(grant):
+        with looking(self.gate, grant):
             return self.seen(self.gate.check_blocking("tool_results", self.agent, self.tool, result), result)
 
     async def checked_async(self, grant: Grant, result: object) -> object:
         """The same on a loop."""
-        with self.looking(grant):
+        with looking(self.gate, grant):
             return self.seen(await self.gate.check("tool_results", self.agent, self.tool, result), result)
 
 
@@ -143,7 +133,7 @@ def _gated(function: Callable[..., Any], like: Callable[..., Any] | None = None)
         try:
             result = function(tool, *args, **kwargs)
         except Exception as error:
-            with seam.looking(grant):
+            with looking(seam.gate, grant):
                 told = seam.told(seam.gate.check_blocking("tool_results", seam.agent, seam.tool, str(error)), error)
             seam.fail(grant, told)
             if told is error:
@@ -169,7 +159,7 @@ async def _finished(work: Awaitable[Any], tool: object, seam: _ToolSeam, grant: 
     try:
         result = await work
     except Exception as error:
-        with seam.looking(grant):
+        with looking(seam.gate, grant):
             told = seam.told(await seam.gate.check("tool_results", seam.agent, seam.tool, str(error)), error)
         seam.fail(grant, told)
         if told is error:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from contextvars import ContextVar
 from functools import wraps
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 from llama_index.core.agent.workflow import multi_agent_workflow
 from llama_index.core.tools import FunctionTool, ToolOutput
 
-from crew_guard.adapters.hosted import RESULT_CHARS, json_of, tool_failure
+from crew_guard.adapters.hosted import RESULT_CHARS, json_of, looking, tool_failure
 from crew_guard.adapters.llama_index.scope import HostRun, Taken, current
 from crew_guard.core.actions import Action, Grant, Handoff, Outcome, ToolCall
 from crew_guard.core.content import Check, withheld
@@ -42,7 +41,7 @@ def _gated_sync(method: Any) -> Any:
             one.fail(grant, error)
             raise
         except Exception as error:
-            with one.looking(grant):
+            with looking(one.run.gate, grant):
                 told = one.told(run.gate.check_blocking("tool_results", one.agent, one.tool, str(error)), error)
             one.fail(grant, told)
             if told is error:
@@ -54,7 +53,7 @@ def _gated_sync(method: Any) -> Any:
         finally:
             _running.reset(token)
         text = _text(output)
-        with one.looking(grant):
+        with looking(one.run.gate, grant):
             check = run.gate.check_blocking("tool_results", one.agent, one.tool, text)
         output, text = one.seen(check, output, text)
         one.settle(grant, output, text)
@@ -81,7 +80,7 @@ def _gated_async(method: Any) -> Any:
             one.fail(grant, error)
             raise
         except Exception as error:
-            with one.looking(grant):
+            with looking(one.run.gate, grant):
                 told = one.told(await run.gate.check("tool_results", one.agent, one.tool, str(error)), error)
             one.fail(grant, told)
             if told is error:
@@ -126,15 +125,6 @@ class _Execution:
 
     def fail(self, grant: Grant, error: BaseException) -> None:
         self.run.gate.settle(grant, tool_failure(error))
-
-    @contextmanager
-    def looking(self, grant: Grant) -> Generator[None]:
-        """While guardrails look at what came of it: an execution that is ended meanwhile leaves nothing open."""
-        try:
-            yield
-        except BaseException as error:
-            self.fail(grant, error)
-            raise
 
     def seen(self, check: Check, output: Any, text: str) -> tuple[Any, str]:
         """The output that the agent gets, and its text."""
