@@ -9,6 +9,10 @@ from typing import Any
 from show import MODEL, show
 
 from crew_guard import Workflow, node, parallel
+from crew_guard.core.messages import ModelRequest
+
+ANSWERS = {"facts": "There are others.", "tone": "Boastful.", "length": "None."}
+"""What the script says of each section: they ask at once, in whatever order."""
 
 
 def about(what: str) -> Any:
@@ -27,9 +31,12 @@ def report(facts: str, tone: str, length: str) -> str:
 
 flow: Workflow = parallel(about("facts"), about("tone"), about("length"), join=report, name="review")
 
+
+def answer(request: ModelRequest) -> str:
+    """The scripted answer to the section that asks."""
+    asked = request.messages[-1].text
+    return next(text for what, text in ANSWERS.items() if f"problem of {what}" in asked)
+
+
 if __name__ == "__main__":
-    show(
-        flow,
-        {"text": "Our gzip is the only compressor there is, as everybody knows."},
-        ["There are others.", "Boastful.", "None."],
-    )
+    show(flow, {"text": "Our gzip is the only compressor there is, as everybody knows."}, answer)
