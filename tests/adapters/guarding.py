@@ -1,8 +1,10 @@
 """Runs a host's object under a policy, with token bounds that need no vocabulary."""
 
 import json
+from importlib.metadata import PackageNotFoundError
 from uuid import uuid4
 
+from crew_guard.adapters import versions
 from crew_guard.api import Supervisor
 from crew_guard.core.limits import Limits
 from crew_guard.core.policy import Policy
@@ -30,6 +32,21 @@ class ByteFacts:
 def policy(**limits):
     """A policy of limits only."""
     return Policy(limits=Limits.model_validate(limits))
+
+
+def installed(monkeypatch, package, version):
+    """Have a package in this version, or None for not at all."""
+    real = versions.version
+
+    def told(name):
+        if name != package:
+            return real(name)
+        if version is None:
+            raise PackageNotFoundError(name)
+        return version
+
+    monkeypatch.setattr(versions, "version", told)
+    monkeypatch.setattr(versions, "_seen", set())
 
 
 class Guard:

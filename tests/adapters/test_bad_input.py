@@ -10,40 +10,71 @@ from langchain_openai import ChatOpenAI
 from llama_index.core.llms.mock import MockLLM
 
 from crew_guard import guard
-from crew_guard.adapters import autogen, crewai, langgraph, llama_index
-from crew_guard.adapters.langgraph import versions as of_langgraph
-from crew_guard.adapters.llama_index import versions as of_llama_index
+from crew_guard.adapters import autogen, crewai, langgraph, llama_index, versions
 from crew_guard.core.policy import Policy
-from crew_guard.errors import ConfigError
-from tests.adapters import crewai_doubles, langgraph_doubles, llama_index_doubles
-from tests.adapters.guarding import Guard, policy
+from crew_guard.errors import ConfigError, MissingDependencyError
+from tests.adapters import autogen_doubles, crewai_doubles, langgraph_doubles, llama_index_doubles
+from tests.adapters.guarding import Guard, installed, policy
 from tests.adapters.loopback import HungryServer
 
 BUILDS = {
+    autogen: lambda: AssistantAgent("ann", autogen_doubles.HungryClient()),
     crewai: lambda: crewai_doubles.hungry_agent(crewai_doubles.answering()),
     langgraph: lambda: langgraph_doubles.hungry_agent(langgraph_doubles.HungryChat()),
     llama_index: lambda: llama_index_doubles.hungry_agent(llama_index_doubles.HungryLLM())[0],
 }
 
 
+PACKAGES = {
+    "autogen-agentchat": autogen,
+    "crewai": crewai,
+    "langgraph": langgraph,
+    "langchain-core": langgraph,
+    "llama-index-workflows": llama_index,
+    "llama-index-core": llama_index,
+}
+
+
 @pytest.mark.parametrize(
-    ("adapter", "place", "package", "installed", "way_out"),
+    ("version", "works"),
     [
-        (crewai, crewai, "crewai", "1.16.0rc1", r"pip install 'crewai>=1.15,<1.16'"),
-        (crewai, crewai, "crewai", "1.16rc1", r"pip install 'crewai>=1.15,<1.16'"),
-        (langgraph, of_langgraph, "langgraph", "0.6.1", r"pip install 'langgraph>=1.2,<2'"),
-        (llama_index, of_llama_index, "llama-index-workflows", "1.9", "pip install 'llama-index-workflows>=2.26,<3'"),
-        (llama_index, of_llama_index, "llama-index-core", "0.13.0", "pip install 'llama-index-core>=0.14,<0.15'"),
+        ("autogen-agentchat 0.8.1", "autogen-agentchat>=0.7.5,<0.8"),
+        ("autogen-agentchat 0.7.4", "autogen-agentchat>=0.7.5,<0.8"),
+        ("crewai 1.16.0rc1", "crewai>=1.15,<1.16"),
+        ("crewai 1.16rc1", "crewai>=1.15,<1.16"),
+        ("crewai 2.0.1", "crewai>=1.15,<1.16"),
+        ("langgraph 0.6.1", "langgraph>=1.2,<2"),
+        ("langgraph 2.1.0", "langgraph>=1.2,<2"),
+        ("langchain-core 1.6.9", "langchain-core>=1.7,<2"),
+        ("llama-index-workflows 1.9", "llama-index-workflows>=2.26,<3"),
+        ("llama-index-core 0.13.0", "llama-index-core>=0.14,<0.15"),
     ],
 )
-def test_an_unsupported_version_is_named_with_what_to_install(adapter, place, package, installed, way_out, monkeypatch):
+def test_an_unsupported_version_is_named_with_what_to_install(version, works, monkeypatch):
     """The package, its version, the range that works, and the command."""
-    real, host = place.version, BUILDS[adapter]()
-    monkeypatch.setattr(place, "version", lambda name: installed if name == package else real(name))
+    package, number = version.split()
+    host = BUILDS[PACKAGES[package]]()
+    installed(monkeypatch, package, number)
     with pytest.raises(ConfigError) as error:
+        Guard(PACKAGES[package], host, policy())
+    assert str(error.value) == f"{version} is installed; crew_guard works with {works}: pip install '{works}'"
+
+
+@pytest.mark.parametrize("package", sorted(set(PACKAGES) - {"llama-index-core"}))  # workflows run without
+def test_a_host_that_is_not_installed_is_named_with_its_extra(package, monkeypatch):
+    """What needs it, and the command that installs it."""
+    adapter = PACKAGES[package]
+    host, extra = BUILDS[adapter](), adapter.__name__.rpartition(".")[2].replace("_", "-")
+    installed(monkeypatch, package, None)
+    with pytest.raises(MissingDependencyError, match=rf"guarding .*crew-guard\[{extra}\]"):
         Guard(adapter, host, policy())
-    assert f"{package} {installed} is installed" in str(error.value)
-    assert way_out in str(error.value)
+
+
+def test_a_version_is_looked_up_once(monkeypatch):
+    """Runs begin often."""
+    Guard(autogen, BUILDS[autogen](), policy())
+    monkeypatch.setattr(versions, "version", lambda name: pytest.fail(f"{name} was looked up again"))
+    Guard(autogen, BUILDS[autogen](), policy())
 
 
 @pytest.mark.parametrize(

@@ -292,12 +292,3 @@ def test_a_verifier_that_says_no_ends_the_other_branches():
     assert "verifier of b said no" in hosted.error
     assert "b" not in hosted.partial
     assert len(model.calls) < 5
-
-
-def test_a_version_that_is_not_supported_is_named(monkeypatch):
-    """With the range that works."""
-    import crew_guard.adapters.crewai as adapter
-
-    monkeypatch.setattr(adapter, "version", lambda name: "2.0.1")
-    with pytest.raises(ConfigError, match=r"crewai 2\.0\.1 is installed; crew_guard works with crewai>=1\.15,<1\.16"):
-        run(two_tasks()(), ["x"], "crewai")

@@ -20,12 +20,12 @@ from pydantic import BaseModel
 
 from crew_guard import Supervisor, guard
 from crew_guard.adapters import langgraph
-from crew_guard.adapters.langgraph import model_call, versions
+from crew_guard.adapters.langgraph import model_call
 from crew_guard.core.content import PASSED, rejected
 from crew_guard.core.events import Refused
 from crew_guard.core.policy import Policy
 from crew_guard.core.stream import TextDelta
-from crew_guard.errors import ConfigError, MissingDependencyError
+from crew_guard.errors import ConfigError
 from crew_guard.store.memory import MemoryStore
 from tests.adapters.guarding import ByteFacts, Guard, policy
 from tests.adapters.langgraph_doubles import (
@@ -855,25 +855,6 @@ def test_what_is_guarded_already_is_no_host():
     """guard() of what guard() gave."""
     with pytest.raises(ConfigError, match="guarded already"):
         guard(guard(hungry_agent(HungryChat()), policy(), store=MemoryStore()), policy())
-
-
-def test_a_version_that_is_not_known_is_named(monkeypatch):
-    """With the range that works."""
-    real = versions.version
-    monkeypatch.setattr(versions, "version", lambda name: "2.1.0" if name == "langgraph" else real(name))
-    with pytest.raises(ConfigError, match=r"langgraph 2\.1\.0 is installed; crew_guard works with langgraph>=1\.2,<2"):
-        langgraph.runtime_for(hungry_agent(HungryChat()), lambda _: ByteFacts())
-
-
-def test_a_host_that_is_not_installed_is_named(monkeypatch):
-    """With the extra that installs it."""
-
-    def missing(name):
-        raise versions.PackageNotFoundError(name)
-
-    monkeypatch.setattr(versions, "version", missing)
-    with pytest.raises(MissingDependencyError, match=r"crew-guard\[langgraph\]"):
-        langgraph.runtime_for(object(), lambda _: ByteFacts())
 
 
 def test_a_text_that_a_graph_has_no_place_for_is_refused():

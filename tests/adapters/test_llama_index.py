@@ -3,7 +3,6 @@
 import asyncio
 import sys
 import threading
-from importlib.metadata import PackageNotFoundError
 from typing import Annotated, ClassVar
 
 import pytest
@@ -19,10 +18,10 @@ from workflows.resource import Resource
 from workflows.retry_policy import ConstantDelayRetryPolicy
 
 from crew_guard.adapters import llama_index
-from crew_guard.adapters.llama_index import StepGate, host_loop, step_gate, versions
+from crew_guard.adapters.llama_index import StepGate, host_loop, step_gate
 from crew_guard.core.policy import Policy
-from crew_guard.errors import ConfigError, MissingDependencyError
-from tests.adapters.guarding import Guard, policy
+from crew_guard.errors import ConfigError
+from tests.adapters.guarding import Guard, installed, policy
 from tests.adapters.llama_index_doubles import (
     SYSTEM,
     AskingWorkflow,
@@ -433,24 +432,6 @@ def test_a_provider_whose_retries_are_unknown_is_refused():
         Guard(llama_index, agent, policy())
 
 
-def test_an_unsupported_version_is_named_with_the_range_that_works(monkeypatch):
-    """Seams move between versions."""
-    monkeypatch.setattr(versions, "version", lambda _: "1.9.0")
-    with pytest.raises(ConfigError, match=r"llama-index-workflows 1\.9\.0 is installed; .*>=2\.26,<3"):
-        Guard(llama_index, AskingWorkflow(None), policy())
-
-
-def test_a_host_that_is_not_installed_is_named_with_its_extra(monkeypatch):
-    """pip install 'crew-guard[llama-index]'."""
-
-    def missing(package):
-        raise PackageNotFoundError(package)
-
-    monkeypatch.setattr(versions, "version", missing)
-    with pytest.raises(MissingDependencyError, match=r"crew-guard\[llama-index\]"):
-        Guard(llama_index, AskingWorkflow(None), policy())
-
-
 class ByHand(Workflow):
     """Calls an SDK that nothing knows of."""
 
@@ -484,14 +465,7 @@ def test_a_step_may_gate_what_it_does_by_hand():
 
 def test_workflows_alone_can_be_guarded(monkeypatch):
     """Where llama-index-core is not installed nothing is patched, and the gate by hand still holds."""
-    known = versions.version
-
-    def only_workflows(package):
-        if package == "llama-index-core":
-            raise PackageNotFoundError(package)
-        return known(package)
-
-    monkeypatch.setattr(versions, "version", only_workflows)
+    installed(monkeypatch, "llama-index-core", None)
     monkeypatch.setitem(sys.modules, "crew_guard.adapters.llama_index.patches", None)
     result = Guard(llama_index, ByHand(), policy(max_steps=2)).run()
     assert (result.usage.steps, result.stopped.limit) == (2, "max_steps")

@@ -6,12 +6,11 @@ Importing this package does not import AutoGen.
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from crew_guard.adapters.hosted import ModelFacts, come_from
+from crew_guard.adapters.versions import Supported
 from crew_guard.core.roles import Agent, Crew
-from crew_guard.errors import ConfigError, MissingDependencyError
 from crew_guard.ports import Model
 
 if TYPE_CHECKING:
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from crew_guard.adapters.autogen.runtime import AutoGenRuntime
 
 _HOSTED = frozenset({"BaseChatAgent", "ChatAgent", "BaseGroupChat", "Team"})
-_WORKS = "0.7."
+_AGENTCHAT = Supported("autogen-agentchat", (0, 7, 5), (0, 8), extra="autogen")
 
 
 def accepts(obj: object) -> bool:
@@ -37,7 +36,7 @@ def runtime_for(host: Any, facts: ModelFacts) -> AutoGenRuntime:
         ConfigError: a part of it can't be guarded, or this version of AutoGen is not known
         MissingDependencyError: AutoGen is not installed
     """
-    _check_version("guarding an agent of AutoGen")
+    _AGENTCHAT.check("guarding an agent of AutoGen")
     from crew_guard.adapters.autogen.runtime import AutoGenRuntime
 
     return AutoGenRuntime(host, facts)
@@ -50,19 +49,7 @@ def compiled(crew: Crew, model_for: Callable[[Agent], Model]) -> CompiledRuntime
         ConfigError: this version of AutoGen is not known
         MissingDependencyError: AutoGen is not installed
     """
-    _check_version("running a crew on AutoGen")
+    _AGENTCHAT.check("running a crew on AutoGen")
     from crew_guard.adapters.autogen.crews import CompiledRuntime
 
     return CompiledRuntime(crew, model_for)
-
-
-def _check_version(what: str) -> None:
-    try:
-        installed = version("autogen-agentchat")
-    except PackageNotFoundError as error:
-        raise MissingDependencyError(what, "autogen") from error
-    if not installed.startswith(_WORKS):
-        raise ConfigError(
-            f"{what} works with autogen-agentchat 0.7, and {installed} is installed: "
-            "pip install 'autogen-agentchat>=0.7.5,<0.8'"
-        )

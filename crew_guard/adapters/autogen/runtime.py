@@ -16,7 +16,7 @@ from autogen_core import CancellationToken
 from crew_guard.adapters.autogen.acts import GuardedRun
 from crew_guard.adapters.autogen.cast import Cast, cast_of
 from crew_guard.adapters.autogen.ending import end, on_this_loop
-from crew_guard.adapters.autogen.seams import Here, acting, here, patched
+from crew_guard.adapters.autogen.seams import Here, acting, here, install
 from crew_guard.adapters.embedding import Embeds, embedding_by
 from crew_guard.adapters.hosted import ModelFacts
 from crew_guard.errors import ConfigError, RefusedError
@@ -60,7 +60,8 @@ class AutoGenRuntime:
             what = "agent" if isinstance(self.host, ChatAgent) else "team"
             raise ConfigError(f"{what} {self.host.name!r} needs a task: run('…') or run({{'task': '…'}})")
         cast = cast_of(self.host)  # again: it may have changed since
-        with _alone(cast), patched():
+        install()
+        with _alone(cast):
             return await _Play(self.host, cast, GuardedRun(gate, self.facts, cast.leaders)).until_over(task)
 
 

@@ -1,17 +1,17 @@
-"""The methods of AutoGen's classes that every act passes through, patched while a guarded run is under way.
+"""The methods of AutoGen's classes that every act passes through, patched from the first guarded run on.
 
 A patch looks who acts: nobody, where the code is part of no guarded run, and then it is as if it weren't there.
-Attributes are not enough: a client may hide in a closure, in a tool, in an agent of the user's own.
+Attributes are not enough: a client may hide in a closure, in a tool, in an agent of the user's own. The patches
+stay: a class that changes forgets all that Python has learned of it, and the calls after that cost a multiple.
 """
 
 from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextvars import ContextVar, Token
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from autogen_agentchat.base import ChatAgent, Team
@@ -116,72 +116,34 @@ _METHODS: tuple[tuple[type, str], ...] = (
     (ChatAgent, "on_messages_stream"),
     (Team, "run_stream"),
 )
-_NOT_OURS = object()
 _SEAM = "_crew_guard_seam"
-"""Where a method keeps its patch between runs."""
+"""Marks what stands in a method's place, with itself: who wraps it copies the mark."""
+_lock = threading.RLock()
 
 
-@dataclass(slots=True)
-class _Patches:
-    """What is patched at the moment, and for how many runs."""
-
-    runs: int = 0
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    before: list[tuple[type, str, object]] = field(default_factory=list[tuple[type, str, object]])
-    seams: set[object] = field(default_factory=set[object])
-
-    def patch(self, cls: type, name: str) -> None:
-        original = vars(cls).get(name)
-        if not callable(original) or original in self.seams or getattr(original, "__isabstractmethod__", False):
-            return
-        seam = _seam(name, original)
-        self.before.append((cls, name, original))
-        self.seams.add(seam)
-        setattr(cls, name, seam)
-
-    def apply(self) -> None:
+def install() -> None:
+    """Have the seams in place, of all classes that there are and of each that is made from now on."""
+    with _lock:
         for base, name in _METHODS:
             for cls in _family(base):
-                self.patch(cls, name)
+                _place(cls, name)
         for base in dict.fromkeys(base for base, _ in _METHODS):
-            self.before.append((base, "__init_subclass__", vars(base).get("__init_subclass__", _NOT_OURS)))
-            setattr(base, "__init_subclass__", classmethod(_later(base)))  # noqa: B010  pyright knows it as fixed
-
-    def undo(self) -> None:
-        for cls, name, original in reversed(self.before):
-            if original is _NOT_OURS:
-                delattr(cls, name)
-            else:
-                setattr(cls, name, original)
-        self.before.clear()
-        self.seams.clear()
+            own: Any = vars(base).get("__init_subclass__")
+            if not _is_seam(getattr(own, "__func__", None)):
+                setattr(base, "__init_subclass__", classmethod(_later(base, own)))  # noqa: B010  pyright knows it as fixed
 
 
-_patches = _Patches()
+def _place(cls: type, name: str) -> None:
+    original = vars(cls).get(name)
+    if callable(original) and not _is_seam(original) and not getattr(original, "__isabstractmethod__", False):
+        setattr(cls, name, _seam(name, original))
 
 
-@contextmanager
-def patched() -> Generator[None]:
-    """Have the seams in place; the last run that leaves restores every class."""
-    with _patches.lock:
-        if _patches.runs == 0:
-            _patches.apply()
-        _patches.runs += 1
-    try:
-        yield
-    finally:
-        with _patches.lock:
-            _patches.runs -= 1
-            if _patches.runs == 0:
-                _patches.undo()
+def _is_seam(function: object) -> bool:
+    return function is not None and getattr(function, _SEAM, None) is function
 
 
 def _seam(name: str, original: Original) -> Original:
-    kept = f"{_SEAM}_{name}"  # one function may stand for two methods
-    known = getattr(original, kept, None)
-    if known is not None and known.__wrapped__ is original:
-        return known
-
     # A plain function: what it hands back, a coroutine or a generator, is the caller's to await or to read.
     @functools.wraps(original)
     def seam(self: Any, *args: Any, **options: Any) -> Any:
@@ -190,25 +152,24 @@ def _seam(name: str, original: Original) -> Original:
             return original(self, *args, **options)
         return now.run.of(name)(original, self, args, options)
 
-    with suppress(AttributeError):  # a callable that takes none: made again next time
-        setattr(original, kept, seam)
+    setattr(seam, _SEAM, seam)
     return seam
 
 
-def _later(base: type) -> Callable[..., None]:
-    """What patches a class that is made while a run is under way: a tool may import its client late."""
-    own: Any = vars(base).get("__init_subclass__")
+def _later(base: type, own: Any) -> Callable[..., None]:
+    """What patches a class that is made later: a tool may import its client while the run is under way."""
 
     def init(cls: type, **options: Any) -> None:
         if own is None:
             super(base, cls).__init_subclass__(**options)
         else:
             own.__func__(cls, **options)
-        # Without the lock: classes are made within a run, and so while nothing is restored.
-        for seam_of, name in _METHODS:
-            if issubclass(cls, seam_of):
-                _patches.patch(cls, name)
+        with _lock:
+            for seam_of, name in _METHODS:
+                if issubclass(cls, seam_of):
+                    _place(cls, name)
 
+    setattr(init, _SEAM, init)
     return init
 
 

@@ -29,7 +29,7 @@ from autogen_core.tools import (
 )
 from pydantic import ValidationError
 
-from crew_guard.adapters.autogen.seams import Frame, Here, Original, acted, acting, closed, here, leave, patched
+from crew_guard.adapters.autogen.seams import Frame, Here, Original, acted, acting, closed, here, leave
 from crew_guard.adapters.hosted import RESULT_CHARS, json_of, tool_failure
 from crew_guard.core.actions import Grant, Outcome, ToolCall
 from crew_guard.core.content import withheld
@@ -303,7 +303,7 @@ def _in_context(tool: Any) -> Any:
     if _is_coroutine(function):
         return tool
     same = copy.copy(tool)
-    same._func = functools.partial(_in_thread, contextvars.copy_context(), function)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    same._func = functools.partial(contextvars.copy_context().run, function)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
     return same
 
 
@@ -311,11 +311,6 @@ def _is_coroutine(function: Any) -> bool:
     # The plain case by itself: inspect takes its time for it.
     plain = type(function) is FunctionType and function.__code__.co_flags & inspect.CO_COROUTINE
     return bool(plain) or inspect.iscoroutinefunction(function)
-
-
-def _in_thread(context: contextvars.Context, function: Callable[..., Any], **arguments: Any) -> Any:
-    with patched():  # by itself: the run may end before its threads do
-        return context.run(function, **arguments)
 
 
 def _refused(name: str, error: RefusedError) -> ToolResult:

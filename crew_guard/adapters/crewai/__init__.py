@@ -6,21 +6,19 @@ Importing this package does not import CrewAI, which takes seconds.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from crew_guard.adapters.hosted import ModelFacts, come_from
+from crew_guard.adapters.versions import Supported
 from crew_guard.core.roles import Agent, Crew
-from crew_guard.errors import ConfigError, MissingDependencyError
 from crew_guard.ports import Model
 
 if TYPE_CHECKING:
     from crew_guard.adapters.crewai.host_crew import CompiledRuntime
     from crew_guard.adapters.crewai.runtime import CrewAIRuntime
 
-_SUPPORTED = (1, 15)
+_CREWAI = Supported("crewai", (1, 15), (1, 16), extra="crewai")
 _HOSTED = frozenset({"BaseAgent", "Crew", "Flow", "LiteAgent"})
 
 
@@ -39,11 +37,9 @@ def runtime_for(host: Any, facts: ModelFacts) -> CrewAIRuntime:
         ConfigError: a part of it would go around the guard; the message names it
         MissingDependencyError: CrewAI is not installed
     """
-    try:
-        _quiet()
-        from crew_guard.adapters.crewai.runtime import CrewAIRuntime
-    except ModuleNotFoundError as error:
-        raise _missing(error, "guarding an agent of CrewAI") from error
+    _prepare("guarding an agent of CrewAI")
+    from crew_guard.adapters.crewai.runtime import CrewAIRuntime
+
     return CrewAIRuntime(host, facts)
 
 
@@ -54,32 +50,14 @@ def compiled(crew: Crew, model_for: Callable[[Agent], Model]) -> CompiledRuntime
         ConfigError: CrewAI has no such process, or its version is not supported
         MissingDependencyError: CrewAI is not installed
     """
-    try:
-        _quiet()
-        from crew_guard.adapters.crewai.host_crew import CompiledRuntime
-    except ModuleNotFoundError as error:
-        raise _missing(error, "running a crew on CrewAI") from error
+    _prepare("running a crew on CrewAI")
+    from crew_guard.adapters.crewai.host_crew import CompiledRuntime
+
     return CompiledRuntime(crew, model_for)
 
 
-def _quiet() -> None:
+def _prepare(what: str) -> None:
     # CrewAI sends what runs, and its traces, to its makers unless told not to; a guard must not add to that.
     os.environ.setdefault("CREWAI_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("OTEL_SDK_DISABLED", "true")
-    _check_version()
-
-
-def _check_version() -> None:
-    try:
-        installed = version("crewai")
-    except PackageNotFoundError:
-        return  # importing it says so
-    if tuple(map(int, re.findall(r"\d+", installed)[:2])) != _SUPPORTED:
-        known = "crewai>=1.15,<1.16"
-        raise ConfigError(f"crewai {installed} is installed; crew_guard works with {known}: pip install '{known}'")
-
-
-def _missing(error: ModuleNotFoundError, what: str) -> Exception:
-    if error.name and error.name.startswith("crewai"):
-        return MissingDependencyError(what, "crewai")
-    return error
+    _CREWAI.check(what)

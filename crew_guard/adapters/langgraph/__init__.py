@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from crew_guard.adapters.hosted import ModelFacts, come_from
 from crew_guard.adapters.langgraph.scope import ByHand, by_hand
-from crew_guard.adapters.langgraph.versions import check_versions
+from crew_guard.adapters.versions import Supported
 from crew_guard.core.roles import Agent, Crew
-from crew_guard.errors import MissingDependencyError
 from crew_guard.ports import Model
 
 if TYPE_CHECKING:
@@ -23,6 +22,10 @@ if TYPE_CHECKING:
 __all__ = ["accepts", "compiled", "model_call", "runtime_for"]
 
 _HOSTED = frozenset({"Pregel", "StateGraph", "RemoteGraph"})
+_PACKAGES = (
+    Supported("langgraph", (1, 2), (2,), extra="langgraph"),
+    Supported("langchain-core", (1, 7), (2,), extra="langgraph"),
+)
 
 
 def accepts(obj: object) -> bool:
@@ -40,10 +43,10 @@ def runtime_for(host: Any, facts: ModelFacts) -> LangGraphRuntime:
         ConfigError: it is not compiled, runs elsewhere, or is of a version that is not known
         MissingDependencyError: LangGraph is not installed
     """
-    with _installed("guarding a graph of LangGraph"):
-        from crew_guard.adapters.langgraph.runtime import LangGraphRuntime
+    _check("guarding a graph of LangGraph")
+    from crew_guard.adapters.langgraph.runtime import LangGraphRuntime
 
-        return LangGraphRuntime(host, facts)
+    return LangGraphRuntime(host, facts)
 
 
 def compiled(crew: Crew, model_for: Callable[[Agent], Model]) -> CrewGraphRuntime:
@@ -53,10 +56,10 @@ def compiled(crew: Crew, model_for: Callable[[Agent], Model]) -> CrewGraphRuntim
         ConfigError: LangGraph is of a version that is not known
         MissingDependencyError: it is not installed
     """
-    with _installed("running a crew on LangGraph"):
-        from crew_guard.adapters.langgraph.crew import CrewGraphRuntime
+    _check("running a crew on LangGraph")
+    from crew_guard.adapters.langgraph.crew import CrewGraphRuntime
 
-        return CrewGraphRuntime(crew, model_for)
+    return CrewGraphRuntime(crew, model_for)
 
 
 @contextmanager
@@ -77,12 +80,6 @@ def model_call(model: str, prompt: str, max_tokens: int | None = None) -> Genera
         yield call
 
 
-@contextmanager
-def _installed(what: str) -> Generator[None]:
-    try:
-        check_versions()
-        yield
-    except ModuleNotFoundError as error:
-        if error.name and error.name.startswith(("langgraph", "langchain")):
-            raise MissingDependencyError(what, "langgraph") from error
-        raise
+def _check(what: str) -> None:
+    for one in _PACKAGES:
+        one.check(what)

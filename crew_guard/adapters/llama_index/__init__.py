@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from crew_guard.adapters.hosted import ModelFacts, come_from
 from crew_guard.adapters.llama_index.by_hand import StepGate, step_gate
-from crew_guard.adapters.llama_index.versions import check_core, check_workflows
+from crew_guard.adapters.llama_index.installed import CORE, WORKFLOWS
 from crew_guard.core.roles import Agent, Crew
 from crew_guard.ports import Model
 
@@ -36,7 +36,7 @@ def runtime_for(host: Any, facts: ModelFacts) -> LlamaIndexRuntime:
         ConfigError: a part of it would go around the guard, or a version is not supported; the message names it
         MissingDependencyError: LlamaIndex Workflows is not installed
     """
-    check_workflows("guarding a workflow")
+    WORKFLOWS.check("guarding a workflow")
     from crew_guard.adapters.llama_index.runtime import LlamaIndexRuntime
 
     return LlamaIndexRuntime(host, facts)
@@ -49,8 +49,8 @@ def compiled(crew: Crew, model_for: Callable[[Agent], Model]) -> CompiledCrew:
         ConfigError: a process that can't be expressed, or a version that is not supported
         MissingDependencyError: LlamaIndex is not installed
     """
-    check_workflows("the runtime llama-index")
-    check_core("the runtime llama-index")
+    WORKFLOWS.check("the runtime llama-index")
+    CORE.check("the runtime llama-index")
     from crew_guard.adapters.llama_index.crews import CompiledCrew
 
     return CompiledCrew(crew, model_for)

@@ -18,10 +18,10 @@ from crew_guard.adapters.embedding import Embeds, embedding_by
 from crew_guard.adapters.hosted import ModelFacts
 from crew_guard.adapters.llama_index.handlers import finished
 from crew_guard.adapters.llama_index.host_loop import host_loop
+from crew_guard.adapters.llama_index.installed import CORE
 from crew_guard.adapters.llama_index.kinds import check_llm
 from crew_guard.adapters.llama_index.quiet import quiet_client
 from crew_guard.adapters.llama_index.scope import HostRun, current
-from crew_guard.adapters.llama_index.versions import has_core
 from crew_guard.adapters.llama_index.whose import actor, is_agent, is_team, name_of
 from crew_guard.errors import ConfigError
 from crew_guard.ports import Gate, RuntimeResult
@@ -40,7 +40,7 @@ class LlamaIndexRuntime:
 
     def __post_init__(self) -> None:
         _check_runtime(self.workflow)
-        if has_core():
+        if CORE.is_installed():
             from crew_guard.adapters.llama_index.patches import install
 
             install()
