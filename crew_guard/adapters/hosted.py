@@ -219,6 +219,7 @@ def length_key(model: str) -> str:
     return "max_completion_tokens" if name.startswith(_REASONING) else "max_tokens"
 
 
+@cache
 def speaks_of_length(cls: type, packages: frozenset[str]) -> bool:
     """Whether a class's own code names max_tokens: the best sign there is that a user's client keeps to it.
 

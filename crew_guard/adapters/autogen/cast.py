@@ -31,7 +31,7 @@ _EMBED = {"CustomEmbeddingFunctionConfig"}
 _EMBEDS_GATED = {"OpenAIEmbeddingFunction", "OpenAIEmbeddingFunctionConfig"}
 """What holds a client of OpenAI's SDK to embed with: that is gated itself."""
 _FOLLOWED = (ChatAgent, Team, Workbench, BaseTool, Memory, ChatCompletionContext, ChatCompletionClient)
-_CLOSED = {"autogen_core", "autogen_agentchat", "asyncio", "pydantic", "threading", "logging", "builtins"}
+_CLOSED = {"autogen_core", "autogen_agentchat", "asyncio", "inspect", "pydantic", "threading", "logging", "builtins"}
 """Packages whose other objects hold nothing that acts."""
 _PLAIN = (str, bytes, int, float, bool, type(None))
 _DEPTH = 8
@@ -99,7 +99,8 @@ class Cast:
         elif kind.acts and isinstance(value, Workbench) and not isinstance(value, StaticWorkbench):
             _check_sampling(value, path)
         for name, part in _parts(value, kind):
-            self.look(part, f"{path}{name}", depth + 1)
+            if not _kind_of(type(part)).inert:  # nearly all parts are
+                self.look(part, f"{path}{name}", depth + 1)
 
     def _agent(self, agent: ChatAgent) -> None:
         self.agents.append(agent)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from contextvars import ContextVar, Token
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -104,18 +104,16 @@ def leave(token: Token[Here | None]) -> None:
         pass  # closed from elsewhere, as the collector does: that context was never changed
 
 
-_METHODS: tuple[tuple[type, str], ...] = (
-    (ChatCompletionClient, "create"),
-    (ChatCompletionClient, "create_stream"),
-    (Workbench, "call_tool"),
-    (StaticStreamWorkbench, "call_tool_stream"),
-    (BaseTool, "run_json"),
-    (BaseStreamTool, "run_json_stream"),
-    (CodeExecutor, "execute_code_blocks"),
-    (ChatAgent, "on_messages"),
-    (ChatAgent, "on_messages_stream"),
-    (Team, "run_stream"),
-)
+_METHODS: Mapping[type, tuple[str, ...]] = {
+    ChatCompletionClient: ("create", "create_stream"),
+    Workbench: ("call_tool",),
+    StaticStreamWorkbench: ("call_tool_stream",),
+    BaseTool: ("run_json",),
+    BaseStreamTool: ("run_json_stream",),
+    CodeExecutor: ("execute_code_blocks",),
+    ChatAgent: ("on_messages", "on_messages_stream"),
+    Team: ("run_stream",),
+}
 _SEAM = "_crew_guard_seam"
 """Marks what stands in a method's place, with itself: who wraps it copies the mark."""
 _lock = threading.RLock()
@@ -124,23 +122,26 @@ _lock = threading.RLock()
 def install() -> None:
     """Have the seams in place, of all classes that there are and of each that is made from now on."""
     with _lock:
-        for base, name in _METHODS:
+        for base, names in _METHODS.items():
             for cls in _family(base):
-                _place(cls, name)
-        for base in dict.fromkeys(base for base, _ in _METHODS):
+                _place(cls, names)
             own: Any = vars(base).get("__init_subclass__")
             if not _is_seam(getattr(own, "__func__", None)):
                 setattr(base, "__init_subclass__", classmethod(_later(base, own)))  # noqa: B010  pyright knows it as fixed
 
 
-def _place(cls: type, name: str) -> None:
-    original = vars(cls).get(name)
-    if callable(original) and not _is_seam(original) and not getattr(original, "__isabstractmethod__", False):
-        setattr(cls, name, _seam(name, original))
+def _place(cls: type, names: tuple[str, ...]) -> None:
+    own = vars(cls)
+    for name in names:
+        original = own.get(name)
+        if original is None or _is_seam(original) or not callable(original):
+            continue
+        if not getattr(original, "__isabstractmethod__", False):
+            setattr(cls, name, _seam(name, original))
 
 
 def _is_seam(function: object) -> bool:
-    return function is not None and getattr(function, _SEAM, None) is function
+    return getattr(function, _SEAM, _SEAM) is function
 
 
 def _seam(name: str, original: Original) -> Original:
@@ -165,9 +166,9 @@ def _later(base: type, own: Any) -> Callable[..., None]:
         else:
             own.__func__(cls, **options)
         with _lock:
-            for seam_of, name in _METHODS:
+            for seam_of, names in _METHODS.items():
                 if issubclass(cls, seam_of):
-                    _place(cls, name)
+                    _place(cls, names)
 
     setattr(init, _SEAM, init)
     return init
