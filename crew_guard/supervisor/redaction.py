@@ -19,6 +19,17 @@ LOOKS_LIKE_A_KEY = re.compile(
 )
 _SHORTEST_KEY = 15
 """Characters of the shortest text that the pattern fits: a Slack token's."""
+_BEGINS_LIKE_A_KEY = re.compile(
+    r"(?:\b(?:sk|pk|rk)-[A-Za-z0-9_-]{4,}|\bgh[pousr]_[A-Za-z0-9]{4,}|\bAKIA[0-9A-Z]{4,}"
+    r"|\bxox[abpr]-[A-Za-z0-9-]{4,}|\bAIza[0-9A-Za-z_-]{4,}|-----BEGIN [A-Z ]{0,40}-{0,4})\Z"
+)
+_CUT = re.compile(r"(?:\n|… )\[cut: [^\[\]\n]{1,80}\]\Z")
+"""What stands behind a text that was cut, where the one who cut it says so."""
+_LEAST_CUT = 400
+"""Characters of the shortest text that somebody may have cut before it came here."""
+_LEAST_HALF = 6
+"""Characters of a secret that tell nothing of the rest."""
+_TAIL = 256
 SHOWN = "[redacted]"
 MAX_TEXT = 200_000
 """Characters of one text that the journal keeps."""
@@ -50,7 +61,8 @@ class Redactor:
         if len(text) < self.shortest:
             return text
         if len(text) <= MAX_TEXT:
-            return self._replaced(text)
+            clean = self._replaced(text)
+            return clean if len(text) < _LEAST_CUT else self._without_half(clean)
         # A secret across the cut is replaced before it is cut in two.
         return f"{self._replaced(text[: 2 * MAX_TEXT])[:MAX_TEXT]}\n[cut: {len(text):,} characters in all]"
 
@@ -59,6 +71,20 @@ class Redactor:
             if secret in text:
                 text = text.replace(secret, SHOWN)
         return LOOKS_LIKE_A_KEY.sub(SHOWN, text) if _hints_at_a_key(text) else text
+
+    def _without_half(self, text: str) -> str:
+        """The text without the first half of a secret at its end: tools and hosts cut what they give."""
+        notice = _CUT.search(text, max(0, len(text) - _TAIL))
+        end = notice.start() if notice else len(text)
+        begins = _BEGINS_LIKE_A_KEY.search(text, max(0, end - _TAIL), end)
+        cuts = [begins.start()] if begins else []
+        for secret in self.secrets:
+            at = text.find(secret[:_LEAST_HALF], max(0, end - len(secret)), end)
+            while at >= 0 and not secret.startswith(text[at:end]):
+                at = text.find(secret[:_LEAST_HALF], at + 1, end)
+            if at >= 0:
+                cuts.append(at)
+        return f"{text[: min(cuts)]}{SHOWN}{text[end:]}" if cuts else text
 
     def short(self, text: str) -> str:
         """A text redacted, then cut to a length for a person: cut first, half of a secret would be left."""

@@ -6,12 +6,15 @@ from typing import Any, Literal
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from crew_guard import Agent, Crew, Policy, Role, Supervisor, Task, Workflow, chain, node
+from crew_guard import Agent, Crew, Policy, Role, Supervisor, Task, Workflow, chain, node, tool
 from crew_guard.core.events import ApprovalAsked
 from crew_guard.core.plain import shown
 from crew_guard.core.verdicts import Judge
-from crew_guard.testing import MemoryStore, ScriptedModel
+from crew_guard.supervisor.redaction import Redactor
+from crew_guard.testing import MemoryStore, Reply, ScriptedModel
 from crew_guard.workflows.graph import branch, loop
 
 KNOWN = "Qz7-correct-horse-battery-staple-8812-abcdefgh"
@@ -110,3 +113,83 @@ class Wordless:
 def test_a_value_in_a_message_is_whole_or_only_named(value: Any, words: str):
     """A part of it might be most of a secret."""
     assert shown(value) == words
+
+
+def half(secret: str, left: int, notice: str = "") -> str:
+    """A text of which somebody left so many characters of a secret."""
+    return f"{'word ' * 100}{secret[:left]}{notice}"
+
+
+NOTICE = "\n[cut: 25,000 characters in all, 20,000 shown]"
+
+
+@pytest.mark.parametrize("notice", ["", NOTICE, "… [cut: the first 500 of 9,000 characters]"])
+@pytest.mark.parametrize(
+    ("secret", "left"),
+    [
+        (KNOWN, 6),
+        (KNOWN, len(KNOWN) - 1),
+        ("sk-proj1234567890abcdefghij", 12),
+        ("ghp_0123456789abcdefghijklmnopqrstuvwxyz", 30),
+        ("AKIAABCDEFGHIJKLMNOP", 19),
+        ("AIzaSy0123456789012345678901234567890123", 20),
+        ("xoxb-1234567890-abc", 9),
+        ("-----BEGIN RSA PRIVATE KEY-----", 20),
+    ],
+)
+def test_the_first_half_of_a_secret_at_a_texts_end_is_replaced(secret: str, left: int, notice: str):
+    """Whoever cut it; the notice of the cut stays."""
+    assert Redactor((KNOWN,))(half(secret, left, notice)) == f"{'word ' * 100}[redacted]{notice}"
+
+
+@pytest.mark.parametrize("end", ["a risk-free task", "sk-", KNOWN[:5], f"{KNOWN[:12]} and more", "gh pr list"])
+def test_what_is_no_half_of_a_secret_stays(end: str):
+    """Short pieces, words, and what goes on otherwise than the secret."""
+    text = f"{'word ' * 100}{end}"
+    assert Redactor((KNOWN,))(text) == text
+
+
+@given(st.text(alphabet="abc-", min_size=8, max_size=20), st.integers(6, 20), st.text(alphabet="abc- ", max_size=30))
+def test_any_half_is_found(secret: str, left: int, before: str):
+    """Also where a secret repeats itself."""
+    left = min(left, len(secret))
+    text = f"{'word ' * 100}{before} {secret[:left]}"
+    assert not Redactor((secret,))(text).endswith(secret[:left])
+
+
+def fails(size: int) -> Any:
+    @tool
+    def look() -> str:
+        """Look."""
+        raise ValueError(text(size))
+
+    return look
+
+
+def tells(size: int) -> Any:
+    @tool
+    def look() -> str:
+        """Look."""
+        return text(size)
+
+    return look
+
+
+@pytest.mark.parametrize("runtime", ["native", "crewai", "autogen", "langgraph", "llama-index"])
+@pytest.mark.parametrize("made", [fails, tells])
+def test_a_cut_result_of_a_tool_leaves_no_half_of_a_secret(made: Any, runtime: Any, monkeypatch: pytest.MonkeyPatch):
+    """At every length around the cut, on every host."""
+    monkeypatch.setenv("MY_API_KEY", KNOWN)
+    cut = 2_000 if made is fails else 20_000
+    pieces = [KNOWN[at : at + PIECE] for at in range(len(KNOWN) - PIECE + 1)]
+    for beyond in (2, 20, 40):
+        store = MemoryStore()
+        script = ScriptedModel([Reply(tools=(("look", "{}"),)), "done"])
+        crew = Crew(
+            [Agent(Role(name="ann", goal="x"), [made(cut + beyond - len("look failed: ValueError: "))])], [Task("x")]
+        )
+        result = Supervisor(Policy(), model=script, store=store, runtime=runtime).run(crew, run_id="r")
+        written = " ".join(map(repr, store.read("r")))
+        assert result.done
+        assert "x" * 1_000 in written
+        assert [piece for piece in pieces if piece in written] == []
