@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from enum import Enum
 from functools import lru_cache, partial
 from typing import Any, cast
@@ -63,14 +64,27 @@ def _schema(output: type[BaseModel]) -> Any:
 
 
 def text_of(function: Any) -> str:
-    """A function as it is written, with the data that a partial gives it; its name where nobody knows."""
+    """A function as it is written, with what a partial or a closure gives it; its name where nobody knows."""
     if isinstance(function, partial):
         bound = cast("partial[Any]", function)
         return str([text_of(bound.func), _data([bound.args, bound.keywords])])
     try:
-        return _source(function)
+        source = _source(function)
     except (OSError, TypeError):  # an object that compares by value has no hash
         return str(getattr(function, "__qualname__", type(function).__qualname__))
+    return str([source, texts]) if (texts := _texts_around(function)) else source
+
+
+def _texts_around(function: Any) -> list[tuple[str, str]]:
+    """Texts that a closure holds, its prompt say, by name. Not its numbers and lists: those may count and collect."""
+    inner = inspect.unwrap(getattr(function, "__func__", function))
+    code, cells = getattr(inner, "__code__", None), getattr(inner, "__closure__", None) or ()
+    found: list[tuple[str, str]] = []
+    for name, cell in zip(getattr(code, "co_freevars", ()), cells, strict=True) if cells else ():
+        with suppress(ValueError):  # one that is not filled yet
+            if isinstance(held := cell.cell_contents, str):
+                found.append((name, held))
+    return found
 
 
 def _data(value: Any) -> Any:

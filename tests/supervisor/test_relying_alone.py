@@ -238,6 +238,24 @@ def test_what_changes_its_behaviour_makes_another_version():
     assert all(map(is_alone, versions))
 
 
+def asking_for(what: str) -> Workflow:
+    """A prompt that a closure holds, and a number that it counts."""
+    asked = 0
+
+    def prompt(value: str) -> str:
+        nonlocal asked
+        asked += 1
+        return f"Name the {what} of {value}"
+
+    return chain(read, node(prompt, name="draft", model="small", verify=is_good), name="follow_up")
+
+
+def test_a_closures_prompt_is_part_of_its_version():
+    """Not what it counts."""
+    facts = asking_for("facts")
+    assert version_of(facts) == version_of(facts) == version_of(asking_for("facts")) != version_of(asking_for("tone"))
+
+
 def test_a_new_version_begins_its_outcomes_afresh(store):
     """The old one's record stays beside it."""
     watching = watched(store, "bad")
