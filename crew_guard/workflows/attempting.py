@@ -147,6 +147,9 @@ class Attempts:
             if node.copies > 1:
                 # A copy that fails has no vote; a refusal ends all.
                 ended = await asyncio.gather(*tasks, return_exceptions=True)
+                for ballot, each in zip(ballots, ended, strict=True):
+                    if isinstance(each, NodeFailedError):
+                        ballot.failed(node.name, str(each))
                 return _votes(node, ended)
             return list(await asyncio.gather(*tasks))
         finally:

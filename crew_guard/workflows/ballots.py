@@ -21,11 +21,17 @@ class Ballot:
     gate: Gate
     last: dict[tuple[str, str], Verdict] = field(default_factory=dict[tuple[str, str], Verdict])
     """By agent, or node, and task."""
+    raised: tuple[str, str] | None = None
+    """The node whose copy gave nothing that could be judged, and why."""
 
     def judged(self, agent: str, task: str, verdict: Verdict) -> None:
         """See Gate.judged."""
         self.last[agent, task] = verdict
         self.gate.judged(agent, task, verdict)
+
+    def failed(self, node: str, reason: str) -> None:
+        """The copy raised: where the others are judged it has failed, though nothing of it was judged."""
+        self.raised = None if (node, node) in self.last else (node, reason)
 
     @property
     def counted(self) -> dict[tuple[str, str], Verdict]:
@@ -50,6 +56,9 @@ def tell(gate: Gate, ballots: Sequence[Ballot], *, voted: bool) -> None:
             needed, it is a yes to all, with the least: the first that fails ends the others before they are judged
     """
     told = [ballot.counted for ballot in ballots]
+    for verdicts, raised in zip(told, (ballot.raised for ballot in ballots), strict=True):
+        if raised is not None and any((raised[0], raised[0]) in each for each in told):
+            verdicts[raised[0], raised[0]] = Verdict(passed=False, reason=raised[1], grade=0.0)
     for agent, task in dict.fromkeys(who for verdicts in told for who in verdicts):
         verdicts = [each[agent, task] for each in told if (agent, task) in each]
         if len(verdicts) < 2:  # noqa: PLR2004  one speaks for itself

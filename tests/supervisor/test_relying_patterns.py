@@ -31,6 +31,7 @@ from crew_guard.core.tried import blamed_inside
 from crew_guard.core.verdicts import Verdict
 from crew_guard.errors import ModelError
 from crew_guard.testing import MemoryStore, ScriptedModel
+from crew_guard.workflows.context import NodeFailedError
 from crew_guard.workflows.graph import Workflow
 
 RUNS = 150
@@ -105,6 +106,20 @@ def test_a_vote_that_was_lost_is_a_failure():
     asked = itertools.count()
     known, track = ran(vote(node(draft, verify=lambda _: next(asked) % 3 == 0), voters=3, name="job"), runs=2)
     assert (known.measured, track.crew("job").streams["draft"].counts.good) == (0.0, pytest.approx(2 / 3))
+
+
+def test_a_copy_that_gave_nothing_has_failed():
+    """One of three has no vote; the share of those who were right is two thirds all the same."""
+    asked = itertools.count()
+
+    async def sometimes(_: Any) -> str:
+        if next(asked) % 3 == 0:
+            raise NodeFailedError("nothing to say")
+        return "good"
+
+    known, track = ran(vote(node(sometimes, name="draft", verify=lambda _: True), voters=3, name="job"), runs=3)
+    assert known.measured == 1.0
+    assert track.crew("job").streams["draft"].counts.good == pytest.approx(3 * 2 / 3)
 
 
 @pytest.mark.parametrize("items", [5, 2])
