@@ -35,7 +35,6 @@ class GuardedRun:
     """Where something acted: what is left of them when the run ends is ended."""
     _models: dict[tuple[int, str], ModelGate] = field(default_factory=dict[tuple[int, str], ModelGate])
     _acts: dict[str, Act] = field(default_factory=dict[str, Act])
-    _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
 
     def __post_init__(self) -> None:
         tools = ToolActs(self.gate, self.seen)
@@ -58,8 +57,7 @@ class GuardedRun:
 
     def seen(self) -> None:
         """Something acts in this task."""
-        loop = asyncio.get_running_loop()
-        if loop is self._loop and (task := asyncio.current_task(loop)) is not None:
+        if (task := asyncio.current_task()) is not None:
             self.tasks.add(task)
 
     # Who acts

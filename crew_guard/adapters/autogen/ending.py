@@ -28,11 +28,11 @@ async def end(
     Args:
         work: the run itself
         teams: the outermost first
-        tasks: where something acted in it
+        tasks: where something acted in it; those of other loops are their threads' own
     """
-    here = asyncio.current_task()
+    here, loop = asyncio.current_task(), asyncio.get_running_loop()
     tidy = work.done() and not work.cancelled() and work.exception() is None
-    left = {task for task in tasks if not task.done() and task is not here}
+    left = {task for task in tasks if not task.done() and task is not here and task.get_loop() is loop}
     for team in teams:
         left |= {task for task in _runtime(team)._background_tasks if not task.done()}
     if tidy and not left:
