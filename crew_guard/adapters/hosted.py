@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import Any, Protocol, TypeAlias, cast
 
+from msgspec import Struct
 from msgspec.json import Encoder
 from msgspec.structs import replace
 
@@ -132,8 +133,7 @@ class RunNotes:
     """The last reply asked for tools, and none of them was begun since."""
 
 
-@dataclass(slots=True)
-class Attempt:
+class Attempt(Struct, eq=False):
     """One model call of a host under way: its grant, and whether it is settled."""
 
     gate: Gate

@@ -34,11 +34,12 @@ class GuardedRun:
     tasks: set[asyncio.Task[Any]] = field(default_factory=set[asyncio.Task[Any]])
     """Where something acted: what is left of them when the run ends is ended."""
     _models: dict[tuple[int, str], ModelGate] = field(default_factory=dict[tuple[int, str], ModelGate])
-    _acts: dict[str, Act] = field(default_factory=dict[str, Act])
+    acts: Mapping[str, Act] = field(init=False)
+    """See Acts."""
 
     def __post_init__(self) -> None:
         tools = ToolActs(self.gate, self.seen)
-        self._acts = {
+        self.acts = {
             "create": self._create,
             "create_stream": self._create_stream,
             "call_tool": tools.call_tool,
@@ -50,10 +51,6 @@ class GuardedRun:
             "on_messages_stream": self._on_messages_stream,
             "run_stream": self._run_stream,
         }
-
-    def of(self, name: str) -> Act:
-        """See Acts."""
-        return self._acts[name]
 
     def seen(self) -> None:
         """Something acts in this task."""

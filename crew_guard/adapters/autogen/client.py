@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 from autogen_core import Image
@@ -16,6 +15,7 @@ from autogen_core.models import (
     UserMessage,
 )
 from autogen_core.tools import Tool, ToolSchema
+from msgspec import Struct
 from pydantic import BaseModel
 
 from crew_guard.adapters.hosted import (
@@ -42,8 +42,7 @@ _PACKAGES = frozenset({"autogen_core", "autogen_ext", "builtins", "abc", "typing
 T = TypeVar("T")
 
 
-@dataclass(slots=True)
-class Exchange:
+class Exchange(Struct, eq=False):
     """One gated call of a client: its attempt, and what came of the last request that left within it."""
 
     attempt: Attempt

@@ -11,13 +11,13 @@ import functools
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from contextvars import ContextVar, Token
-from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from autogen_agentchat.base import ChatAgent, Team
 from autogen_core.code_executor import CodeExecutor
 from autogen_core.models import ChatCompletionClient
 from autogen_core.tools import BaseStreamTool, BaseTool, StaticStreamWorkbench, Workbench
+from msgspec import Struct
 
 from crew_guard.adapters.autogen.client import Exchange
 
@@ -25,8 +25,7 @@ Original = Callable[..., Any]
 Act = Callable[[Original, Any, tuple[Any, ...], dict[str, Any]], Any]
 
 
-@dataclass(slots=True)
-class Frame:
+class Frame(Struct, eq=False):
     """A gated call under way: what it does on the way to its work is a part of it, and not gated again."""
 
     kind: Literal["model", "workbench", "tool", "code"]
@@ -37,9 +36,8 @@ class Frame:
     """Of a model call."""
 
 
-@dataclass(frozen=True, slots=True)
-class Here:
-    """Who acts, in which run, within which gated call."""
+class Here(Struct, frozen=True, eq=False):
+    """Who acts, in which run, within which gated call. Made for each act, where a dataclass would take long."""
 
     run: Acts
     agent: str
@@ -49,8 +47,9 @@ class Here:
 class Acts(Protocol):
     """What a guarded run does at each seam, in place of the original."""
 
-    def of(self, name: str) -> Act:
-        """What takes a method's place: called with the original, the object, its arguments."""
+    @property
+    def acts(self) -> Mapping[str, Act]:
+        """What takes each method's place: called with the original, the object, its arguments."""
         ...
 
 
@@ -151,7 +150,7 @@ def _seam(name: str, original: Original) -> Original:
         now = here.get()
         if now is None:
             return original(self, *args, **options)
-        return now.run.of(name)(original, self, args, options)
+        return now.run.acts[name](original, self, args, options)
 
     setattr(seam, _SEAM, seam)
     return seam

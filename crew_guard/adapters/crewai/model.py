@@ -14,6 +14,7 @@ from functools import cache
 from typing import Any, cast
 
 from crewai.llms.base_llm import BaseLLM
+from msgspec import Struct
 
 from crew_guard.adapters.crewai.azure import LENGTH, QuietAsyncClient, QuietClient, is_azure
 from crew_guard.adapters.crewai.checks import host_class
@@ -77,8 +78,7 @@ class _ModelSeam:
     """SDK clients without retries, by the id of the user's."""
 
 
-@dataclass(slots=True)
-class _Call:
+class _Call(Struct, eq=False):
     """One host call under way, as long as its block lasts."""
 
     llm: BaseLLM
@@ -88,9 +88,9 @@ class _Call:
     """call or acall"""
     lengths: dict[str, int]
     """Those that the model declares, by name."""
-    overrides: dict[str, Any] = field(default_factory=dict[str, Any])
+    overrides: dict[str, Any] = {}
     """What the stand-in shows instead of the user's own attributes."""
-    counters: dict[str, int] = field(default_factory=dict[str, int])
+    counters: dict[str, int] = {}
     _counted: tuple[int, int, int] = (0, 0, 0)
     """Prompt, completion and cached tokens that earlier requests of this call were settled with."""
     _tokens: tuple[Any, Any] = None, None

@@ -10,12 +10,12 @@ import asyncio
 import inspect
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, cast
 
 from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import BaseMessage
+from msgspec import Struct
 
 from crew_guard.adapters.hosted import Attempt, failure
 from crew_guard.adapters.langgraph.bounds import (
@@ -44,8 +44,7 @@ _SYNC = ("_generate", "_stream", "_stream_chat_model_events")
 _ASYNC = ("_agenerate", "_astream", "_astream_chat_model_events")
 
 
-@dataclass(slots=True)
-class Call:
+class Call(Struct, eq=False):
     """One call of a model under way: what its stand-in finds instead of the model's own attributes."""
 
     scope: Scope
@@ -54,7 +53,7 @@ class Call:
     rates: Rates | None
     count: Prompts
     clampable: bool
-    overrides: dict[str, Any] = field(default_factory=dict[str, Any])
+    overrides: dict[str, Any] = {}
     attempt: Attempt | None = None
     sent: int = 0
     """How often the model's own code asked again within this call."""

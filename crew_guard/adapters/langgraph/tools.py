@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, cast
 
 from langchain_core.messages import ToolMessage
 from langchain_core.tools import BaseTool
 from langgraph.errors import GraphBubbleUp
 from langgraph.types import Command
+from msgspec import Struct
 
 from crew_guard.adapters.hosted import RESULT_CHARS, json_of, tool_failure
 from crew_guard.adapters.langgraph.like import like
@@ -24,8 +24,7 @@ from crew_guard.core.content import Check, withheld
 from crew_guard.errors import RefusedError
 
 
-@dataclass(slots=True)
-class Execution:
+class Execution(Struct, eq=False):
     """One run of a tool: what its stand-in needs."""
 
     scope: Scope
