@@ -42,6 +42,8 @@ class ClaudeServer(WordyServer):
     free = ("count_tokens",)
     breaks = False
     """Whether a stream breaks off before it says what it cost."""
+    says = None
+    """The kind of error that it says then."""
     hour = 0
     """Of what was written to the cache: kept for an hour."""
 
@@ -80,6 +82,8 @@ class ClaudeServer(WordyServer):
             # The older form, without the counts of the prompt: they are said once, as it begins.
             ended = {"type": "message_delta", "delta": {"stop_reason": stop}, "usage": {"output_tokens": completion}}
             events += [ended, {"type": "message_stop"}]
+        elif self.says is not None:
+            events.append({"type": "error", "error": {"type": self.says, "message": "no"}})
         _lines(handler, "text/event-stream", [f"event: {one['type']}\ndata: {json.dumps(one)}\n\n" for one in events])
 
 
@@ -102,6 +106,8 @@ class OllamaServer(WordyServer):
 
     free = ("/api/show",)
     counts_prompt = True
+    breaks = False
+    """Whether a stream says an error before its end."""
 
     def aside(self):
         return {"model_info": {"toy.context_length": 32768}, "capabilities": ["tools"]}
@@ -126,6 +132,8 @@ class OllamaServer(WordyServer):
             {**head, "message": message, "done": False},
             {**head, "message": {"role": "assistant", "content": ""}, **ended},
         ]
+        if self.breaks:
+            pieces[1] = {"error": "the runner has stopped"}
         _lines(handler, "application/x-ndjson", [json.dumps(piece) + "\n" for piece in pieces])
 
 

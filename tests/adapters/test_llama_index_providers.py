@@ -154,9 +154,11 @@ def test_a_length_of_the_users_own_stands(of, method):
         assert server.served.asked == [700, 700]
 
 
+TRIED = [(status, method) for status in (429, 500) for method in METHODS] + [(400, "achat"), (529, "stream_chat")]
+
+
 @providers
-@pytest.mark.parametrize("status", [400, 429, 500, 529])
-@methods
+@pytest.mark.parametrize(("status", "method"), TRIED)
 def test_an_attempt_is_a_step_and_is_what_it_came_to(of, status, method, outcomes):
     """One request, whatever the SDK's retries; an outage is a fault, and a 4xx made no tokens."""
     with of.server(status=status, answer="more") as server:
@@ -396,14 +398,19 @@ def test_a_cache_that_is_kept_an_hour_is_reserved_for(where):
         assert float(admitted.reserved.usd) == pytest.approx((prompt + 100 * 8) / 1_000_000, rel=0.001)
 
 
+@pytest.mark.parametrize("says", [None, "overloaded_error"])
 @pytest.mark.parametrize("method", ["stream_chat", "astream_chat", "stream_complete"])
-def test_a_stream_that_breaks_off_is_charged_as_reserved(method):
-    """Its beginning names one token of the answer: that is no account of it."""
+def test_a_stream_that_breaks_off_is_charged_as_reserved(method, says, outcomes):
+    """Its beginning names one token of the answer: that is no account of it. What it says of an error is an outage."""
     with ClaudeServer(answer="more") as server:
         server.breaks = True
+        server.says = says
         result = Guard(llama_index, AskingWorkflow(claude(server), method, times=1), policy()).run()
         assert result.unreported == 1
         assert result.usage.tokens > 1000 + 4000
+        assert [(outcome.status, outcome.fault) for outcome in outcomes] == [
+            ("failed", True) if says else ("ok", False)
+        ]
 
 
 def test_a_length_to_think_leaves_room_to_answer():
@@ -511,6 +518,16 @@ def test_a_prompt_that_ollama_does_not_count_is_charged_as_reserved():
         result = Guard(llama_index, AskingWorkflow(ollama(server)), policy(max_tokens=10_000)).run()
         assert server.served.tokens <= result.usage.tokens <= 10_000
         assert result.unreported == server.requests > 0
+
+
+@pytest.mark.parametrize("method", ["stream_chat", "astream_complete"])
+def test_a_stream_of_ollamas_that_says_an_error_is_an_outage(method, outcomes):
+    """Its runner went down within an answer: nobody's failed trial."""
+    with OllamaServer(answer="more") as server:
+        server.breaks = True
+        result = Guard(llama_index, AskingWorkflow(ollama(server), method), policy(max_steps=5)).run()
+        assert (server.requests, result.status, result.unreported) == (1, "failed", 1)
+        assert [(outcome.status, outcome.fault) for outcome in outcomes] == [("failed", True)]
 
 
 def test_a_length_without_end_is_clamped():
