@@ -413,6 +413,22 @@ def test_a_stream_that_breaks_off_is_charged_as_reserved(method, says, outcomes)
         ]
 
 
+def test_what_one_request_cost_is_not_taken_for_the_next_ones():
+    """A class that streams twice, and the second breaks off: that one is charged as reserved."""
+    with ClaudeServer(answer="more") as server:
+
+        class Doubtful(anthropic()):
+            def stream_chat(self, messages, **kwargs):
+                list(super().stream_chat(messages, **kwargs))
+                server.breaks = True
+                yield from super().stream_chat(messages, **kwargs)
+
+        llm = Doubtful(model="claude-sonnet-4-5", api_key="none", base_url=server.url, max_tokens=4096)
+        result = Guard(llama_index, AskingWorkflow(llm, "stream_chat", times=1), policy()).run()
+        assert (server.requests, result.usage.steps, result.unreported) == (2, 2, 1)
+        assert result.usage.tokens > 2000 + 1000 + 4000
+
+
 def test_a_length_to_think_leaves_room_to_answer():
     """budget_tokens: what is asked for stays above it, or the call is refused."""
     with ClaudeServer(answer="more") as server:
