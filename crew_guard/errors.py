@@ -167,7 +167,7 @@ class MissingDependencyError(CrewGuardError, ImportError):
 _KINDS = ("throttled", "unavailable", "unreachable")
 _OUTAGES = frozenset({"TransportError", "APIConnectionError", "ConnectionError"})
 """Bases of what HTTP clients and SDKs raise where no connection stands; their packages need not be imported."""
-_TOO_MANY, _SERVER_ERRORS = 429, 500
+_CLIENT_ERRORS, _TOO_MANY, _SERVER_ERRORS = 400, 429, 500
 
 
 def is_fault(error: BaseException) -> bool:
@@ -183,7 +183,8 @@ def is_fault(error: BaseException) -> bool:
             return link.kind in _KINDS
         status = getattr(link, "status_code", None)
         if isinstance(status, int):
-            return status == _TOO_MANY or status >= _SERVER_ERRORS
+            # No error status: a stream that was begun well and ended with an error of the provider.
+            return status == _TOO_MANY or status >= _SERVER_ERRORS or status < _CLIENT_ERRORS
         if any(base.__name__ in _OUTAGES for base in type(link).__mro__):
             return True
         link = link.__cause__

@@ -9,17 +9,28 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextvars import ContextVar
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 from crew_guard.adapters.hosted import Attempt
 from crew_guard.adapters.llama_index.double import LENGTHS, double_of
-from crew_guard.adapters.llama_index.kinds import kind_of, model_name, unbounded, wish_of
+from crew_guard.adapters.llama_index.kinds import (
+    keeps_plain,
+    kind_of,
+    least_of,
+    model_name,
+    shown_with,
+    unbounded,
+    wish_of,
+)
 from crew_guard.adapters.llama_index.messages import bound_prompt, said_in, usage_of
 from crew_guard.adapters.llama_index.scope import HostRun
+from crew_guard.adapters.llama_index.tapped import Heard
 from crew_guard.core.actions import Grant, ModelCall, Outcome
-from crew_guard.core.usage import Usage
+from crew_guard.core.usage import NO_PARTS, Parts, Usage
 from crew_guard.errors import ConfigError
 
+_Cost: TypeAlias = tuple[Usage | None, Parts]
+_UNKNOWN: _Cost = None, NO_PARTS
 _under_way: ContextVar[LLMCall | None] = ContextVar("crew_guard_llama_index_call", default=None)
 
 
@@ -37,11 +48,15 @@ class LLMCall:
         self._known = run.known(self.model)
         self.clampable = kind.clampable and not self._known.breaks_its_word
         self._prompt, self._kwargs, self._streams = prompt, kwargs, streams
+        self.heard = None if kind.known is None else Heard(kind.known.counts)
+        """What a provider's SDK said of the request under way; None where the host's responses say it."""
         self._attempt: Attempt | None = None
         self._inner_ended = False
         self._last: Any = None
-        self._counted: tuple[Any, Usage | None] = None, None
+        self._counted: tuple[Any, _Cost] = None, _UNKNOWN
         """A response, and what usage it names: its methods hand the same one through."""
+        self._streamed = _UNKNOWN
+        """The last usage that a piece of a stream named."""
         around = _under_way.get()
         if around is not None:
             around.hand_over()
@@ -49,28 +64,34 @@ class LLMCall:
     @property
     def length(self) -> int | None:
         """The longest completion that may be asked for; None where the class can't be told."""
-        return self._attempt.grant.max_tokens if self._attempt is not None and self.clampable else None
+        told = self.clampable or self.heard is not None
+        return self._attempt.grant.max_tokens if self._attempt is not None and told else None
 
     @property
     def action(self) -> ModelCall:
         """What is to be admitted."""
         known = self._known
-        tokens, text_only = bound_prompt(known, self._prompt, self._kwargs)
+        llm, kwargs, kind = self.llm, self._kwargs, self._kind
+        tokens, text_only = bound_prompt(known, self._prompt, shown_with(llm, kwargs, kind))
+        wish = wish_of(llm, kwargs, kind, clampable=self.clampable)
         return ModelCall(
             self.agent,
             self.model,
             tokens,
-            wish_of(self.llm, self._kwargs, self._kind, clampable=self.clampable),
+            wish,
+            least_of(llm, kwargs, kind, wish),
             rates=known.rates,
             clampable=self.clampable,
             streams=self._streams,
-            text_only=text_only,
+            text_only=text_only and keeps_plain(llm, kwargs, kind),
         )
 
     def begin(self, grant: Grant) -> tuple[Any, dict[str, Any]]:
         """The request may leave: the object to call, and with which keyword arguments."""
         self._attempt = Attempt(self.run.gate, grant)
-        kwargs, openai = dict(self._kwargs), self._kind.openai
+        kwargs, openai, known = dict(self._kwargs), self._kind.openai, self._kind.known
+        if known is not None:
+            return double_of(self.llm, self, openai=False, known=known), kwargs
         if self.clampable:
             for key in LENGTHS:
                 kwargs.pop(key, None)
@@ -101,7 +122,7 @@ class LLMCall:
         self._inner_ended = True
         if error is not None and self._attempt is not None:
             self._attempt.fail(error)
-        elif response is not None and self._usage_of(response) is not None:
+        elif response is not None and self._cost_of(response)[0] is not None:
             self._last = response
 
     # Its end
@@ -114,36 +135,42 @@ class LLMCall:
     def done(self, response: Any) -> None:
         """Settle with a whole response."""
         assert self._attempt is not None  # noqa: S101  it was begun
-        self._settle(self._attempt, response, self._usage_of(response))
+        self._settle(self._attempt, response, self._cost_of(response))
 
-    def _usage_of(self, response: Any) -> Usage | None:
+    def _cost_of(self, response: Any) -> _Cost:
+        if self.heard is not None:
+            return self.heard.usage
         if self._counted[0] is not response:
-            self._counted = response, usage_of(response)
+            self._counted = response, (usage_of(response), NO_PARTS)
         return self._counted[1]
 
-    def _settle(self, attempt: Attempt, response: Any, usage: Usage | None) -> None:
+    def _settle(self, attempt: Attempt, response: Any, cost: _Cost) -> None:
+        usage, parts = cost
         if usage and self.clampable and usage.output_tokens > attempt.grant.max_tokens:
             self._known.breaks_its_word = True
         text, asked = said_in(response)
-        attempt.settle(Outcome("ok", usage, text=text, tool_requests=asked))
+        attempt.settle(Outcome("ok", usage, parts, text, asked))
 
     def failed(self, error: BaseException) -> None:
         """Settle a call that raised."""
         if self._attempt is not None:
-            self._attempt.fail(error, usage_of(self._last))
+            self._attempt.fail(error, self._cost_of(self._last)[0])
 
     def piece(self, response: Any) -> None:
         """A piece of a stream arrived."""
+        cost = self._cost_of(response)
+        if cost[0] is not None:
+            self._streamed = cost
         if self._attempt is not None:
             self.run.gate.progress(self._attempt.grant, getattr(response, "delta", None) or "")
 
-    def stream_ended(self, last: Any, usage: Usage | None) -> None:
-        """Settle a stream with its last piece, and the last usage that one of them named."""
+    def stream_ended(self, last: Any) -> None:
+        """Settle a stream with its last piece, and the last usage that was named."""
         assert self._attempt is not None  # noqa: S101  it was begun
         if last is None:
             self._attempt.settle(Outcome("failed", text="the stream ended without a result"))
             return
-        self._settle(self._attempt, last, usage)
+        self._settle(self._attempt, last, self._streamed if self.heard is None else self.heard.usage)
 
     def __enter__(self) -> None:
         self._token = _under_way.set(self)
@@ -154,7 +181,7 @@ class LLMCall:
 
 def watched(call: LLMCall, stream: Iterator[Any]) -> Iterator[Any]:
     """A stream, settled as it ends."""
-    last = counted = None
+    last = None
     try:
         while True:
             with call:
@@ -162,18 +189,17 @@ def watched(call: LLMCall, stream: Iterator[Any]) -> Iterator[Any]:
                     last = next(stream)
                 except StopIteration:
                     break
-            counted = usage_of(last) or counted
             call.piece(last)
             yield last
     except BaseException as error:
         call.failed(error)
         raise
-    call.stream_ended(last, counted)
+    call.stream_ended(last)
 
 
 async def watched_async(call: LLMCall, stream: AsyncIterator[Any]) -> AsyncIterator[Any]:
     """The same for an async stream."""
-    last = counted = None
+    last = None
     try:
         while True:
             with call:
@@ -181,14 +207,13 @@ async def watched_async(call: LLMCall, stream: AsyncIterator[Any]) -> AsyncItera
                     last = await anext(stream)
                 except StopAsyncIteration:
                     break
-            counted = usage_of(last) or counted
             call.piece(last)
             yield last
     except BaseException as error:
         call.failed(error)
         await closed(stream)
         raise
-    call.stream_ended(last, counted)
+    call.stream_ended(last)
 
 
 async def closed(stream: AsyncIterator[Any]) -> None:

@@ -6,24 +6,30 @@ class says max_retries is 0, and of OpenAI's clients takes variants that don't r
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache, partial
 from typing import Any, cast
 
 from crew_guard.adapters.hosted import length_key
+from crew_guard.adapters.llama_index.providers import Provider
 from crew_guard.adapters.llama_index.quiet import quiet_client
+from crew_guard.adapters.llama_index.tapped import tapped
 from crew_guard.adapters.stand_in import ABSENT, is_stand_in, own_value, seam_of, shown, stand_in
 
 LENGTHS = ("max_completion_tokens", "max_tokens")
 
 
-def double_of(llm: Any, call: object, *, openai: bool) -> Any:
+def double_of(llm: Any, call: object, *, openai: bool, known: Provider | None = None) -> Any:
     """An object like this LLM, for one call.
 
     Args:
         llm: the user's
         call: what the double's methods find with `call_of`; it has a `length`, or None where nothing is clamped
         openai: whether it is one of the OpenAI family, whose requests are clamped as they are made
+        known: another provider's class, whose requests are clamped in its SDK
     """
+    if known is not None:
+        return stand_in(llm, call, _sdk_methods(known))
     return stand_in(llm, call, _openai_methods if openai else _methods)
 
 
@@ -43,6 +49,18 @@ def _openai_methods(kind: type[Any]) -> Mapping[str, Any]:
         "_get_client": _quiet_sync,
         "_get_aclient": _quiet_async,
     }
+
+
+@cache
+def _sdk_methods(known: Provider) -> Callable[[type[Any]], Mapping[str, Any]]:
+    """By provider, once: the classes of doubles are kept by what makes them."""
+    clients = shown(known.clients, partial(_tapped_client, known))
+    return lambda _kind: {**_methods(_kind), **clients}
+
+
+def _tapped_client(known: Provider, double: Any, name: str) -> Any:
+    call = call_of(double)  # the user's model is asked: a client that is made now is kept as they would have it
+    return tapped(quiet_client(getattr(call.llm, name), kept=True), known, call)
 
 
 def _own(double: Any) -> Any:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from functools import wraps
-from typing import Any
+from typing import Any, TypeAlias
 
 from crew_guard.adapters.llama_index.calls import LLMCall, closed, watched, watched_async
 from crew_guard.adapters.llama_index.double import call_of, is_double
+from crew_guard.adapters.llama_index.providers import STRUCTURED_LENGTH
 from crew_guard.adapters.llama_index.scope import current
 from crew_guard.errors import RefusedError
+
+_Put: TypeAlias = Callable[[dict[str, Any]], tuple[tuple[Any, ...], dict[str, Any]]]
+"""The arguments that a method is called with, given the options that came of its gating."""
 
 
 def gated(name: str, method: Any) -> Any:
@@ -20,6 +24,7 @@ def gated(name: str, method: Any) -> Any:
 
 def _gated_sync(name: str, method: Any) -> Any:
     streams = name.startswith("stream_")
+    taken_apart = _structured if name.endswith("structured_predict") else _taken_apart
 
     @wraps(method)
     def call_llm(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -28,12 +33,13 @@ def _gated_sync(name: str, method: Any) -> Any:
             return method.__get__(self, type(self))(*args, **kwargs)
         if is_double(self):
             return _inside(self, method, args, kwargs, streams=streams)
-        prompt, more, kwargs = _taken_apart(args, kwargs)
-        call = LLMCall(run, self, prompt, kwargs, streams=streams)
+        prompt, options, put = taken_apart(args, kwargs)
+        call = LLMCall(run, self, prompt, options, streams=streams)
         double, given = call.begin(_without_context(run.gate.admit_blocking, call))
         try:
             with call:
-                response = method.__get__(double, type(double))(prompt, *more, **given)
+                args, kwargs = put(given)
+                response = method.__get__(double, type(double))(*args, **kwargs)
         except BaseException as error:
             call.failed(error)
             raise
@@ -82,6 +88,7 @@ def _until_it_ends(call: LLMCall, stream: Iterator[Any]) -> Iterator[Any]:
 
 def _gated_async(name: str, method: Any) -> Any:
     streams = name.startswith("astream_")
+    taken_apart = _structured if name.endswith("structured_predict") else _taken_apart
 
     @wraps(method)
     async def call_llm(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -90,12 +97,13 @@ def _gated_async(name: str, method: Any) -> Any:
             return await _whole(method.__get__(self, type(self))(*args, **kwargs))
         if is_double(self):
             return await _inside_async(self, method, args, kwargs, streams=streams)
-        prompt, more, kwargs = _taken_apart(args, kwargs)
-        call = LLMCall(run, self, prompt, kwargs, streams=streams)
+        prompt, options, put = taken_apart(args, kwargs)
+        call = LLMCall(run, self, prompt, options, streams=streams)
         double, given = call.begin(await run.gate.admit(call.action))
         try:
             with call:
-                response = await _whole(method.__get__(double, type(double))(prompt, *more, **given))
+                args, kwargs = put(given)
+                response = await _whole(method.__get__(double, type(double))(*args, **kwargs))
         except BaseException as error:
             call.failed(error)
             raise
@@ -139,11 +147,18 @@ async def _whole(made: Any) -> Any:
     return await made if inspect.isawaitable(made) else made
 
 
-def _taken_apart(args: Any, kwargs: dict[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
-    """The prompt or the messages, what else was given by position, and by name."""
+def _taken_apart(args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any], _Put]:
+    """The prompt or the messages, what else was given by name, and how to call the method."""
     if args:
-        return args[0], args[1:], kwargs
-    for name in ("messages", "prompt"):
-        if name in kwargs:
-            return kwargs[name], (), {key: value for key, value in kwargs.items() if key != name}
-    return "", (), kwargs
+        return args[0], kwargs, lambda given: (args, given)
+    options = dict(kwargs)
+    prompt = next((options.pop(name) for name in ("messages", "prompt") if name in kwargs), "")
+    return prompt, options, lambda given: ((prompt,), given)
+
+
+def _structured(args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any], _Put]:
+    """The same of a request for a structured answer, which is written from a template."""
+    named: dict[str, Any] = {**dict(zip(("output_cls", "prompt", "llm_kwargs"), args, strict=False)), **kwargs}
+    schema, template, options = (named.pop(name, None) for name in ("output_cls", "prompt", "llm_kwargs"))
+    more: dict[str, Any] = {"max_tokens": STRUCTURED_LENGTH, **(options or {}), "response_format": schema}
+    return template.format_messages(**named), more, lambda _: (args, kwargs)

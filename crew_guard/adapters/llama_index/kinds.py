@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, cast
 
 from crew_guard.adapters.hosted import speaks_of_length
 from crew_guard.adapters.llama_index.double import LENGTHS
+from crew_guard.adapters.llama_index.providers import Provider, keeps_long, not_bounded, provider_of, thinks, tools_of
 from crew_guard.errors import ConfigError
 
 _PROVIDERS = "llama_index.llms."
@@ -25,8 +26,10 @@ class Kind:
     """The package of LlamaIndex's that it, or a base of it, comes from; None for a class of the user's own."""
     openai: bool
     """Whether it speaks to OpenAI's chat completions through LlamaIndex's OpenAI class, or one derived from it."""
+    known: Provider | None
+    """What is known of another provider's class."""
     clampable: bool
-    """Whether it keeps to a max_tokens: OpenAI's do, a class of the user's own if its code speaks of it."""
+    """Whether it keeps to a length: those of providers do, a class of the user's own if its code speaks of it."""
     has: frozenset[str]
     """Which of the names that we ask for are attributes of the class itself."""
 
@@ -37,7 +40,9 @@ def kind_of(kind: type[Any]) -> Kind:
     names = ((base.__module__, base.__name__) for base in kind.__mro__)
     openai = any(name == ("llama_index.llms.openai.base", "OpenAI") for name in names)
     has = frozenset(name for name in ("model", "max_tokens", "additional_kwargs") if hasattr(kind, name))
-    return Kind(_provider(kind), openai, openai or speaks_of_length(kind, _PACKAGES), has)
+    known = provider_of(kind)
+    clampable = openai or known is not None or speaks_of_length(kind, _PACKAGES)
+    return Kind(_provider(kind), openai, known, clampable, has)
 
 
 def _provider(kind: type[Any]) -> str | None:
@@ -66,6 +71,10 @@ def model_name(llm: Any, kind: Kind) -> str:
 def wish_of(llm: Any, kwargs: Mapping[str, Any], kind: Kind, *, clampable: bool) -> int | None:
     """The longest completion that a call asks for; of a class that can't be clamped the longest that it declares."""
     extra = _extra(llm, kind)
+    if (known := kind.known) is not None:
+        name = known.length[-1]
+        wish = _positive(kwargs.get(name)) if known.by_call else None
+        return wish or _positive(extra.get(name)) or _positive(_declared(llm, name, kind))
     wish = _length(extra) if extra else None
     if wish is None:
         wish = _positive(_declared(llm, "max_tokens", kind)) or _length(kwargs)
@@ -74,6 +83,30 @@ def wish_of(llm: Any, kwargs: Mapping[str, Any], kind: Kind, *, clampable: bool)
     if not clampable and llm.metadata.num_output > 0:
         return llm.metadata.num_output
     return None
+
+
+def least_of(llm: Any, kwargs: Mapping[str, Any], kind: Kind, wish: int | None) -> int | None:
+    """The shortest completion of use: one that ends above the thought that comes before it; None where none is said."""
+    if kind.known is None or not (budget := thinks(llm, (kwargs, _extra(llm, kind)))):
+        return None
+    return budget + 1 if wish is None else min(wish, budget + 1)
+
+
+def shown_with(llm: Any, kwargs: Mapping[str, Any], kind: Kind) -> Mapping[str, Any]:
+    """What a call gives, with the tools that its model has itself: all of them are in the prompt."""
+    if kind.known is None or not kind.known.has_tools:
+        return kwargs
+    tools = tools_of(kind.known, llm, (_extra(llm, kind), kwargs))
+    return {**kwargs, "tools": tools} if tools else kwargs
+
+
+def keeps_plain(llm: Any, kwargs: Mapping[str, Any], kind: Kind) -> bool:
+    """Whether neither a call, nor its model, nor a tool has something kept for an hour: that is dearer than text."""
+    if kind.known is None:
+        return True
+    given = (_extra(llm, kind), kwargs)
+    controls = [options.get("cache_control") for options in (*given, *tools_of(kind.known, llm, given))]
+    return not any(map(keeps_long, controls))
 
 
 def check_llm(llm: Any, whose: str) -> None:
@@ -94,17 +127,21 @@ def unbounded(llm: Any, kwargs: Mapping[str, Any], kind: Kind) -> str | None:
         kwargs: what a single call adds to what the model says
         kind: its class
     """
-    if kind.provider is not None and not kind.openai:
+    given: Sequence[Mapping[str, Any]] = (_extra(llm, kind), kwargs)
+    if kind.known is not None:
+        if (problem := not_bounded(kind.known, llm, given)) is not None:
+            return problem
+    elif kind.provider is not None and not kind.openai:
         return (
             f"is a {type(llm).__module__}.{type(llm).__name__}, whose own retries and lengths can't be bounded yet; "
-            "use OpenAI or OpenAILike (any OpenAI-compatible server), or a CustomLLM of your own"
+            "use OpenAI or OpenAILike (any OpenAI-compatible server), Anthropic, Ollama, or a CustomLLM of your own"
         )
-    for given in (_extra(llm, kind), kwargs):
-        if not given:
+    for options in given:
+        if not options:
             continue
-        if (choices := given.get("n") or 1) != 1:
+        if (choices := options.get("n") or 1) != 1:
             return f"has n={choices}: completions that LlamaIndex throws away; leave n out"
-        body = given.get("extra_body")
+        body = options.get("extra_body")
         if body and (key := next((key for key in (*LENGTHS, "n") if key in body), None)):
             return f"has an extra_body that sets {key}, which goes around the guard; give it to the model itself"
     return None

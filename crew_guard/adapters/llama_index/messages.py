@@ -7,10 +7,11 @@ from copy import deepcopy
 from functools import partial
 from typing import Any, cast
 
-from llama_index.core.base.llms.types import ChatMessage, ChatResponse
+from llama_index.core.base.llms.types import ChatMessage, ChatResponse, CompletionResponse
 from pydantic import BaseModel
 
 from crew_guard.adapters.hosted import IMAGE_TOKENS, reported, writer
+from crew_guard.adapters.llama_index.providers import keeps_long
 from crew_guard.adapters.llama_index.scope import Known
 from crew_guard.adapters.tally import State, Tally, Weighed, state_of
 from crew_guard.core.messages import JsonObject, Message, Speaker, ToolRequest, ToolSpec
@@ -43,14 +44,15 @@ def _weighed(known: Known, message: ChatMessage) -> Weighed:
     """A message counted, and kept as it is with its blocks: LlamaIndex changes its messages in place."""
     state = state_of(message)
     blocks = list(map(state_of, state["blocks"]))
-    ours, files = _read(state, blocks)
+    ours, files, kept_long = _read(state, blocks)
     parts = (ours.speaker, ours.text, *[part for one in ours.tool_requests for part in (one.name, one.arguments)])
     tokens = known.texts.get(parts)
     if tokens is None:
         tokens = known.texts[parts] = known.count.facts.bound(ours)
     kept = state.copy()
     kept["blocks"], kept["additional_kwargs"] = state["blocks"][:], _copied(state["additional_kwargs"])
-    return Weighed(message, tokens + IMAGE_TOKENS * files, files, [state, *blocks], [kept, *map(_kept, blocks)])
+    dearer = files + kept_long  # than text: what is kept an hour is as well, though it has no tokens of its own
+    return Weighed(message, tokens + IMAGE_TOKENS * files, dearer, [state, *blocks], [kept, *map(_kept, blocks)])
 
 
 def _kept(block: State) -> State:
@@ -73,14 +75,14 @@ def translate(message: ChatMessage) -> Message:
     return _read(state, list(map(state_of, state["blocks"])))[0]
 
 
-def _read(message: State, blocks: Sequence[State]) -> tuple[Message, int]:
-    """A message as one of ours, and how many images, sounds and other files it has.
+def _read(message: State, blocks: Sequence[State]) -> tuple[Message, int, bool]:
+    """A message as one of ours, how many images, sounds and other files it has, and whether it is kept an hour.
 
     By the dictionaries of what it is made of: asking pydantic for an attribute costs ten times as much.
     """
     text: list[str] = []
     asked: list[ToolRequest] = []
-    files = 0
+    files, kept_long = 0, False
     for block in blocks:
         kind = block.get("block_type")
         if kind == "text":
@@ -89,17 +91,20 @@ def _read(message: State, blocks: Sequence[State]) -> tuple[Message, int]:
             asked.append(ToolRequest(block["tool_call_id"] or "", block["tool_name"], _json(block["tool_kwargs"])))
         elif kind == "thinking":
             text.append(block["content"] or "")
+        elif kind == "cache":
+            kept_long = kept_long or keeps_long(block["cache_control"])
         else:
             files += 1
     given: State = message["additional_kwargs"]
     if given:
+        kept_long = kept_long or keeps_long(given.get("cache_control"))
         more = {key: value for key, value in given.items() if key not in _UNCOUNTED}
         if asked:
             more.pop("tool_calls", None)  # the same once more, in the client's own words
         if more:
             text.append(_json(more))
     speaker = _SPEAKERS.get(message["role"], "user")  # a MessageRole is a text
-    return Message(speaker, "\n".join(text), tuple(asked), given.get("tool_call_id")), files
+    return Message(speaker, "\n".join(text), tuple(asked), given.get("tool_call_id")), files, kept_long
 
 
 def _json(value: object) -> str:
@@ -160,6 +165,8 @@ def _get(source: Any, name: str) -> Any:
 def said_in(response: Any) -> tuple[str, tuple[tuple[str, str, str], ...]]:
     """A response's text, and the tools that it asks for as (id, tool, arguments)."""
     if not isinstance(response, ChatResponse):
+        if isinstance(response, BaseModel) and not isinstance(response, CompletionResponse):
+            return response.model_dump_json(), ()  # a structured answer
         return str(getattr(response, "text", "") or ""), ()
     texts: list[str] = []
     asked: list[tuple[str, str, str]] = []

@@ -18,6 +18,7 @@ from llama_index.core.llms.structured_llm import StructuredLLM
 from llama_index.core.tools.types import AsyncBaseTool, BaseTool, BaseToolAsyncAdapter
 
 from crew_guard.adapters.llama_index import gated_embeddings, gated_llms, gated_tools
+from crew_guard.adapters.llama_index.providers import provider_of
 from crew_guard.adapters.llama_index.scope import acting, current
 
 _Wrap = Callable[[str, Any], Any]
@@ -40,6 +41,8 @@ def install() -> None:
         if _installed:
             return
         _patch_family(BaseLLM, _LLM_METHODS, gated_llms.gated, leave=(StructuredLLM,))
+        for kind in _below(BaseLLM):
+            _patch_beside(kind)
         _patch_family(BaseTool, _TOOL_METHODS, gated_tools.gated, leave=(BaseToolAsyncAdapter,))
         _patch_family(BaseEmbedding, _EMBEDDING_METHODS, gated_embeddings.gated, leave=())
         _note_the_agent()
@@ -63,6 +66,7 @@ def _patch_family(root: Any, names: frozenset[str], wrap: _Wrap, leave: tuple[ty
     def patched_when_made(cls: type, **kwargs: Any) -> None:
         before.__func__(cls, **kwargs)
         _patch(cls, names, wrap)
+        _patch_beside(cls)
 
     root.__init_subclass__ = classmethod(patched_when_made)
 
@@ -82,6 +86,13 @@ def _patch(kind: type, names: frozenset[str], wrap: _Wrap) -> None:
             patch = wrap(name, method)
             setattr(patch, _PATCHED, True)
             setattr(kind, name, patch)
+
+
+def _patch_beside(kind: type) -> None:
+    """Patch what a provider's class sends by, beside the methods of all."""
+    known = provider_of(kind)
+    if known is not None and known.kind == (kind.__module__, kind.__name__):
+        _patch(kind, known.beside, gated_llms.gated)
 
 
 def _note_the_agent() -> None:
