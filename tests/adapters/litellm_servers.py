@@ -34,6 +34,23 @@ class GeminiServer(HungryServer):
         send(handler, 200, reply)
 
 
+class GroqServer(HungryServer):
+    """In OpenAI's form, with the tier that litellm looks for in Groq's answers."""
+
+    def reply(self, handler, body):
+        if body.get("stream") or self.status != 200:
+            super().reply(handler, body)
+            return
+        self.bodies.append(body)
+        number, completion = self.served.bill(body["max_tokens"])
+        prompt = self.served.prompt
+        usage = {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+        message = {"role": "assistant", "content": self.answer}
+        choice = {"index": 0, "message": message, "finish_reason": "stop"}
+        head = {"id": f"r{number}", "object": "chat.completion", "created": 1, "model": body["model"]}
+        send(handler, 200, {**head, "service_tier": "on_demand", "choices": [choice], "usage": usage})
+
+
 class OllamaServer(HungryServer):
     """In the form of Ollama's chat."""
 

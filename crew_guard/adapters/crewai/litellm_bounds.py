@@ -19,7 +19,7 @@ PROVIDERS = frozenset(
     {
         *("anthropic", "azure", "cerebras", "custom_openai", "dashscope", "deepinfra", "deepseek", "fireworks_ai"),
         *("gemini", "github", "groq", "hosted_vllm", "litellm_proxy", "llamafile", "lm_studio", "meta_llama"),
-        *("mistral", "moonshot", "nebius", "novita", "nvidia_nim", "ollama", "ollama_chat", "openai", "openrouter"),
+        *("mistral", "moonshot", "nebius", "novita", "nvidia_nim", "ollama_chat", "openai", "openrouter"),
         *("perplexity", "sambanova", "together_ai", "vercel_ai_gateway", "volcengine", "xai"),
     }
 )

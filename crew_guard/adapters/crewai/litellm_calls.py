@@ -157,8 +157,8 @@ class Completion:
         Raises:
             ConfigError: it is not bounded
         """
-        if self.refusal is not None:
-            raise self.refusal
+        if error := self.refusal or self._broken:
+            raise error  # an SDK that tries again, past the 0 that litellm was told
         attempt = self.attempt
         if not makes_tokens(request.url.path, request.read(), attempt.grant.max_tokens):
             return None
@@ -170,8 +170,6 @@ class Completion:
 
     def _before(self) -> Outcome:
         """How the request before this one ended."""
-        if self._broken is not None:
-            return failure(self._broken)
         status = self._status or 0
         if status < _ERRORS:
             return Outcome("ok", self.call.reported)
@@ -188,7 +186,8 @@ class Completion:
 
     def came(self, response: httpx.Response) -> None:
         """A provider's answer has begun."""
-        self._status, self._broken = response.status_code, None
+        self._status = response.status_code
+        response.headers["x-should-retry"] = "false"  # litellm doesn't tell every SDK its max_retries
 
     def broke(self, error: BaseException) -> None:
         """None came."""
