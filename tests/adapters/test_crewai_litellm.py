@@ -1,5 +1,7 @@
 """CrewAI's models that go through litellm, the real one, under the gate and against servers on loopback."""
 
+import threading
+
 import httpx
 import pytest
 from crewai import LLM, Crew, Task
@@ -9,13 +11,12 @@ from crewai.utilities.internal_instructor import InternalInstructor
 from pydantic import BaseModel
 
 from crew_guard.adapters import crewai as adapter
-from crew_guard.adapters.crewai import litellm_bounds
 from crew_guard.adapters.crewai.litellm_bounds import PROVIDERS
-from crew_guard.errors import ConfigError
+from crew_guard.errors import ConfigError, RefusedError
 from tests.adapters.crewai_doubles import BACKSTORY, HungryLLM, Look, hungry_agent, hungry_crew
 from tests.adapters.guarding import Guard, policy
 from tests.adapters.litellm_servers import GeminiServer, GroqServer, OllamaServer
-from tests.adapters.loopback import HungryServer
+from tests.adapters.loopback import HungryServer, send
 from tests.adapters.test_crewai_anthropic import MessagesServer
 
 litellm = pytest.importorskip("litellm")
@@ -142,8 +143,6 @@ def test_a_call_that_crewai_repeats_without_stop_words_is_a_step(flow):
             if "stop" in body:
                 self.bodies.append(body)
                 error = {"message": "Unsupported parameter: 'stop' is not supported", "type": "x", "code": "x"}
-                from tests.adapters.loopback import send
-
                 send(handler, 400, {"error": error})
                 return
             super().reply(handler, body)
@@ -245,20 +244,59 @@ def test_unguarded_use_is_as_ever_before_during_and_after():
     """The same object, its retries and its length: only what a guarded run asks is bounded."""
     with HungryServer() as server, HungryServer(429) as throttled:
         llm = lite(server, num_retries=2, max_tokens=9_000)
-        declared = llm.model_dump(exclude={"context_window_size"})
-        functions = litellm.completion.__name__, litellm.acompletion.__name__
+        declared = llm.model_dump(exclude={"context_window_size"})  # CrewAI looks that up, and keeps it
+
+        class Meanwhile(Look):
+            def _run(self, query: str) -> str:
+                thread = threading.Thread(target=llm.call, args=("during",))
+                thread.start()
+                thread.join()
+                return "done"
+
         llm.call("before")
-        Guard(adapter, hungry_agent(llm), policy(max_steps=2)).run()
+        agent = hungry_agent(llm, tools=[Meanwhile()])
+        result = Guard(adapter, agent, policy(max_steps=1, max_tokens=6_000)).run()
         llm.call("after")
-        assert server.served.asked == [9_000, 4096, 4096, 9_000] or server.served.asked[1:3] == [9_000, 9_000]
+        before, guarded, during, after = server.served.asked
+        assert (before, during, after) == (9_000, 9_000, 9_000)
+        assert guarded < 6_000
+        assert (result.usage.steps, result.usage.tokens) == (1, 2_000)
         assert llm.model_dump(exclude={"context_window_size"}) == declared
-        assert (litellm.completion.__name__, litellm.acompletion.__name__) == functions
+        hello = [{"role": "user", "content": "x"}]
         with pytest.raises(litellm.RateLimitError):
-            litellm.completion(
-                model="openai/gpt-4o", messages=[{"role": "user", "content": "x"}], api_base=throttled.url,
-                api_key="none", max_retries=1,
-            )  # fmt: skip
+            litellm.completion("openai/gpt-4o", hello, api_base=throttled.url, api_key="none", max_retries=1)
         assert throttled.requests == 2
+
+
+def test_a_refusal_that_is_caught_fifty_times_lets_nothing_leave():
+    """Whoever tries again."""
+    with HungryServer(answer="done") as server:
+        llm, caught = lite(server), []
+
+        class Stubborn(Flow):
+            @start()
+            def ask(self):
+                for _ in range(52):
+                    try:
+                        llm.call(BACKSTORY)
+                    except RefusedError as error:
+                        caught.append(error)
+
+        result = Guard(adapter, Stubborn(), policy(max_steps=2)).run(id="1")
+        assert (server.requests, result.usage.steps, len(caught)) == (2, 2, 50)
+        assert result.stopped.limit == "max_steps"
+
+
+@ways
+def test_a_server_that_is_gone_costs_a_step_and_no_tokens(flow):
+    """Nothing left, whatever litellm calls the error."""
+    with HungryServer() as server:
+        llm = lite(server)
+    guard = Guard(adapter, flow(llm, 1), policy(max_steps=9))
+    result = guard.run(id="1")
+    assert (result.status, result.usage.tokens) == ("failed", 0)
+    assert result.usage.steps == len(guard.events("Settled")) <= 4
+    assert {event.status for event in guard.events("Settled")} == {"rejected"}
 
 
 def test_a_model_shared_by_two_runs_at_once_is_charged_to_each():
@@ -394,10 +432,13 @@ def test_cached_tokens_are_reported():
     class Caching(HungryServer):
         def reply(self, handler, body):
             self.bodies.append(body)
-            from tests.adapters.loopback import send
-
             details = {"cached_tokens": 600}
-            usage = {"prompt_tokens": 1000, "completion_tokens": 5, "total_tokens": 1005, "prompt_tokens_details": details}
+            usage = {
+                "prompt_tokens": 1000,
+                "completion_tokens": 5,
+                "total_tokens": 1005,
+                "prompt_tokens_details": details,
+            }
             message = {"role": "assistant", "content": "done"}
             choice = {"index": 0, "message": message, "finish_reason": "stop"}
             send(handler, 200, {"id": "r", "created": 1, "model": "m", "choices": [choice], "usage": usage})
