@@ -5,6 +5,7 @@ import os
 
 os.environ["CREWAI_DISABLE_TELEMETRY"] = "true"
 os.environ["OTEL_SDK_DISABLED"] = "true"
+os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
 
 from crewai import Agent, Crew, Task
 from crewai.llms.base_llm import BaseLLM

@@ -60,4 +60,6 @@ def _prepare(what: str) -> None:
     # CrewAI sends what runs, and its traces, to its makers unless told not to; a guard must not add to that.
     os.environ.setdefault("CREWAI_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("OTEL_SDK_DISABLED", "true")
+    # CrewAI imports litellm when a model needs it, and litellm then looks for newer prices on the network.
+    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
     _CREWAI.check(what)

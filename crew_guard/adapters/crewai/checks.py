@@ -10,6 +10,7 @@ from crewai.llms.base_llm import BaseLLM
 from crewai.utilities.i18n import I18N_DEFAULT
 
 from crew_guard.adapters.crewai.azure import PROVIDER, is_azure
+from crew_guard.adapters.crewai.litellm_bounds import check, goes_through_litellm
 from crew_guard.adapters.hosted import come_from
 from crew_guard.adapters.stand_in import is_stand_in
 from crew_guard.errors import ConfigError
@@ -59,7 +60,9 @@ def check_model(llm: object, whose: str) -> None:
     if is_stand_in(llm):
         return
     host = host_class(llm)
-    if not host.__module__.startswith(_GATED):
+    if goes_through_litellm(host):
+        check(llm, whose)
+    elif not host.__module__.startswith(_GATED):
         raise ConfigError(
             f"{whose} runs on {host.__module__}.{host.__name__}, whose own retries can't be switched off yet; "
             "use CrewAI's OpenAI, OpenAI-compatible, Azure or Anthropic provider, or a BaseLLM of your own"

@@ -76,6 +76,8 @@ class _ModelSeam:
     """What its provider calls the longest completion."""
     quiet: dict[int, Any] = field(default_factory=dict[int, Any])
     """SDK clients without retries, by the id of the user's."""
+    kind: type[_Call] | None = None
+    """How a call of it goes, where that is not as of most."""
 
 
 class _Call(Struct, eq=False):
@@ -175,7 +177,7 @@ def _gated_call(llm: BaseLLM, messages: Any, *args: Any, **kwargs: Any) -> Any:
     except RefusedError as error:
         error.__context__ = None  # CrewAI looks for a provider's throttling in it, and would sleep and ask again
         raise
-    call = _Call(llm, seam, Attempt(seam.gate, grant), "call", lengths)
+    call = (seam.kind or _Call)(llm, seam, Attempt(seam.gate, grant), "call", lengths)
     with call:
         reply = _own(llm).call(llm, messages, *args, **kwargs)
         call.settle(reply)
@@ -195,7 +197,7 @@ async def _gated_acall(llm: BaseLLM, messages: Any, *args: Any, **kwargs: Any) -
     except RefusedError as error:
         error.__context__ = None
         raise
-    call = _Call(llm, seam, Attempt(seam.gate, grant), "acall", lengths)
+    call = (seam.kind or _Call)(llm, seam, Attempt(seam.gate, grant), "acall", lengths)
     with call:
         reply = await _own(llm).acall(llm, messages, *args, **kwargs)
         call.settle(reply)

@@ -26,6 +26,7 @@ from crewai.utilities.llm_utils import create_llm
 
 from crew_guard.adapters.crewai.bridge import delegated, table_of_run
 from crew_guard.adapters.crewai.checks import name_of
+from crew_guard.adapters.crewai.litellm_calls import asks_through_litellm, structured
 from crew_guard.adapters.crewai.scope import as_actor, scope_of_run
 from crew_guard.adapters.crewai.timing import aon_time, on_time
 from crew_guard.adapters.stand_in import is_stand_in, is_stand_in_class
@@ -283,6 +284,8 @@ def _structured(own: _Method) -> _Method:
     def to_pydantic(instructor: Any) -> Any:
         if scope_of_run.get() is None:
             return own(instructor)
+        if asks_through_litellm(instructor.llm):
+            return structured(partial(own, instructor))
         llm: Any = create_llm(instructor.llm) if isinstance(instructor.llm, str) else instructor.llm
         model = instructor.model
         messages = [{"role": "user", "content": instructor.content}]

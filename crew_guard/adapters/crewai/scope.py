@@ -16,9 +16,11 @@ from typing import Any, TypeVar
 from crewai.llms.base_llm import BaseLLM
 from crewai.tools.base_tool import BaseTool
 
-from crew_guard.adapters.crewai.checks import check_agent, check_model, name_of
+from crew_guard.adapters.crewai.checks import check_agent, check_model, host_class, name_of
 from crew_guard.adapters.crewai.inside import TimeUp, part_of, refuse_late_work, who
+from crew_guard.adapters.crewai.litellm_bounds import goes_through_litellm
 from crew_guard.adapters.crewai.model import gated_model
+from crew_guard.adapters.crewai.through_litellm import model_through_litellm
 from crew_guard.adapters.crewai.tools import gated_tool
 from crew_guard.adapters.hosted import ModelFacts, RunNotes
 from crew_guard.core.actions import Handoff, Outcome
@@ -61,7 +63,8 @@ class RunScope:
             known = self._doubles.get((id(llm), name))
             if known is None:
                 self._ensure(llm, lambda: check_model(llm, f"the model of {name!r}"))
-                known = llm, gated_model(llm, name, self.gate, self.facts, self.notes)
+                made = model_through_litellm if goes_through_litellm(host_class(llm)) else gated_model
+                known = llm, made(llm, name, self.gate, self.facts, self.notes)
                 self._doubles[id(llm), name] = known
         return known[1]
 
