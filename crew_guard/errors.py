@@ -24,7 +24,7 @@ No message of ours says what a host retries on: no status codes, none of its key
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, cast
 
 from crew_guard.core.decisions import Stop
 from crew_guard.core.result import Result
@@ -170,6 +170,16 @@ _OUTAGES = frozenset({"TransportError", "APIConnectionError", "ConnectionError"}
 _TOO_MANY, _SERVER_ERRORS = 429, 500
 
 
+def status_of(error: BaseException) -> int | None:
+    """The HTTP status that a provider's answer had, as SDKs keep it in their errors; None where there is none."""
+    status = getattr(error, "status_code", None)
+    if status is None and isinstance(response := getattr(error, "response", None), dict):  # botocore's
+        status = cast("dict[str, Any]", response).get("ResponseMetadata", {}).get("HTTPStatusCode")
+    elif status is None and type(error).__module__.startswith("google."):
+        status = getattr(error, "code", None)
+    return status if isinstance(status, int) else None
+
+
 def is_fault(error: BaseException) -> bool:
     """Whether a provider that could not be used is behind an error, a host's client's own errors included.
 
@@ -181,8 +191,8 @@ def is_fault(error: BaseException) -> bool:
         seen.add(id(link))
         if isinstance(link, ModelError):
             return link.kind in _KINDS
-        status = getattr(link, "status_code", None)
-        if isinstance(status, int):
+        status = status_of(link)
+        if status is not None:
             return status == _TOO_MANY or status >= _SERVER_ERRORS
         if any(base.__name__ in _OUTAGES for base in type(link).__mro__):
             return True

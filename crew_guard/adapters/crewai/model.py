@@ -15,8 +15,10 @@ from typing import Any, cast
 
 from crewai.llms.base_llm import BaseLLM
 
-from crew_guard.adapters.crewai.azure import LENGTH, QuietAsyncClient, QuietClient, is_azure
+from crew_guard.adapters.crewai import gemini
+from crew_guard.adapters.crewai.azure import LENGTH, is_azure
 from crew_guard.adapters.crewai.checks import host_class
+from crew_guard.adapters.crewai.clients import sent_once, sent_once_async
 from crew_guard.adapters.crewai.inside import part_of, refuse_late_work
 from crew_guard.adapters.crewai.prompts import PromptBounds, asked_for, text_of
 from crew_guard.adapters.hosted import (
@@ -35,6 +37,7 @@ from crew_guard.errors import RefusedError
 from crew_guard.ports import Gate
 
 _LENGTHS = ("max_completion_tokens", "max_tokens")
+_DECLARED = (gemini.LENGTH, *_LENGTHS)
 _BESIDE_THINKING = 4096
 """The answer's own length where the user gave a model a length to think, and none to answer."""
 _PACKAGES = frozenset({"crewai", "pydantic", "builtins", "abc", "typing"})
@@ -75,6 +78,18 @@ class _ModelSeam:
     """What its provider calls the longest completion."""
     quiet: dict[int, Any] = field(default_factory=dict[int, Any])
     """SDK clients without retries, by the id of the user's."""
+
+    def before(self) -> int | None:
+        """Asked when a request leaves; see `sent_once`."""
+        if action := _further_request():
+            _go_on(self.gate.admit_blocking(action))
+        return _length_now(self)
+
+    async def before_async(self) -> int | None:
+        """The same for an async client."""
+        if action := _further_request():
+            _go_on(await self.gate.admit(action))
+        return _length_now(self)
 
 
 @dataclass(slots=True)
@@ -153,7 +168,7 @@ def _shared(llm: BaseLLM) -> dict[str, int]:
 def _methods(kind: type[BaseLLM]) -> dict[str, Any]:
     # `call` stands in the class itself, so that CrewAI puts its retries around the gate and not inside of it.
     methods: dict[str, Any] = {
-        **shown((*_LENGTHS, "additional_params", "_token_usage"), _during_a_call),
+        **shown((*_LENGTHS, "additional_params", "_token_usage", *gemini.kept_per_call(kind)), _during_a_call),
         "call": _gated_call,
         "acall": _gated_acall,
         "_emit_stream_chunk_event": _progress,
@@ -175,7 +190,7 @@ def _gated_call(llm: BaseLLM, messages: Any, *args: Any, **kwargs: Any) -> Any:
     except RefusedError as error:
         error.__context__ = None  # CrewAI looks for a provider's throttling in it, and would sleep and ask again
         raise
-    call = _Call(llm, seam, Attempt(seam.gate, grant), "call", lengths)
+    call = _Call(llm, seam, Attempt(seam.gate, grant), "call", lengths, {"tools": _tools(args, kwargs)})
     with call:
         reply = _own(llm).call(llm, messages, *args, **kwargs)
         call.settle(reply)
@@ -195,7 +210,7 @@ async def _gated_acall(llm: BaseLLM, messages: Any, *args: Any, **kwargs: Any) -
     except RefusedError as error:
         error.__context__ = None
         raise
-    call = _Call(llm, seam, Attempt(seam.gate, grant), "acall", lengths)
+    call = _Call(llm, seam, Attempt(seam.gate, grant), "acall", lengths, {"tools": _tools(args, kwargs)})
     with call:
         reply = await _own(llm).acall(llm, messages, *args, **kwargs)
         call.settle(reply)
@@ -229,7 +244,7 @@ def _action(
     llm: BaseLLM, lengths: dict[str, int], messages: Any, args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> ModelCall:
     seam: _ModelSeam = seam_of(llm)
-    tools = kwargs.get("tools") or (args[0] if args else None)
+    tools = _tools(args, kwargs)
     output = kwargs.get("response_model") or _declared(llm, "response_format")
     prompt, text_only = seam.bounds.prompt(llm, messages, tools, output)
     wish, least = _wish(llm, lengths)
@@ -248,9 +263,15 @@ def _action(
     )
 
 
+def _tools(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    return kwargs.get("tools") or (args[0] if args else None)
+
+
 def _wish(llm: BaseLLM, lengths: dict[str, int]) -> tuple[int | None, int | None]:
     """The longest completion that the user asks for, and the shortest of use; None where nothing is said."""
     wish = next(iter(lengths.values()), None)
+    if gemini.is_gemini(host_class(llm)):
+        return gemini.room_to_think(llm, wish)
     if host_class(llm).__name__ != "AnthropicCompletion":
         return wish, None
     from crewai.llms.providers.anthropic import completion as anthropic
@@ -269,7 +290,7 @@ def _lengths(llm: BaseLLM) -> dict[str, int]:
     """The lengths that a model declares, by the name it has for them; the one that CrewAI sends first."""
     extra = llm.additional_params
     found: dict[str, int] = {}
-    for key in _LENGTHS:
+    for key in _DECLARED:
         if value := _declared(llm, key):
             found[key] = int(value)
     for key in _LENGTHS:
@@ -310,20 +331,14 @@ def _quiet_client(llm: Any) -> Any:
     client = cast(Any, _own(llm))._get_sync_client(llm)  # noqa: SLF001
     quiet = seam.quiet.get(id(client))
     if quiet is None:
-
-        def before() -> int | None:
-            if action := _further_request():
-                _go_on(seam.gate.admit_blocking(action))
-            return _length_now(seam)
-
         if not hasattr(client, "with_options"):
-            quiet = seam.quiet[id(client)] = QuietClient(client, before)
+            quiet = seam.quiet[id(client)] = sent_once(host_class(llm), client, seam.before, seam.before_async)
             return quiet
         quiet = seam.quiet[id(client)] = client.with_options(max_retries=0)
         prepare = quiet._prepare_request  # noqa: SLF001
 
         def watched(request: Any) -> Any:
-            before()
+            seam.before()
             return prepare(request)
 
         quiet._prepare_request = watched  # noqa: SLF001
@@ -335,20 +350,14 @@ def _quiet_async_client(llm: Any) -> Any:
     client = cast(Any, _own(llm))._get_async_client(llm)  # noqa: SLF001
     quiet = seam.quiet.get(id(client))
     if quiet is None:
-
-        async def before() -> int | None:
-            if action := _further_request():
-                _go_on(await seam.gate.admit(action))
-            return _length_now(seam)
-
         if not hasattr(client, "with_options"):
-            quiet = seam.quiet[id(client)] = QuietAsyncClient(client, before)
+            quiet = seam.quiet[id(client)] = sent_once_async(client, seam.before_async)
             return quiet
         quiet = seam.quiet[id(client)] = client.with_options(max_retries=0)
         prepare = quiet._prepare_request  # noqa: SLF001
 
         async def watched(request: Any) -> Any:
-            await before()
+            await seam.before_async()
             return await prepare(request)
 
         quiet._prepare_request = watched  # noqa: SLF001

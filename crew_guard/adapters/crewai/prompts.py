@@ -90,9 +90,12 @@ def _specs(llm: BaseLLM, tools: Sequence[Any] | None) -> list[ToolSpec]:
     shown: Any = llm._convert_tools_for_interference(cast(Any, tools))  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
     specs: list[ToolSpec] = []
     for tool in shown:
-        function = _get(tool, "function") or tool
-        parameters = cast(JsonObject, _get(function, "parameters") or {})
-        specs.append(ToolSpec(str(_get(function, "name") or tool), str(_get(function, "description")), parameters))
+        several: Any = _get(tool, "function_declarations") or (_get(tool, "function") or tool,)
+        for function in several:
+            parameters = cast(
+                JsonObject, _get(function, "parameters") or _get(function, "parameters_json_schema") or {}
+            )
+            specs.append(ToolSpec(str(_get(function, "name") or tool), str(_get(function, "description")), parameters))
     return specs
 
 
@@ -104,12 +107,13 @@ def asked_for(reply: Any) -> tuple[tuple[str, str, str], ...]:
 
 
 def _request(item: Any) -> tuple[str, str, str]:
-    function: Any = _get(item, "function") or item
+    function: Any = _get(item, "function") or _get(item, "function_call") or item
     if type(item) is dict and type(function) is dict:
         one, own = cast("State", item), cast("State", function)
         id_, name, arguments = one.get("id"), own.get("name"), own.get("arguments")
     else:
-        id_, name, arguments = _get(item, "id"), _get(function, "name"), _get(function, "arguments")
+        id_, name = _get(item, "id") or _get(function, "id"), _get(function, "name")
+        arguments = _get(function, "arguments") or _get(function, "args")
     text = arguments if isinstance(arguments, str) else json_of(arguments or {})
     return str(id_ or ""), str(name or ""), text
 
