@@ -165,7 +165,7 @@ class MissingDependencyError(CrewGuardError, ImportError):
 
 
 _KINDS = ("throttled", "unavailable", "unreachable")
-_OUTAGES = frozenset({"TransportError", "APIConnectionError", "ConnectionError"})
+_OUTAGES = frozenset({"TransportError", "APIConnectionError", "ConnectionError", "EventStreamError"})
 """Bases of what HTTP clients and SDKs raise where no connection stands; their packages need not be imported."""
 _TOO_MANY, _SERVER_ERRORS = 429, 500
 

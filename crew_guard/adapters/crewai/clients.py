@@ -8,23 +8,27 @@ from typing import Any
 from crewai.llms.base_llm import BaseLLM
 
 from crew_guard.adapters.crewai.azure import QuietAsyncClient, QuietClient
+from crew_guard.adapters.crewai.bedrock import QuietBedrock, is_bedrock
 from crew_guard.adapters.crewai.gemini import QuietGemini, is_gemini
 
 
 def sent_once(
     host: type[BaseLLM],
     client: Any,
-    before: Callable[[], int | None],
+    before: Callable[..., int | None],
     before_async: Callable[[], Awaitable[int | None]],
 ) -> Any:
     """A client as the host's provider has it, watched.
 
     Args:
-        before: asked before each request; gives its longest completion, None where nothing is clamped
+        before: asked before each request, with its messages where they grow in a call; gives its longest completion,
+            None where nothing is clamped
         before_async: the same of an async client's
     """
     if is_gemini(host):
         return QuietGemini(client, before, before_async)
+    if is_bedrock(host):
+        return QuietBedrock(client, before)
     return QuietClient(client, before)
 
 

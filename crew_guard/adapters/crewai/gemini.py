@@ -32,9 +32,8 @@ def check_gemini(llm: BaseLLM, whose: str) -> None:
         ConfigError: it can't
     """
     options: Any = cast(Any, llm).client_params.get("http_options")
-    extra = _get(options, "extra_body") or {}
-    config = extra.get("generationConfig") or extra.get("generation_config") or {}
-    if (choices := config.get("candidateCount") or config.get("candidate_count") or 1) > 1:
+    config = _get(_get(options, "extra_body"), "generationConfig")
+    if (choices := _get(config, "candidateCount") or 1) > 1:
         raise ConfigError(
             f"the model of {whose} has candidateCount={choices}: completions that CrewAI throws away; leave it out"
         )
@@ -42,7 +41,7 @@ def check_gemini(llm: BaseLLM, whose: str) -> None:
 
 def kept_per_call(kind: type[BaseLLM]) -> tuple[str, ...]:
     """What CrewAI keeps in the model's object for the time of a call, and other runs' calls would write over."""
-    return ("tools",) if issubclass(kind, BaseLLM) and any(map(is_gemini, kind.__mro__)) else ()
+    return ("tools",) if any(map(is_gemini, kind.__mro__)) else ()
 
 
 def room_to_think(llm: BaseLLM, wish: int | None) -> tuple[int | None, int | None]:
@@ -75,7 +74,7 @@ class QuietGemini:
                 "this client of google-genai can't be watched: take the version that CrewAI asks for, "
                 "pip install 'crewai[google-genai]'"
             )
-        api = object.__new__(_derived(type(own), before, before_async))
+        api = object.__new__(_derived(cast("type[Any]", type(own)), before, before_async))
         object.__setattr__(api, "__dict__", own.__dict__)
         self._client = client
         self.models = Models(api)
@@ -97,12 +96,12 @@ class _Beside:
 def _derived(
     kind: type[Any], before: Callable[[], int | None], before_async: Callable[[], Awaitable[int | None]]
 ) -> type[Any]:
-    def request(api: Any, http_request: Any, _options: object = None, stream: bool = False) -> Any:  # noqa: FBT002  the SDK's signature
+    def request(api: Any, http_request: Any, _options: object = None, stream: bool = False) -> Any:
         if _makes_tokens(http_request):
             _clamp(http_request.data, before())
         return api._request_once(http_request, stream)  # noqa: SLF001  below the SDK's retries
 
-    async def async_request(api: Any, http_request: Any, http_options: object = None, stream: bool = False) -> Any:  # noqa: ARG001, FBT002  the same
+    async def async_request(api: Any, http_request: Any, http_options: object = None, stream: bool = False) -> Any:  # noqa: ARG001  the SDK names it
         if _makes_tokens(http_request):
             _clamp(http_request.data, await before_async())
         return await api._async_request_once(http_request, stream)  # noqa: SLF001  the same
@@ -114,13 +113,17 @@ def _derived(
     def keep_session(api: Any, value: Any) -> None:
         api.__dict__["_aiohttp_session"] = value.session if isinstance(value, _Once) else value
 
-    own = {
+    own: dict[str, Any] = {
         "_request": request,
         "_async_request": async_request,
         "_aiohttp_session": property(session, keep_session),
-        "__del__": lambda _: None,  # the SDK's closes the user's connections
+        "__del__": _leave_open,
     }
     return type(kind.__name__, (kind,), own)
+
+
+def _leave_open(_: object) -> None:
+    """The SDK's own would close the user's connections."""
 
 
 class _Once:
@@ -151,7 +154,7 @@ def _makes_tokens(http_request: Any) -> bool:
 def _clamp(body: dict[str, Any], length: int | None) -> None:
     if length is None:
         return
-    config = body.get("generationConfig") or {}
+    config: dict[str, Any] = body.get("generationConfig") or {}
     asked = config.get("maxOutputTokens") or length
     body["generationConfig"] = {**config, "maxOutputTokens": min(asked, length)}
 
