@@ -250,6 +250,21 @@ def test_a_model_shared_by_two_runs_is_charged_to_each():
         assert sum(result.usage.tokens for result in results) == server.served.tokens == 12_000
 
 
+def test_what_crewai_keeps_in_a_model_for_a_call_is_that_calls_own():
+    """Another run's call, without tools, goes between request and answer."""
+    with GeminiServer() as server:
+        llm = gemini(server)
+        reply = server.reply
+
+        def between(*given):
+            llm.tools = None
+            reply(*given)
+
+        server.reply = between
+        result = Guard(adapter, hungry_agent(llm), policy(max_steps=3)).run()
+        assert (result.stopped.limit, server.requests) == ("max_steps", 3)
+
+
 def test_tokens_are_counted_by_the_provider_without_a_step():
     """countTokens costs nothing."""
     with GeminiServer(answer="done") as server:

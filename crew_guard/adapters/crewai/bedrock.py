@@ -7,10 +7,11 @@ client itself, without options, and keeps it for good: a guarded call has one of
 from __future__ import annotations
 
 import copy
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any, cast
 
 from crewai.llms.base_llm import BaseLLM
@@ -124,7 +125,7 @@ def _without_retries(client: Any, needs_retry: Callable[..., Any]) -> Any:
             "pip install 'crewai[bedrock]'"
         )
     quiet: Any = object.__new__(cast("type[Any]", type(client)))  # not copy(): a client without its state never ends
-    vars(quiet).update(vars(client))
+    quiet.__dict__.update(client.__dict__)
     quiet._endpoint = copy.copy(client._endpoint)  # noqa: SLF001  the only way to it
     quiet._endpoint._needs_retry = needs_retry  # noqa: SLF001  the same
     return quiet
@@ -188,7 +189,7 @@ _opened: ContextVar[_Opened | None] = ContextVar("crew_guard_bedrock_clients", d
 
 
 @asynccontextmanager
-async def opening(host: type[BaseLLM]) -> AsyncIterator[None]:
+async def opening(host: type[BaseLLM]) -> AsyncGenerator[None]:
     """While a call of this class goes on: what it opens is closed behind it."""
     if not is_bedrock(host):
         yield
@@ -216,9 +217,7 @@ async def async_client(
     if opened is None or own is not BedrockCompletion._ensure_async_client:  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
         return QuietAsyncBedrock(await own(llm), before)
     if not opened.clients:
-        from aiobotocore.session import get_session  # pyright: ignore[reportUnknownVariableType, reportMissingTypeStubs]
-
-        session: Any = kept.setdefault(0, get_session())
+        session: Any = kept.setdefault(0, import_module("aiobotocore.session").get_session())
         keys = ("region_name", "aws_access_key_id", "aws_secret_access_key", "aws_session_token")
         client = session.create_client("bedrock-runtime", **{key: getattr(llm, key) for key in keys})
         opened.clients.append(QuietAsyncBedrock(await opened.until.enter_async_context(client), before))

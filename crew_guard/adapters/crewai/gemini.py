@@ -7,6 +7,7 @@ Both are around what its API client does once, so that one is called by itself, 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from importlib import import_module
 from typing import Any, cast
 
 from crewai.llms.base_llm import BaseLLM
@@ -66,8 +67,7 @@ class QuietGemini:
         Raises:
             ConfigError: this version of google-genai has its requests elsewhere
         """
-        from google.genai.models import AsyncModels, Models
-
+        models = import_module("google.genai.models")
         own: Any = getattr(client, "_api_client", None)
         if not hasattr(own, "_request_once") or not hasattr(own, "_async_request_once"):
             raise ConfigError(
@@ -77,8 +77,8 @@ class QuietGemini:
         api = object.__new__(_derived(cast("type[Any]", type(own)), before, before_async))
         object.__setattr__(api, "__dict__", own.__dict__)
         self._client = client
-        self.models = Models(api)
-        self.aio = _Beside(client.aio, AsyncModels(api))
+        self.models = models.Models(api)
+        self.aio = _Beside(client.aio, models.AsyncModels(api))
 
     def __getattr__(self, name: str) -> Any:
         """All else is the user's: files, counting tokens by other ways, what it was made with."""
