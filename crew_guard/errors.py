@@ -24,7 +24,7 @@ No message of ours says what a host retries on: no status codes, none of its key
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, cast
 
 from crew_guard.core.decisions import Stop
 from crew_guard.core.result import Result
@@ -165,9 +165,19 @@ class MissingDependencyError(CrewGuardError, ImportError):
 
 
 _KINDS = ("throttled", "unavailable", "unreachable")
-_OUTAGES = frozenset({"TransportError", "APIConnectionError", "ConnectionError"})
+_OUTAGES = frozenset({"TransportError", "APIConnectionError", "ConnectionError", "EventStreamError"})
 """Bases of what HTTP clients and SDKs raise where no connection stands; their packages need not be imported."""
 _CLIENT_ERRORS, _TOO_MANY, _SERVER_ERRORS = 400, 429, 500
+
+
+def status_of(error: BaseException) -> int | None:
+    """The HTTP status that a provider's answer had, as SDKs keep it in their errors; None where there is none."""
+    status = getattr(error, "status_code", None)
+    if status is None and isinstance(response := getattr(error, "response", None), dict):  # botocore's
+        status = cast("dict[str, Any]", response).get("ResponseMetadata", {}).get("HTTPStatusCode")
+    elif status is None and type(error).__module__.startswith("google."):
+        status = getattr(error, "code", None)
+    return status if isinstance(status, int) else None
 
 
 def is_fault(error: BaseException) -> bool:
@@ -181,8 +191,8 @@ def is_fault(error: BaseException) -> bool:
         seen.add(id(link))
         if isinstance(link, ModelError):
             return link.kind in _KINDS
-        status = getattr(link, "status_code", None)
-        if isinstance(status, int):
+        status = status_of(link)
+        if status is not None:
             # No error status: a stream that was begun well and ended with an error of the provider.
             return status == _TOO_MANY or status >= _SERVER_ERRORS or status < _CLIENT_ERRORS
         if any(base.__name__ in _OUTAGES for base in type(link).__mro__):

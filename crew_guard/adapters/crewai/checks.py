@@ -9,6 +9,7 @@ from crewai import Agent, Crew, Process, Task
 from crewai.llms.base_llm import BaseLLM
 from crewai.utilities.i18n import I18N_DEFAULT
 
+from crew_guard.adapters.crewai import bedrock, gemini
 from crew_guard.adapters.crewai.azure import PROVIDER, is_azure
 from crew_guard.adapters.crewai.litellm_bounds import check, goes_through_litellm
 from crew_guard.adapters.hosted import come_from
@@ -21,6 +22,8 @@ _GATED = (
     "crewai.llms.providers.snowflake",
     "crewai.llms.providers.anthropic",
     PROVIDER,
+    gemini.PROVIDER,
+    bedrock.PROVIDER,
 )
 """Where the classes live whose requests and retries are known: openai_compatible is among the second."""
 _LOCAL_EMBEDDERS = frozenset({"onnx", "sentence-transformer", "instructor", "openclip", "text2vec", "custom"})
@@ -65,13 +68,17 @@ def check_model(llm: object, whose: str) -> None:
     elif not host.__module__.startswith(_GATED):
         raise ConfigError(
             f"{whose} runs on {host.__module__}.{host.__name__}, whose own retries can't be switched off yet; "
-            "use CrewAI's OpenAI, OpenAI-compatible, Azure or Anthropic provider, or a BaseLLM of your own"
+            "use CrewAI's OpenAI, OpenAI-compatible, Azure, Anthropic, Gemini or Bedrock provider, or your own BaseLLM"
         )
     if is_azure(host) and getattr(llm, "api", None) == "responses":
         raise ConfigError(
             f"{whose} asks Azure's Responses API, whose conversations are kept where they can't be bounded; "
             "give it api='completions'"
         )
+    if gemini.is_gemini(host):
+        gemini.check_gemini(llm, whose)
+    if bedrock.is_bedrock(host):
+        bedrock.check_bedrock(llm, whose)
     if (choices := llm.additional_params.get("n") or llm.n or 1) > 1:
         raise ConfigError(f"the model of {whose} has n={choices}: completions that CrewAI throws away; leave n out")
 

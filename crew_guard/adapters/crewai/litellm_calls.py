@@ -52,13 +52,12 @@ def structured(ask: Callable[[], Any]) -> Any:
         raise
 
 
-@dataclass(slots=True)
 class LiteCall(_Call):
     """A call of a model: its completions one after the other, each under a grant of its own."""
 
     reported: Usage | None = None
     """What the provider said of the completion that the grant is for."""
-    parts: Parts = NO_PARTS
+    own_parts: Parts = NO_PARTS
     _begun: bool = False
 
     def __enter__(self) -> None:
@@ -68,10 +67,15 @@ class LiteCall(_Call):
     def usage(self) -> Usage | None:
         return self.reported
 
+    def parts(self) -> Parts:
+        return self.own_parts
+
     def settle(self, reply: Any) -> None:
+        if self.reported and self.reported.output_tokens > self.attempt.grant.max_tokens:
+            self.seam.clampable = False  # its provider doesn't keep to a length: all that it may make is reserved
         asked = asked_for(reply)
         self.seam.notes.unanswered = bool(asked)
-        self.attempt.settle(Outcome("ok", self.reported, self.parts, text_of(reply, asked), asked))
+        self.attempt.settle(Outcome("ok", self.reported, self.parts(), text_of(reply, asked), asked))
 
     def further(self, request: Mapping[str, Any]) -> ModelCall | None:
         """The action of a completion that begins now, if it isn't the first of its call."""
@@ -79,15 +83,16 @@ class LiteCall(_Call):
             self._begun = True
             return None
         before = cast(ModelCall, self.attempt.grant.action)
-        self.attempt.settle(Outcome("ok", self.reported, self.parts))
-        prompt, text_only = self.seam.bounds.prompt(self.llm, request["messages"], request.get("tools"), None)
+        self.attempt.settle(Outcome("ok", self.reported, self.parts()))
+        said, tools = request.get("messages") or (), request.get("tools")
+        prompt, text_only = self.seam.bounds.prompt(self.llm, said, tools, None)
         streams, attempt = bool(request.get("stream")), before.attempt + 1
         return replace(before, prompt_tokens=prompt, text_only=text_only, streams=streams, attempt=attempt)
 
     def follow(self, grant: Any) -> None:
         """Go on under another grant."""
         self.attempt.follow(grant)
-        self.attempt.sent, self.reported, self.parts = 0, None, NO_PARTS
+        self.attempt.sent, self.reported, self.own_parts = 0, None, NO_PARTS
 
     def note(self, usage: Any) -> None:
         """What litellm hands on of a provider's report."""
@@ -95,7 +100,7 @@ class LiteCall(_Call):
         cached = getattr(details, "cached_tokens", None) or getattr(usage, "cache_read_input_tokens", None) or 0
         self.reported = reported(usage.prompt_tokens or 0, usage.completion_tokens or 0, cached)
         written = getattr(usage, "cache_creation_input_tokens", None)
-        self.parts = Parts(cache_written=written) if written else NO_PARTS
+        self.own_parts = Parts(cache_written=written) if written else NO_PARTS
 
 
 @dataclass(slots=True)

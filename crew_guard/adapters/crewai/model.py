@@ -10,15 +10,18 @@ import threading
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any, cast
 
 from crewai.llms.base_llm import BaseLLM
 from msgspec import Struct
+from msgspec.structs import replace
 
-from crew_guard.adapters.crewai.azure import LENGTH, QuietAsyncClient, QuietClient, is_azure
+from crew_guard.adapters.crewai import bedrock, gemini
+from crew_guard.adapters.crewai.azure import LENGTH, is_azure
 from crew_guard.adapters.crewai.checks import host_class
+from crew_guard.adapters.crewai.clients import sent_once, sent_once_async
 from crew_guard.adapters.crewai.inside import part_of, refuse_late_work
+from crew_guard.adapters.crewai.lengths import LENGTHS, declared, lengths_of, wish
 from crew_guard.adapters.crewai.prompts import PromptBounds, asked_for, text_of
 from crew_guard.adapters.hosted import (
     Attempt,
@@ -35,9 +38,6 @@ from crew_guard.core.usage import NO_PARTS, Parts, Rates, Usage
 from crew_guard.errors import RefusedError
 from crew_guard.ports import Gate
 
-_LENGTHS = ("max_completion_tokens", "max_tokens")
-_BESIDE_THINKING = 4096
-"""The answer's own length where the user gave a model a length to think, and none to answer."""
 _PACKAGES = frozenset({"crewai", "pydantic", "builtins", "abc", "typing"})
 _merging = threading.Lock()
 
@@ -79,6 +79,18 @@ class _ModelSeam:
     kind: type[_Call] | None = None
     """How a call of it goes, where that is not as of most."""
 
+    def before(self, messages: Sequence[Any] = ()) -> int | None:
+        """Asked when a request leaves; see `sent_once`."""
+        if action := _further_request(messages):
+            _go_on(self.gate.admit_blocking(action))
+        return _length_now(self)
+
+    async def before_async(self, messages: Sequence[Any] = ()) -> int | None:
+        """The same for an async client."""
+        if action := _further_request(messages):
+            _go_on(await self.gate.admit(action))
+        return _length_now(self)
+
 
 class _Call(Struct, eq=False):
     """One host call under way, as long as its block lasts."""
@@ -93,6 +105,11 @@ class _Call(Struct, eq=False):
     overrides: dict[str, Any] = {}
     """What the stand-in shows instead of the user's own attributes."""
     counters: dict[str, int] = {}
+    messages: int = 0
+    """Those of the request before, where its client tells."""
+    beside: int = 0
+    written: int = 0
+    """Tokens of the prompt that the provider reported beside it, and those of them that it put into its cache."""
     _counted: tuple[int, int, int] = (0, 0, 0)
     """Prompt, completion and cached tokens that earlier requests of this call were settled with."""
     _tokens: tuple[Any, Any] = None, None
@@ -103,8 +120,8 @@ class _Call(Struct, eq=False):
         self.overrides["_token_usage"] = self.counters
         if seam.clampable:
             extra = llm.additional_params
-            if not extra.keys().isdisjoint(_LENGTHS):
-                extra = {key: value for key, value in extra.items() if key not in _LENGTHS}
+            if not extra.keys().isdisjoint(LENGTHS):
+                extra = {key: value for key, value in extra.items() if key not in LENGTHS}
             self.overrides["additional_params"] = extra
             self.overrides |= dict.fromkeys(self.lengths or (seam.length,), grant.max_tokens)
         self._tokens = _call.set(self), part_of.set(grant.action_id)
@@ -127,7 +144,8 @@ class _Call(Struct, eq=False):
         """What the provider reported for the request under way."""
         counters, before = self.counters, self._counted
         now = counters["prompt_tokens"], counters["completion_tokens"], counters["cached_prompt_tokens"]
-        usage = reported(now[0] - before[0], now[1] - before[1], now[2] - before[2])
+        prompt, self.beside = now[0] - before[0] + self.beside, 0
+        usage = reported(prompt, now[1] - before[1], now[2] - before[2])
         if usage is not None:
             self._counted = now
         return usage
@@ -139,9 +157,12 @@ class _Call(Struct, eq=False):
             seam.clampable = False  # it doesn't keep to a length: from now on all that it may make is reserved
         asked = asked_for(reply)
         seam.notes.unanswered = bool(asked)
-        written = self.counters["cache_creation_tokens"]
-        parts = Parts(cache_written=written) if written else NO_PARTS
-        self.attempt.settle(Outcome("ok", usage, parts, text_of(reply, asked), asked))
+        self.attempt.settle(Outcome("ok", usage, self.parts(), text_of(reply, asked), asked))
+
+    def parts(self) -> Parts:
+        """Those of the usage that have a price of their own."""
+        written, self.written = self.counters["cache_creation_tokens"] or self.written, 0
+        return Parts(cache_written=written) if written else NO_PARTS
 
 
 _call: ContextVar[_Call | None] = ContextVar("crew_guard_model_call", default=None)
@@ -155,12 +176,15 @@ def _shared(llm: BaseLLM) -> dict[str, int]:
 def _methods(kind: type[BaseLLM]) -> dict[str, Any]:
     # `call` stands in the class itself, so that CrewAI puts its retries around the gate and not inside of it.
     methods: dict[str, Any] = {
-        **shown((*_LENGTHS, "additional_params", "_token_usage"), _during_a_call),
+        **shown((*LENGTHS, "additional_params", "_token_usage", *gemini.kept_per_call(kind)), _during_a_call),
         "call": _gated_call,
         "acall": _gated_acall,
         "_emit_stream_chunk_event": _progress,
     }
     watched = {"_get_sync_client": _quiet_client, "_get_async_client": _quiet_async_client}
+    if any(map(bedrock.is_bedrock, kind.__mro__)):
+        own = {"_ensure_async_client": _bedrock_client, "_track_token_usage_internal": _bedrock_usage}
+        watched = {"_get_sync_client": _quiet_client, **own}
     return methods | {name: method for name, method in watched.items() if hasattr(kind, name)}
 
 
@@ -172,12 +196,12 @@ def _gated_call(llm: BaseLLM, messages: Any, *args: Any, **kwargs: Any) -> Any:
         return _own(llm).call(llm, messages, *args, **kwargs)
     try:
         refuse_late_work()
-        lengths = _lengths(llm)
+        lengths = lengths_of(llm)
         grant = seam.gate.admit_blocking(_action(llm, lengths, messages, args, kwargs))
     except RefusedError as error:
         error.__context__ = None  # CrewAI looks for a provider's throttling in it, and would sleep and ask again
         raise
-    call = (seam.kind or _Call)(llm, seam, Attempt(seam.gate, grant), "call", lengths)
+    call = (seam.kind or _Call)(llm, seam, Attempt(seam.gate, grant), "call", lengths, {"tools": _tools(args, kwargs)})
     with call:
         reply = _own(llm).call(llm, messages, *args, **kwargs)
         call.settle(reply)
@@ -192,14 +216,15 @@ async def _gated_acall(llm: BaseLLM, messages: Any, *args: Any, **kwargs: Any) -
         return await _own(llm).acall(llm, messages, *args, **kwargs)
     try:
         refuse_late_work()
-        lengths = _lengths(llm)
+        lengths = lengths_of(llm)
         grant = await seam.gate.admit(_action(llm, lengths, messages, args, kwargs))
     except RefusedError as error:
         error.__context__ = None
         raise
-    call = (seam.kind or _Call)(llm, seam, Attempt(seam.gate, grant), "acall", lengths)
+    call = (seam.kind or _Call)(llm, seam, Attempt(seam.gate, grant), "acall", lengths, {"tools": _tools(args, kwargs)})
     with call:
-        reply = await _own(llm).acall(llm, messages, *args, **kwargs)
+        async with bedrock.opening(host_class(llm)):
+            reply = await _own(llm).acall(llm, messages, *args, **kwargs)
         call.settle(reply)
     return reply
 
@@ -216,7 +241,7 @@ def _asks_itself(around: _Call, seam: _ModelSeam, method: str) -> ModelCall | No
     The client of a provider is watched, and tells for itself. A user's acall may be its call in a
     thread, and the first is one request; a call that calls itself tries again.
     """
-    if seam.quiet:
+    if seam.quiet or bedrock.is_bedrock(host_class(around.llm)):
         return None
     if method == around.method:
         around.attempt.sent = max(1, around.attempt.sent)
@@ -231,16 +256,16 @@ def _action(
     llm: BaseLLM, lengths: dict[str, int], messages: Any, args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> ModelCall:
     seam: _ModelSeam = seam_of(llm)
-    tools = kwargs.get("tools") or (args[0] if args else None)
-    output = kwargs.get("response_model") or _declared(llm, "response_format")
+    tools = _tools(args, kwargs)
+    output = kwargs.get("response_model") or declared(llm, "response_format")
     prompt, text_only = seam.bounds.prompt(llm, messages, tools, output)
-    wish, least = _wish(llm, lengths)
+    wanted, least = wish(llm, next(iter(lengths.values()), None))
     streams = bool(llm._effective_stream())  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
     return ModelCall(
         seam.agent,
         seam.model,
         prompt,
-        wish,
+        wanted,
         least,
         rates=seam.rates,
         clampable=seam.clampable,
@@ -250,47 +275,8 @@ def _action(
     )
 
 
-def _wish(llm: BaseLLM, lengths: dict[str, int]) -> tuple[int | None, int | None]:
-    """The longest completion that the user asks for, and the shortest of use; None where nothing is said."""
-    wish = next(iter(lengths.values()), None)
-    if host_class(llm).__name__ != "AnthropicCompletion":
-        return wish, None
-    from crewai.llms.providers.anthropic import completion as anthropic
-
-    default = anthropic._default_max_tokens_for_model(llm.model)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-    if wish == default:
-        wish = None  # CrewAI fills in the model's longest, which nobody asked for
-    thinks = getattr(getattr(llm, "thinking", None), "budget_tokens", None)
-    if not thinks:
-        return wish, None
-    # The provider turns a length down that leaves no room beside the thinking.
-    return wish or thinks + _BESIDE_THINKING, thinks + 1
-
-
-def _lengths(llm: BaseLLM) -> dict[str, int]:
-    """The lengths that a model declares, by the name it has for them; the one that CrewAI sends first."""
-    extra = llm.additional_params
-    found: dict[str, int] = {}
-    for key in _LENGTHS:
-        if value := _declared(llm, key):
-            found[key] = int(value)
-    for key in _LENGTHS:
-        if extra and (value := extra.get(key)):
-            found[key] = int(value)
-    return found
-
-
-def _declared(llm: BaseLLM, name: str) -> Any:
-    """An attribute of a model, or None: asking pydantic for what is not there takes it microseconds."""
-    fields = object.__getattribute__(llm, "__dict__")
-    if name in fields:
-        return fields[name]
-    return getattr(llm, name, None) if name in (llm.model_extra or ()) or _has(type(llm), name) else None
-
-
-@cache
-def _has(kind: type[BaseLLM], name: str) -> bool:
-    return hasattr(kind, name)
+def _tools(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    return kwargs.get("tools") or (args[0] if args else None)
 
 
 def _during_a_call(llm: Any, name: str) -> Any:
@@ -312,20 +298,14 @@ def _quiet_client(llm: Any) -> Any:
     client = cast(Any, _own(llm))._get_sync_client(llm)  # noqa: SLF001
     quiet = seam.quiet.get(id(client))
     if quiet is None:
-
-        def before() -> int | None:
-            if action := _further_request():
-                _go_on(seam.gate.admit_blocking(action))
-            return _length_now(seam)
-
         if not hasattr(client, "with_options"):
-            quiet = seam.quiet[id(client)] = QuietClient(client, before)
+            quiet = seam.quiet[id(client)] = sent_once(host_class(llm), client, seam.before, seam.before_async)
             return quiet
         quiet = seam.quiet[id(client)] = client.with_options(max_retries=0)
         prepare = quiet._prepare_request  # noqa: SLF001
 
         def watched(request: Any) -> Any:
-            before()
+            seam.before()
             return prepare(request)
 
         quiet._prepare_request = watched  # noqa: SLF001
@@ -337,24 +317,31 @@ def _quiet_async_client(llm: Any) -> Any:
     client = cast(Any, _own(llm))._get_async_client(llm)  # noqa: SLF001
     quiet = seam.quiet.get(id(client))
     if quiet is None:
-
-        async def before() -> int | None:
-            if action := _further_request():
-                _go_on(await seam.gate.admit(action))
-            return _length_now(seam)
-
         if not hasattr(client, "with_options"):
-            quiet = seam.quiet[id(client)] = QuietAsyncClient(client, before)
+            quiet = seam.quiet[id(client)] = sent_once_async(client, seam.before_async)
             return quiet
         quiet = seam.quiet[id(client)] = client.with_options(max_retries=0)
         prepare = quiet._prepare_request  # noqa: SLF001
 
         async def watched(request: Any) -> Any:
-            await before()
+            await seam.before_async()
             return await prepare(request)
 
         quiet._prepare_request = watched  # noqa: SLF001
     return quiet
+
+
+async def _bedrock_client(llm: Any) -> Any:
+    seam: _ModelSeam = seam_of(llm)
+    own = cast(Any, _own(llm))._ensure_async_client  # noqa: SLF001
+    return await bedrock.async_client(llm, own, seam.quiet, seam.before_async)
+
+
+def _bedrock_usage(llm: Any, usage: Any) -> None:
+    cast(Any, _own(llm))._track_token_usage_internal(llm, usage)  # noqa: SLF001
+    if call := _own_call_of(llm):
+        read, call.written = bedrock.beside_prompt(usage)
+        call.beside = read + call.written
 
 
 def _length_now(seam: _ModelSeam) -> int | None:
@@ -362,8 +349,11 @@ def _length_now(seam: _ModelSeam) -> int | None:
     return call.attempt.grant.max_tokens if call is not None and seam.clampable else None
 
 
-def _further_request() -> ModelCall | None:
+def _further_request(messages: Sequence[Any] = ()) -> ModelCall | None:
     """The action of a request that leaves now, if it isn't the first of its call.
+
+    Args:
+        messages: those of the request, where they may be more than those of the one before
 
     CrewAI asks again within a call where a model turns an option down, or answers a structured
     request with nothing: the request before is settled, and this one is an attempt like any other.
@@ -373,11 +363,13 @@ def _further_request() -> ModelCall | None:
         return None
     attempt = call.attempt
     attempt.sent += 1
+    new, call.messages = messages[call.messages :], len(messages)
     if attempt.sent == 1:
         return None
     usage = call.usage()
-    attempt.settle(Outcome("ok" if usage else "rejected", usage))
-    return attempt.following()
+    attempt.settle(Outcome("ok" if usage else "rejected", usage, call.parts()))
+    action = attempt.following()
+    return replace(action, prompt_tokens=action.prompt_tokens + call.seam.bounds.texts(new)) if new else action
 
 
 def _go_on(grant: Any) -> None:

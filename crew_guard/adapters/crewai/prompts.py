@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from crew_guard.adapters.hosted import IMAGE_TOKENS, PromptCounter, json_of
 from crew_guard.adapters.tally import State, Tally, Weighed
-from crew_guard.core.messages import JsonObject, Message, Speaker, ToolRequest, ToolSpec
+from crew_guard.core.messages import Message, Speaker, ToolRequest, ToolSpec
 
 _SPEAKERS: dict[str, Speaker] = {"system": "system", "developer": "system", "assistant": "assistant", "tool": "tool"}
 
@@ -38,6 +38,10 @@ class PromptBounds:
             return request + self.count.message((messages,), lambda: [Message("user", messages)]), True
         tokens, files = self._talks.of(messages)
         return request + tokens, files == 0
+
+    def texts(self, messages: Sequence[Any]) -> int:
+        """An upper bound of messages as a provider's client is given them."""
+        return sum(self.count.message((one,), lambda one=one: [Message("user", json_of(one))]) for one in messages)
 
     def _weighed(self, message: dict[str, Any]) -> Weighed:
         files = _files_in(message)
@@ -90,9 +94,10 @@ def _specs(llm: BaseLLM, tools: Sequence[Any] | None) -> list[ToolSpec]:
     shown: Any = llm._convert_tools_for_interference(cast(Any, tools))  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
     specs: list[ToolSpec] = []
     for tool in shown:
-        function = _get(tool, "function") or tool
-        parameters = cast(JsonObject, _get(function, "parameters") or {})
-        specs.append(ToolSpec(str(_get(function, "name") or tool), str(_get(function, "description")), parameters))
+        several: Any = _get(tool, "function_declarations") or (_get(tool, "function") or tool,)
+        for function in several:
+            schema: Any = _get(function, "parameters") or _get(function, "parameters_json_schema") or {}
+            specs.append(ToolSpec(str(_get(function, "name") or tool), str(_get(function, "description")), schema))
     return specs
 
 
@@ -104,12 +109,15 @@ def asked_for(reply: Any) -> tuple[tuple[str, str, str], ...]:
 
 
 def _request(item: Any) -> tuple[str, str, str]:
-    function: Any = _get(item, "function") or item
+    function: Any = _get(item, "function") or _get(item, "function_call") or item
     if type(item) is dict and type(function) is dict:
         one, own = cast("State", item), cast("State", function)
         id_, name, arguments = one.get("id"), own.get("name"), own.get("arguments")
+        if "toolUseId" in one:
+            id_, arguments = one["toolUseId"], one.get("input")
     else:
-        id_, name, arguments = _get(item, "id"), _get(function, "name"), _get(function, "arguments")
+        id_, name = _get(item, "id") or _get(function, "id"), _get(function, "name")
+        arguments = _get(function, "arguments") or _get(function, "args")
     text = arguments if isinstance(arguments, str) else json_of(arguments or {})
     return str(id_ or ""), str(name or ""), text
 
