@@ -171,7 +171,7 @@ def ending(error: BaseException) -> Ending:
         status = getattr(link, "status_code", None)
         if isinstance(status, int):
             return "rejected" if 400 <= status < 500 else "failed"  # noqa: PLR2004  4xx
-        if type(link).__name__ in _UNSENT:
+        if type(link).__name__ in _UNSENT or type(link) is ConnectionError:  # so Ollama's SDK says that none stands
             return "rejected"
     return "failed"
 
