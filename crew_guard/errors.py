@@ -24,7 +24,7 @@ No message of ours says what a host retries on: no status codes, none of its key
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, cast
 
 from crew_guard.core.decisions import Stop
 from crew_guard.core.result import Result
@@ -165,9 +165,24 @@ class MissingDependencyError(CrewGuardError, ImportError):
 
 
 _KINDS = ("throttled", "unavailable", "unreachable")
-_OUTAGES = frozenset({"TransportError", "APIConnectionError", "ConnectionError"})
+_OUTAGES = frozenset(
+    {"TransportError", "APIConnectionError", "ConnectionError", "HTTPClientError", "ClientConnectionError"}
+)
 """Bases of what HTTP clients and SDKs raise where no connection stands; their packages need not be imported."""
 _TOO_MANY, _SERVER_ERRORS = 429, 500
+_STATUSES = range(400, 600)
+
+
+def status_of(error: BaseException) -> int | None:
+    """The HTTP status that an error of an SDK carries, under the names that they have for it."""
+    status = getattr(error, "status_code", None)
+    if isinstance(status, int):
+        return status
+    response: Any = getattr(error, "response", None)  # of botocore, a dict
+    told: Any = cast(Any, response).get("ResponseMetadata") if isinstance(response, dict) else None
+    status = cast(Any, told).get("HTTPStatusCode") if isinstance(told, dict) else getattr(error, "code", None)
+    known = isinstance(error, Exception) and isinstance(status, int)
+    return status if known and status in _STATUSES else None  # a code may be any number
 
 
 def is_fault(error: BaseException) -> bool:
@@ -181,8 +196,8 @@ def is_fault(error: BaseException) -> bool:
         seen.add(id(link))
         if isinstance(link, ModelError):
             return link.kind in _KINDS
-        status = getattr(link, "status_code", None)
-        if isinstance(status, int):
+        status = status_of(link)
+        if status is not None:
             return status == _TOO_MANY or status >= _SERVER_ERRORS
         if any(base.__name__ in _OUTAGES for base in type(link).__mro__):
             return True

@@ -23,7 +23,7 @@ from msgspec.structs import replace
 from crew_guard.core.actions import Ending, Grant, ModelCall, Outcome
 from crew_guard.core.messages import JsonObject, Message, ToolSpec
 from crew_guard.core.usage import Rates, Usage
-from crew_guard.errors import is_fault
+from crew_guard.errors import is_fault, status_of
 from crew_guard.ports import Gate
 
 IMAGE_TOKENS = 50_000
@@ -33,7 +33,18 @@ RESULT_CHARS = 20_000
 """What the journal keeps of a tool's result."""
 
 _KEYS = Encoder(enc_hook=str)
-_UNSENT = frozenset({"ConnectError", "ConnectTimeout", "ConnectionRefusedError", "ServiceRequestError", "gaierror"})
+_UNSENT = frozenset(
+    {
+        "ClientConnectorError",
+        "ConnectError",
+        "ConnectTimeout",
+        "ConnectTimeoutError",
+        "ConnectionRefusedError",
+        "EndpointConnectionError",
+        "ServiceRequestError",
+        "gaierror",
+    }
+)
 _REASONING = ("o1", "o3", "o4", "gpt-5")
 
 
@@ -168,8 +179,8 @@ def ending(error: BaseException) -> Ending:
     if isinstance(error, asyncio.CancelledError | GeneratorExit | KeyboardInterrupt):
         return "cancelled"
     for link in _chain(error):
-        status = getattr(link, "status_code", None)
-        if isinstance(status, int):
+        status = status_of(link)
+        if status is not None:
             return "rejected" if 400 <= status < 500 else "failed"  # noqa: PLR2004  4xx
         if type(link).__name__ in _UNSENT or type(link) is ConnectionError:  # so Ollama's SDK says that none stands
             return "rejected"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, cast
 
@@ -10,11 +10,14 @@ from langchain_core.language_models.chat_models import BaseChatModel
 
 from crew_guard.adapters.hosted import speaks_of_length
 from crew_guard.adapters.langgraph.clients import CLIENTS, check_retries
-from crew_guard.adapters.langgraph.lengths import LENGTHS, declared, integration
+from crew_guard.adapters.langgraph.lengths import LENGTHS, THINKS_IN, declared, integration, is_of
 from crew_guard.errors import ConfigError
 
 _PROVIDERS = {"google_genai": "gemini", "amazon_bedrock": "bedrock"}
 """What policies and prices call those that LangChain calls otherwise."""
+_AROUND = frozenset({"extra_body", "additional_model_request_fields"})
+"""Parts of a request that an integration sends as they are."""
+_ASKS_MORE = frozenset({"n", "candidate_count", "extra_body", "generation_config", "http_options", *THINKS_IN})
 _PACKAGES = frozenset({"langchain_core", "langchain", "langgraph", "pydantic", "builtins", "abc", "typing"})
 
 
@@ -44,8 +47,28 @@ def check_model(model: Any, name: str) -> None:
         _check(given, name, part)
         _check(given.get("extra_body"), name, "extra_body")
     _check({"n": model.n} if "n" in has else None, name, "model")
+    package = integration(cast(Any, type(model)))
+    clients = [getattr(model, each) for each in CLIENTS if each in has]
+    if package == "langchain_aws":
+        _check_aws(model, name, clients)
     if "max_retries" in has:
-        check_retries(model, name, [getattr(model, each) for each in CLIENTS if each in has])
+        check_retries(model, name, package, clients)
+
+
+def _check_aws(model: Any, name: str, clients: Sequence[Any]) -> None:
+    """Of what is behind botocore, Converse has one length for all models, and InvokeModel one of each model's own."""
+    kind: Any = cast(Any, type(model))
+    if is_of(kind, "langchain_aws", "ChatBedrockConverse"):
+        _check_fields(model.additional_model_request_fields, name)
+    elif any(type(client).__module__.startswith("botocore") for client in clients):
+        raise ConfigError(f"{name}: {kind.__name__} can't be clamped or kept from retrying; use ChatBedrockConverse")
+
+
+def _check_fields(fields: Mapping[str, Any] | None, name: str) -> None:
+    _check(fields, name, "additional_model_request_fields")
+    thinks: Mapping[str, Any] = (fields or {}).get("reasoningConfig") or {}
+    if thinks.get("maxReasoningEffort") == "high":
+        raise ConfigError(f"{name}: maxReasoningEffort 'high' takes no length, so that nothing bounds it; use 'medium'")
 
 
 def check_bound(bound: Mapping[str, Any], name: str) -> None:
@@ -54,17 +77,28 @@ def check_bound(bound: Mapping[str, Any], name: str) -> None:
     Raises:
         ConfigError: as above
     """
-    if "n" in bound or "extra_body" in bound:
-        _check({"n": bound.get("n")}, name, "call")
+    if not _ASKS_MORE.isdisjoint(bound):
+        _check({"n": bound.get("n") or bound.get("candidate_count")}, name, "call")
         _check(bound.get("extra_body"), name, "extra_body")
+        config: Mapping[str, Any] = bound.get("generation_config") or {}
+        _check({"n": config.get("candidate_count")}, name, "generation_config")
+        for key in THINKS_IN:
+            _check_fields(bound.get(key), name)
+        options: Any = bound.get("http_options")
+        if options is not None:
+            _check_http(cast(Mapping[str, Any], options if isinstance(options, dict) else vars(options)), name)
+
+
+def _check_http(options: Mapping[str, Any], name: str) -> None:
+    for key in ("retry_options", "extra_body"):
+        if options.get(key) is not None:
+            raise ConfigError(f"{name}: http_options sets {key}, which goes around the guard; leave it out")
 
 
 def _check(given: Mapping[str, Any] | None, name: str, part: str) -> None:
     for key in given or ():
-        if key in LENGTHS and part == "extra_body":
-            raise ConfigError(
-                f"{name}: extra_body sets {key}, which goes around the guard; give it to the model itself"
-            )
+        if key in LENGTHS and part in _AROUND:
+            raise ConfigError(f"{name}: {part} sets {key}, which goes around the guard; give it to the model itself")
         choices = (given or {})[key]
         if key == "n" and isinstance(choices, int) and choices > 1:
             raise ConfigError(f"{name}: n={choices} asks for completions that LangGraph throws away; leave n out")

@@ -16,11 +16,11 @@ from pydantic import BaseModel
 LENGTHS = ("max_completion_tokens", "max_tokens", "max_output_tokens", "max_new_tokens", "num_predict", "maxTokens")
 """What integrations call the longest completion."""
 _INSIDE = {
-    "langchain_ollama": {"options": "num_predict"},
-    "langchain_google_genai": {"generation_config": "max_output_tokens"},
-    "langchain_aws": {"inferenceConfig": "maxTokens", "inference_config": "maxTokens"},
+    "langchain_ollama": {"options": ("num_predict",)},
+    "langchain_google_genai": {"generation_config": ("max_output_tokens", "maxOutputTokens")},
+    "langchain_aws": {"inferenceConfig": ("maxTokens",), "inference_config": ("maxTokens", "max_tokens")},
 }
-"""What integrations take with a call in place of the model's own settings, and their name of the length in there."""
+"""What integrations take with a call in place of the model's own settings, and their names of the length in there."""
 _THINK = frozenset({"langchain_anthropic", "langchain_aws"})
 THINKS_IN = ("additional_model_request_fields", "additionalModelRequestFields")
 """Where ChatBedrockConverse has what it doesn't know itself, such as Claude's thinking."""
@@ -57,7 +57,7 @@ def wish_of(model: Any, given: Mapping[str, Any], more: Mapping[str, Any]) -> tu
         more: the model's model_kwargs
     """
     kind: Any = cast(Any, type(model))
-    wish = _first(part.get(name) for _, part, name in _inside(kind, given))
+    wish = _first(part.get(name) for _, part, names in _inside(kind, given) for name in names)
     if wish is None:
         wish = _first(part[key] for part in (given, more) for key in LENGTHS if key in part)
     if wish is None:
@@ -84,8 +84,8 @@ def shorten(model: Any, kwargs: dict[str, Any], length: int) -> dict[str, Any]:
     for key in LENGTHS:
         if kwargs.get(key) is not None:
             kwargs[key] = length
-    for key, part, name in _inside(kind, kwargs):
-        kwargs[key] = {**part, name: length}
+    for key, part, names in _inside(kind, kwargs):
+        kwargs[key] = {**{own: value for own, value in part.items() if own not in names}, names[0]: length}
     outweighs = is_of(kind, *_OPENAI) or is_of(kind, *_ANTHROPIC)  # model_kwargs, too
     if outweighs or (not own and takes_length(kind)):
         kwargs["max_tokens"] = length
@@ -105,7 +105,7 @@ def integration(kind: type) -> str | None:
     return next((name for name in packages if name.startswith("langchain_") and name != "langchain_core"), None)
 
 
-def _inside(kind: type, given: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any], str]]:
+def _inside(kind: type, given: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any], tuple[str, ...]]]:
     names = _INSIDE.get(integration(kind) or "") or {}
     return [(key, given[key], name) for key, name in names.items() if isinstance(given.get(key), Mapping)]
 

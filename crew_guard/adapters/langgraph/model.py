@@ -18,8 +18,8 @@ from langchain_core.messages import BaseMessage
 
 from crew_guard.adapters.hosted import Attempt, failure
 from crew_guard.adapters.langgraph.bounds import check_bound, check_model, is_clampable, model_name
-from crew_guard.adapters.langgraph.clients import CLIENTS, quiet
-from crew_guard.adapters.langgraph.lengths import LENGTHS, declared, shorten, wish_of
+from crew_guard.adapters.langgraph.clients import CLIENTS, calm, quiet
+from crew_guard.adapters.langgraph.lengths import LENGTHS, declared, integration, shorten, wish_of
 from crew_guard.adapters.langgraph.like import like
 from crew_guard.adapters.langgraph.prompts import Prompts, asked_for, text_of
 from crew_guard.adapters.langgraph.scope import Scope, in_graph, inside_tool
@@ -289,6 +289,7 @@ def _take(call: Call, model: Any, grant: Any, kwargs: dict[str, Any], *, streams
     call.overrides = {"stream_usage": True} if streams and "stream_usage" in fields else {}
     if streams and kwargs.get("stream_options"):
         kwargs["stream_options"] = {**kwargs["stream_options"], "include_usage": True}
+    calm(integration(kind), kwargs)
     if call.clampable:
         call.overrides |= shorten(model, kwargs, grant.max_tokens)
 
