@@ -15,7 +15,7 @@ from autogen_agentchat.base import Response
 from autogen_agentchat.messages import HandoffMessage
 from autogen_core.models import CreateResult
 
-from crew_guard.adapters.autogen.client import Exchange, ModelGate, is_cache
+from crew_guard.adapters.autogen.client import Exchange, ModelGate, check_client, is_cache
 from crew_guard.adapters.autogen.sdks import quiet
 from crew_guard.adapters.autogen.seams import Act, Frame, Here, Original, acted, acting, closed, here, leave
 from crew_guard.adapters.autogen.tools import ToolActs
@@ -207,6 +207,7 @@ class GuardedRun:
     def _quiet(self, client: Any) -> Any:
         known = self._inner.get(id(client))
         if known is None:
+            check_client(client)
             known = self._inner[id(client)] = (client, client if is_cache(client) else quiet(client))
         return known[1]
 

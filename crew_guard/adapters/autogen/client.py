@@ -87,6 +87,7 @@ class ModelGate:
     """One client as one agent uses it in one run: bounds, clamps and settles its calls."""
 
     def __init__(self, client: ChatCompletionClient, agent: str, gate: Gate, facts: ModelFacts) -> None:
+        check_client(client)  # it may have hidden in a closure until now
         self.client = quiet(client)
         self._agent = agent
         self._gate = gate
