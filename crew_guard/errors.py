@@ -165,19 +165,25 @@ class MissingDependencyError(CrewGuardError, ImportError):
 
 
 _KINDS = ("throttled", "unavailable", "unreachable")
-_OUTAGES = frozenset({"TransportError", "APIConnectionError", "ConnectionError", "EventStreamError"})
+_OUTAGES = frozenset(
+    {"TransportError", "APIConnectionError", "ConnectionError", "HTTPClientError", "ClientConnectionError"}
+    | {"EventStreamError"}
+)
 """Bases of what HTTP clients and SDKs raise where no connection stands; their packages need not be imported."""
 _CLIENT_ERRORS, _TOO_MANY, _SERVER_ERRORS = 400, 429, 500
+_STATUSES = range(400, 600)
 
 
 def status_of(error: BaseException) -> int | None:
-    """The HTTP status that a provider's answer had, as SDKs keep it in their errors; None where there is none."""
+    """The HTTP status that an error of an SDK carries, under the names that they have for it."""
     status = getattr(error, "status_code", None)
-    if status is None and isinstance(response := getattr(error, "response", None), dict):  # botocore's
-        status = cast("dict[str, Any]", response).get("ResponseMetadata", {}).get("HTTPStatusCode")
-    elif status is None and type(error).__module__.startswith("google."):
-        status = getattr(error, "code", None)
-    return status if isinstance(status, int) else None
+    if isinstance(status, int):
+        return status
+    response: Any = getattr(error, "response", None)  # of botocore, a dict
+    told: Any = cast(Any, response).get("ResponseMetadata") if isinstance(response, dict) else None
+    status = cast(Any, told).get("HTTPStatusCode") if isinstance(told, dict) else getattr(error, "code", None)
+    known = isinstance(error, Exception) and isinstance(status, int)
+    return status if known and status in _STATUSES else None  # a code may be any number
 
 
 def is_fault(error: BaseException) -> bool:

@@ -35,8 +35,17 @@ RESULT_CHARS = 20_000
 
 _KEYS = Encoder(enc_hook=str)
 _UNSENT = frozenset(
-    {"ConnectError", "ConnectTimeout", "ConnectionRefusedError", "ServiceRequestError", "gaierror"}
-    | {"ClientConnectorError", "ClientConnectorDNSError", "EndpointConnectionError"}
+    {
+        "ClientConnectorDNSError",
+        "ClientConnectorError",
+        "ConnectError",
+        "ConnectTimeout",
+        "ConnectTimeoutError",
+        "ConnectionRefusedError",
+        "EndpointConnectionError",
+        "ServiceRequestError",
+        "gaierror",
+    }
 )
 _REASONING = ("o1", "o3", "o4", "gpt-5")
 

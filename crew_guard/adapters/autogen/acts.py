@@ -15,7 +15,8 @@ from autogen_agentchat.base import Response
 from autogen_agentchat.messages import HandoffMessage
 from autogen_core.models import CreateResult
 
-from crew_guard.adapters.autogen.client import Exchange, ModelGate, is_cache, outcome_of
+from crew_guard.adapters.autogen.client import Exchange, ModelGate, check_client, is_cache
+from crew_guard.adapters.autogen.sdks import quiet
 from crew_guard.adapters.autogen.seams import Act, Frame, Here, Original, acted, acting, closed, here, leave
 from crew_guard.adapters.autogen.tools import ToolActs
 from crew_guard.adapters.hosted import ModelFacts, failure
@@ -34,6 +35,8 @@ class GuardedRun:
     tasks: set[asyncio.Task[Any]] = field(default_factory=set[asyncio.Task[Any]])
     """Where something acted: what is left of them when the run ends is ended."""
     _models: dict[tuple[int, str], ModelGate] = field(default_factory=dict[tuple[int, str], ModelGate])
+    _inner: dict[int, tuple[Any, Any]] = field(default_factory=dict[int, tuple[Any, Any]])
+    """Clients that another client asks, by id: each and what is asked in its place."""
     acts: Mapping[str, Act] = field(init=False)
     """See Acts."""
 
@@ -151,22 +154,22 @@ class GuardedRun:
         frame, exchange = await self._within(now, client)
         try:
             with acting(Here(self, now.agent, frame)):
-                result = await original(client, *args, **options)
+                result = await original(self._quiet(client), *args, **options)
         except BaseException as error:
             _leaf(frame, exchange, failure(error))
             raise
-        _leaf(frame, exchange, outcome_of(result))
+        _leaf(frame, exchange, exchange.as_told(result))
         return result
 
     async def _part_stream(
         self, now: Here, original: Original, client: Any, args: Any, options: Any
     ) -> AsyncGenerator[Any, None]:
         frame, exchange = await self._within(now, client)
-        items = acted(Here(self, now.agent, frame), original(client, *args, **options))
+        items = acted(Here(self, now.agent, frame), original(self._quiet(client), *args, **options))
         try:
             async for item in items:
                 if isinstance(item, CreateResult):
-                    _leaf(frame, exchange, outcome_of(item))
+                    _leaf(frame, exchange, exchange.as_told(item))
                 yield item
         except BaseException as error:
             _leaf(frame, exchange, failure(error))
@@ -195,6 +198,13 @@ class GuardedRun:
         if known is None:
             known = self._models[key] = ModelGate(client, agent, self.gate, self.facts)
         return known
+
+    def _quiet(self, client: Any) -> Any:
+        known = self._inner.get(id(client))
+        if known is None:
+            check_client(client)
+            known = self._inner[id(client)] = (client, client if is_cache(client) else quiet(client))
+        return known[1]
 
 
 def _leaf(frame: Frame, exchange: Exchange, outcome: Outcome) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 from autogen_core import Image
 from autogen_core.models import (
@@ -16,30 +16,35 @@ from autogen_core.models import (
 )
 from autogen_core.tools import Tool, ToolSchema
 from msgspec import Struct
+from msgspec.structs import replace
 from pydantic import BaseModel
 
+from crew_guard.adapters.autogen.sdks import (
+    Family,
+    Told,
+    check_sdk,
+    create_args,
+    family_of,
+    quiet,
+    shorten,
+    wish_of,
+)
 from crew_guard.adapters.hosted import (
     IMAGE_TOKENS,
     Attempt,
     ModelFacts,
     PromptCounter,
     come_from,
-    length_key,
     reported,
     speaks_of_length,
 )
 from crew_guard.adapters.tally import Tally, Weighed, state_of
 from crew_guard.core.actions import ModelCall, Outcome
 from crew_guard.core.messages import JsonObject, Message, ToolRequest, ToolSpec
-from crew_guard.errors import ConfigError
 from crew_guard.ports import Gate
 
 _NO_IMAGES = frozenset({AssistantMessage, FunctionExecutionResultMessage})
-_NO_ARGS: Mapping[str, Any] = {}
-_LENGTHS = ("max_completion_tokens", "max_tokens")
-_CLAMPED = frozenset({"BaseOpenAIChatCompletionClient", "BaseAnthropicChatCompletionClient"})
 _PACKAGES = frozenset({"autogen_core", "autogen_ext", "builtins", "abc", "typing"})
-T = TypeVar("T")
 
 
 class Exchange(Struct, eq=False):
@@ -49,12 +54,21 @@ class Exchange(Struct, eq=False):
     followed: bool = False
     """Whether more than one request left: a client around another may retry, or vote."""
     last: Outcome | None = None
+    told: Told | None = None
+    """What the provider itself reported with the last request, where its SDK is listened to."""
 
     async def follow(self, gate: Gate) -> None:
         """Another request is to leave within the same call: an attempt of its own."""
         self.attempt.settle(self.last or Outcome("failed", text="its client sent another request"))
         self.attempt.follow(await gate.admit(self.attempt.following()))
-        self.followed, self.last = True, None
+        self.followed, self.last, self.told = True, None, None
+
+    def as_told(self, result: CreateResult) -> Outcome:
+        """How the last request was answered, with the usage as its provider reported it."""
+        outcome = outcome_of(result)
+        if self.told is None or self.told[0] is None:
+            return outcome
+        return replace(outcome, usage=self.told[0], parts=self.told[1])
 
     def end(self, outcome: Outcome) -> None:
         """Settle: where several requests left, each with what it reported itself."""
@@ -72,7 +86,8 @@ class ModelGate:
     """One client as one agent uses it in one run: bounds, clamps and settles its calls."""
 
     def __init__(self, client: ChatCompletionClient, agent: str, gate: Gate, facts: ModelFacts) -> None:
-        self.client = _without_retries(client)
+        check_client(client)  # it may have hidden in a closure until now
+        self.client = quiet(client)
         self._agent = agent
         self._gate = gate
         self._model = model_name(client)
@@ -81,7 +96,7 @@ class ModelGate:
         self._count = PromptCounter(known)
         self._talks = Tally(self._weighed)
         self._clampable = is_clampable(client)
-        self._openai = come_from(client, "autogen_ext", frozenset({"BaseOpenAIChatCompletionClient"}))
+        self._family: Family | None = family_of(client)
 
     async def begin(
         self, messages: Sequence[LLMMessage], options: dict[str, Any], *, streams: bool = False
@@ -97,13 +112,10 @@ class ModelGate:
         call = self._call(messages, options, extra, streams=streams)
         attempt = Attempt(self._gate, await self._gate.admit(call))
         if self._clampable:
-            given = {**_create_args(self.client), **extra}
-            name = self._model.partition(":")[2]
-            key = next((key for key in _LENGTHS if given.get(key) is not None), length_key(name))
-            extra[key] = attempt.grant.max_tokens
-        if streams and self._openai:
+            shorten(self.client, self._family, self._model.partition(":")[2], extra, attempt.grant.max_tokens)
+        if streams and self._family == "openai":
             # Without it a stream ends with no usage, and all that was reserved would be charged.
-            declared = _create_args(self.client).get("stream_options")
+            declared = create_args(self.client).get("stream_options")
             asked: Mapping[str, Any] = extra.get("stream_options") or declared or {}
             extra["stream_options"] = {**asked, "include_usage": True}
             options.pop("include_usage", None)
@@ -111,7 +123,7 @@ class ModelGate:
 
     def end(self, exchange: Exchange, result: CreateResult) -> None:
         """Settle a call that was answered."""
-        outcome = outcome_of(result)
+        outcome = exchange.as_told(result)
         if outcome.usage and outcome.usage.output_tokens > exchange.attempt.grant.max_tokens:
             self._clampable = False  # it doesn't keep to a length: from now on all that it may make is reserved
         exchange.end(outcome)
@@ -127,12 +139,13 @@ class ModelGate:
         else:
             request = self._count.request([_spec(tool) for tool in tools], schema)
         tokens, images = self._talks.of(messages)
-        wish = _wish(extra)
+        wish, least = wish_of(self._family, create_args(self.client), extra)
         return ModelCall(
             self._agent,
             self._model,
             request + tokens,
-            _wish(_create_args(self.client)) if wish is None else wish,
+            wish,
+            least,
             rates=self._rates,
             clampable=self._clampable,
             streams=streams,
@@ -168,25 +181,21 @@ def check_client(client: ChatCompletionClient) -> None:
     """Whether a client can be bounded at all.
 
     Raises:
-        ConfigError: it sets its length where a clamp doesn't reach
+        ConfigError: it retries unseen, or sets its length where a clamp doesn't reach
     """
-    body = _create_args(client).get("extra_body")
-    if isinstance(body, Mapping) and (key := next((key for key in (*_LENGTHS, "n") if key in body), None)):
-        raise ConfigError(
-            f"{model_name(client)}: extra_body sets {key}, which goes around the guard; give it to the client itself"
-        )
+    check_sdk(client, model_name(client))
 
 
 def is_clampable(client: ChatCompletionClient) -> bool:
     """Whether a client keeps to a max_tokens that it is given with a call."""
-    if come_from(client, "autogen_ext", _CLAMPED):
+    if family_of(client) is not None:
         return True
     return speaks_of_length(type(client), _PACKAGES)
 
 
 def model_name(client: ChatCompletionClient) -> str:
     """provider:name, as policies know it; a client of the user's own goes by custom."""
-    model = _create_args(client).get("model") or getattr(client, "model", None)
+    model = create_args(client).get("model") or getattr(client, "model", None)
     kind = type(client)
     provider = "custom"
     for base in kind.__mro__:
@@ -218,34 +227,6 @@ def _is_plain(tool: object) -> bool:
     return type(tool) is dict
 
 
-def _wish(given: Mapping[str, Any]) -> int | None:
-    for key in _LENGTHS if given else ():
-        if given.get(key) is not None:
-            return int(given[key])
-    return None
-
-
 def _spec(tool: Tool | ToolSchema) -> ToolSpec:
     schema = tool if isinstance(tool, dict) else tool.schema
     return ToolSpec(schema["name"], schema.get("description", ""), cast(JsonObject, schema.get("parameters", {})))
-
-
-def _create_args(client: object) -> Mapping[str, Any]:
-    return getattr(client, "_create_args", None) or _NO_ARGS
-
-
-def _without_retries(client: ChatCompletionClient) -> ChatCompletionClient:
-    """The same client with the retries of its SDK off: each attempt is a step, and a step is admitted."""
-    sdk = getattr(client, "_client", None)
-    if getattr(sdk, "max_retries", 0) == 0 or not hasattr(sdk, "with_options"):
-        return client
-    return variant(client, {"_client": cast(Any, sdk).with_options(max_retries=0)})
-
-
-def variant(of: T, changed: Mapping[str, Any]) -> T:
-    """An object with some attributes changed, all others shared: a client's counters stay the user's."""
-    names: dict[str, Any] = {name: property(lambda _, value=value: value) for name, value in changed.items()}
-    kind: Any = type(type(of).__name__, (type(of),), names)
-    other = object.__new__(kind)
-    other.__dict__ = vars(of)
-    return cast(T, other)

@@ -11,7 +11,7 @@ import functools
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from contextvars import ContextVar, Token
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from autogen_agentchat.base import ChatAgent, Team
 from autogen_core.code_executor import CodeExecutor
@@ -19,7 +19,8 @@ from autogen_core.models import ChatCompletionClient
 from autogen_core.tools import BaseStreamTool, BaseTool, StaticStreamWorkbench, Workbench
 from msgspec import Struct
 
-from crew_guard.adapters.autogen.client import Exchange
+if TYPE_CHECKING:
+    from crew_guard.adapters.autogen.client import Exchange
 
 Original = Callable[..., Any]
 Act = Callable[[Original, Any, tuple[Any, ...], dict[str, Any]], Any]

@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, cast
 
+from crew_guard.adapters.versions import Supported
 from crew_guard.errors import ConfigError
 
 CLIENTS = frozenset({"client", "async_client", "root_client", "root_async_client", "_client", "_async_client"})
 """Names that LangChain's integrations have for them."""
+_GEMINI = "langchain_google_genai"
 _QUIET = (0, 1, None)
 """Values of max_retries with which integrations that retry by themselves send one request."""
 
@@ -24,7 +26,20 @@ def quiet(known: dict[int, tuple[Any, Any]], client: Any) -> Any:
     return found[1]
 
 
+def calm(package: str | None, kwargs: dict[str, Any]) -> None:
+    """Switch retries off for one call, where an integration takes them with it.
+
+    Args:
+        package: the integration's
+        kwargs: what is given with the call, which is changed
+    """
+    if package == _GEMINI:
+        kwargs["max_retries"] = 1  # requests in all; 0 would be the SDK's own number of them
+
+
 def _quietened(client: Any) -> Any:
+    if _is_boto(client):
+        return _once(client)
     if _retries(client) and hasattr(client, "with_options"):
         return client.with_options(max_retries=0)
     inner = getattr(client, "_client", None)  # of a part of the API, such as client.chat.completions
@@ -38,17 +53,44 @@ def _retries(client: object) -> bool:
     return isinstance(most, int) and most > 0
 
 
-def check_retries(model: Any, name: str, clients: Sequence[Any]) -> None:
+def _is_boto(client: object) -> bool:
+    bases = ((base.__module__, base.__name__) for base in type(client).__mro__)
+    return ("botocore.client", "BaseClient") in bases and hasattr(getattr(client, "_endpoint", None), "_needs_retry")
+
+
+def _once(client: Any) -> Any:
+    """The same client of botocore, whose endpoint sends each request once; all that they hold is shared."""
+    endpoint, other = _shallow(client._endpoint), _shallow(client)  # noqa: SLF001  botocore hands it out nowhere
+    endpoint._needs_retry = _never  # noqa: SLF001  as above
+    other._endpoint = endpoint  # noqa: SLF001  as above
+    return other
+
+
+def _shallow(of: Any) -> Any:
+    other: Any = object.__new__(cast(Any, type(of)))
+    other.__dict__.update(vars(of))
+    return other
+
+
+def _never(*_: object, **__: object) -> bool:
+    return False
+
+
+def check_retries(model: Any, name: str, package: str | None, clients: Sequence[Any]) -> None:
     """Whether a model's retries can be switched off, or are.
 
     Args:
         model: one with a field max_retries
+        package: the integration's, where it is from one
         clients: those that it holds
     Raises:
         ConfigError: it retries by itself, where the guard can't see it
     """
     kind: Any = cast(Any, type(model))
     if any(map(_is_sdk, clients)) or hasattr(kind, "_client"):
+        return
+    if package == _GEMINI:
+        Supported("langchain-google-genai", (4,), (5,), extra="langgraph").check(f"guarding {name}")
         return
     if model.max_retries not in _QUIET:
         raise ConfigError(
@@ -57,4 +99,4 @@ def check_retries(model: Any, name: str, clients: Sequence[Any]) -> None:
 
 
 def _is_sdk(client: object) -> bool:
-    return any(hasattr(each, "with_options") for each in (client, getattr(client, "_client", None)))
+    return _is_boto(client) or any(hasattr(each, "with_options") for each in (client, getattr(client, "_client", None)))

@@ -106,7 +106,7 @@ def _checked(embeds: Any) -> str:
     named = next((value for key in _NAMES if isinstance(value := getattr(embeds, key, None), str)), kind.__name__)
     name = f"{package.removeprefix('langchain_') if package else 'custom'}:{named}"
     if package and isinstance(getattr(embeds, "max_retries", None), int):
-        check_retries(embeds, name, ())
+        check_retries(embeds, name, None, ())
     return name
 
 

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
-from functools import cache
 from typing import Any, cast
 
 from langchain_core.language_models.chat_models import BaseChatModel
@@ -18,17 +17,9 @@ from langchain_core.messages import BaseMessage
 from msgspec import Struct
 
 from crew_guard.adapters.hosted import Attempt, failure
-from crew_guard.adapters.langgraph.bounds import (
-    LENGTHS,
-    check_bound,
-    check_model,
-    declared,
-    is_clampable,
-    lengths_of,
-    model_name,
-    takes_length,
-)
-from crew_guard.adapters.langgraph.clients import CLIENTS, quiet
+from crew_guard.adapters.langgraph.bounds import check_bound, check_model, is_clampable, model_name
+from crew_guard.adapters.langgraph.clients import CLIENTS, calm, quiet
+from crew_guard.adapters.langgraph.lengths import LENGTHS, declared, integration, shorten, wish_of
 from crew_guard.adapters.langgraph.like import like
 from crew_guard.adapters.langgraph.prompts import Prompts, asked_for, text_of
 from crew_guard.adapters.langgraph.scope import Scope, in_graph, inside_tool
@@ -39,7 +30,6 @@ from crew_guard.core.usage import Rates
 from crew_guard.errors import RefusedError
 
 _WATCHED = CLIENTS.union(LENGTHS, ("stream_usage",))
-_OPENAI = ("langchain_openai", "BaseChatOpenAI")
 _SYNC = ("_generate", "_stream", "_stream_chat_model_events")
 _ASYNC = ("_agenerate", "_astream", "_astream_chat_model_events")
 
@@ -249,25 +239,20 @@ def _action(
     _delegated()
     kind: Any = cast(Any, type(model))
     more: Mapping[str, Any] = (model.model_kwargs if "model_kwargs" in declared(kind) else None) or {}
-    wish = _wish(given[key] for given in (kwargs, more) for key in LENGTHS if key in given)
-    if wish is None:
-        wish = _wish(getattr(model, key) for key in lengths_of(kind))
+    wish, least = wish_of(model, kwargs, more)
     prompt, text_only = call.count.bound(messages, {**more, **kwargs} if more else kwargs)
     return ModelCall(
         call.agent,
         call.model,
         prompt,
         wish,
+        least,
         rates=call.rates,
         clampable=call.clampable,
         streams=streams,
         parent=inside_tool.get(),
         text_only=text_only,
     )
-
-
-def _wish(lengths: Iterable[Any]) -> int | None:
-    return next((each for each in lengths if isinstance(each, int) and each > 0), None)
 
 
 def _delegated() -> None:
@@ -303,22 +288,9 @@ def _take(call: Call, model: Any, grant: Any, kwargs: dict[str, Any], *, streams
     call.overrides = {"stream_usage": True} if streams and "stream_usage" in fields else {}
     if streams and kwargs.get("stream_options"):
         kwargs["stream_options"] = {**kwargs["stream_options"], "include_usage": True}
-    if not call.clampable:
-        return
-    own = lengths_of(kind)
-    call.overrides |= dict.fromkeys(own, grant.max_tokens)
-    for key in LENGTHS:
-        if kwargs.get(key) is not None:
-            kwargs[key] = grant.max_tokens
-    if _is_openai(kind):
-        kwargs["max_tokens"] = grant.max_tokens  # outweighs model_kwargs, too
-    elif not own and takes_length(kind):
-        kwargs["max_tokens"] = grant.max_tokens
-
-
-@cache
-def _is_openai(kind: type) -> bool:
-    return any((base.__module__.partition(".")[0], base.__name__) == _OPENAI for base in kind.__mro__)
+    calm(integration(kind), kwargs)
+    if call.clampable:
+        call.overrides |= shorten(model, kwargs, grant.max_tokens)
 
 
 class _UnderWay:

@@ -32,8 +32,11 @@ def read(told: Any) -> tuple[Usage | None, Parts]:
     sent: Any = told.get("input_token_details") or {}
     made: Any = told.get("output_token_details") or {}
     prompt, completion = int(told.get("input_tokens") or 0), int(told.get("output_tokens") or 0)
+    hour = int(sent.get("ephemeral_1h_input_tokens") or 0)
+    short = int(sent.get("ephemeral_5m_input_tokens") or 0)
     parts = Parts(
-        cache_written=int(sent.get("cache_creation") or 0),
+        cache_written=int(sent.get("cache_creation") or 0) + short + hour,  # told in one way or in the other
+        kept_an_hour=hour,
         input_audio=int(sent.get("audio") or 0),
         output_audio=int(made.get("audio") or 0),
         reasoning=int(made.get("reasoning") or 0),
