@@ -4,13 +4,10 @@ import asyncio
 
 import crewai.llms.retry
 import pytest
-from crewai.flow.flow import Flow, start
-from pydantic import BaseModel
-
-pytest.importorskip("boto3", reason="CrewAI's Bedrock provider needs crewai[bedrock]")
-
 from crewai import LLM, Crew, Task
+from crewai.flow.flow import Flow, start
 from crewai.llms.providers.bedrock import completion
+from pydantic import BaseModel
 
 from crew_guard.adapters import crewai as adapter
 from crew_guard.adapters import hosted

@@ -5,13 +5,10 @@ import threading
 
 import crewai.llms.retry
 import pytest
-from crewai.flow.flow import Flow, start
-from pydantic import BaseModel
-
-pytest.importorskip("google.genai", reason="CrewAI's Gemini provider needs crewai[google-genai]")
-
 from crewai import LLM, Crew, Task
+from crewai.flow.flow import Flow, start
 from google.genai import types
+from pydantic import BaseModel
 
 from crew_guard.adapters import crewai as adapter
 from crew_guard.adapters import hosted

@@ -1,6 +1,8 @@
 """LangChain's real Bedrock client under the gate, against a server on loopback."""
 
+import langchain_aws as aws
 import pytest
+from botocore.config import Config
 from pydantic import BaseModel
 
 from crew_guard.adapters import langgraph
@@ -9,8 +11,6 @@ from crew_guard.models.prices import rates_for
 from tests.adapters.bedrock_loopback import BedrockServer
 from tests.adapters.guarding import Guard, policy
 from tests.adapters.langgraph_doubles import hungry_agent, one_node
-
-aws = pytest.importorskip("langchain_aws", reason="langchain-aws is not installed")
 
 MODEL = "anthropic.claude-sonnet-4-5-20250929-v1:0"
 
@@ -69,7 +69,7 @@ def test_a_length_of_the_users_own_stands():
 @pytest.mark.parametrize("mode", ["legacy", "standard", "adaptive"])
 def test_botocores_retries_are_off(status, streaming, mode, outcomes):
     """In each of its modes: one request for each step, and that is an outage."""
-    config = pytest.importorskip("botocore.config").Config(retries={"mode": mode, "total_max_attempts": 4})
+    config = Config(retries={"mode": mode, "total_max_attempts": 4})
     with BedrockServer(status) as server:
         agent = hungry_agent(converse(server, streaming=streaming, config=config))
         result = Guard(langgraph, agent, policy(max_steps=2)).run()

@@ -1,5 +1,6 @@
 """LangChain's real Gemini client under the gate, against a server on loopback."""
 
+import langchain_google_genai as genai
 import pytest
 from pydantic import BaseModel
 
@@ -9,8 +10,6 @@ from crew_guard.models.prices import rates_for
 from tests.adapters.gemini_loopback import GeminiServer
 from tests.adapters.guarding import Guard, policy
 from tests.adapters.langgraph_doubles import hungry_agent, one_node
-
-genai = pytest.importorskip("langchain_google_genai", reason="langchain-google-genai 4 is not installed")
 
 MODEL = "gemini-2.5-flash"
 

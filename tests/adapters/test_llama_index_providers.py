@@ -7,6 +7,7 @@ import pytest
 from llama_index.core.agent.workflow import FunctionAgent
 from llama_index.core.base.llms.types import CachePoint, ChatMessage, TextBlock
 from llama_index.core.prompts import PromptTemplate
+from llama_index.llms.anthropic import Anthropic
 from llama_index.llms.ollama import Ollama
 from pydantic import BaseModel
 from workflows import Workflow, step
@@ -25,15 +26,9 @@ from tests.adapters.llama_index_servers import ClaudeServer, OllamaServer
 METHODS = sorted(_LLM_METHODS)
 
 
-def anthropic():
-    """Its class; its package asks for Bedrock's SDK as well, which the adapter needs nothing of."""
-    why = "needs pip install --no-deps llama-index-llms-anthropic, as .ci/test does it"
-    return pytest.importorskip("llama_index.llms.anthropic", reason=why).Anthropic
-
-
 def claude(server, **options):
     """The real client of Anthropic's SDK, with the retries that it has by default."""
-    return anthropic()(
+    return Anthropic(
         **{"model": "claude-sonnet-4-5", "api_key": "none", "base_url": server.url, "max_tokens": 4096} | options
     )
 
@@ -241,7 +236,7 @@ def test_unguarded_use_is_the_same_before_during_and_after(of):
         assert server.bodies == before
         assert clients == [getattr(llm, name) for name in ("_client", "_aclient", "_async_client") if _has(llm, name)]
         assert llm.model_dump() == state
-        assert type(llm) is (anthropic() if of is CLAUDE else Ollama)
+        assert type(llm) is (Anthropic if of is CLAUDE else Ollama)
 
 
 def _has(llm, name):
@@ -251,7 +246,7 @@ def _has(llm, name):
 @providers
 def test_a_class_of_ones_own_that_asks_twice_pays_for_both(of):
     """A subclass of an integration's class: each of its requests is an attempt."""
-    kind = anthropic() if of is CLAUDE else Ollama
+    kind = Anthropic if of is CLAUDE else Ollama
 
     class Doubtful(kind):
         async def achat(self, messages, **kwargs):
@@ -417,7 +412,7 @@ def test_what_one_request_cost_is_not_taken_for_the_next_ones():
     """A class that streams twice, and the second breaks off: that one is charged as reserved."""
     with ClaudeServer(answer="more") as server:
 
-        class Doubtful(anthropic()):
+        class Doubtful(Anthropic):
             def stream_chat(self, messages, **kwargs):
                 list(super().stream_chat(messages, **kwargs))
                 server.breaks = True
@@ -497,10 +492,7 @@ SEARCH = {"type": "web_search_20250305", "name": "web_search"}
 def test_what_can_not_be_bounded_of_anthropic_is_refused_by_name(options, words):
     """What its servers do by themselves makes tokens that no prompt bounds; before anything runs."""
     with ClaudeServer() as server:
-        try:
-            llm = claude(server, **options)
-        except ImportError:
-            pytest.skip("Bedrock's client needs boto3")
+        llm = claude(server, **options)
         agent = FunctionAgent(name="seeker", tools=[], llm=llm)
         with pytest.raises(ConfigError, match=f"agent 'seeker' .*{words}"):
             Guard(llama_index, agent, policy())
