@@ -47,6 +47,8 @@ _UNSENT = frozenset(
         "gaierror",
     }
 )
+_BESIDE_THINKING = 4096
+"""The answer's own length where the user gave a model a length to think, and none to answer."""
 _REASONING = ("o1", "o3", "o4", "gpt-5")
 
 
@@ -223,6 +225,16 @@ def reported(prompt: int, completion: int, cached: int = 0) -> Usage | None:
     if prompt <= 0 and completion <= 0:
         return None
     return Usage(input_tokens=prompt, output_tokens=completion, cached_tokens=min(cached, prompt))
+
+
+def room_beside(thinking: int, wish: int | None) -> tuple[int | None, int | None]:
+    """The longest completion to ask for, and the shortest of use: providers turn down what leaves no room to answer.
+
+    Args:
+        thinking: tokens that the user gave the model to think, which are a part of its completion; 0 or less for none
+        wish: the longest completion that the user asks for
+    """
+    return (wish or thinking + _BESIDE_THINKING, thinking + 1) if thinking > 0 else (wish, None)
 
 
 def length_key(model: str) -> str:

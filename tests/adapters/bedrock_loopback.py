@@ -1,10 +1,9 @@
 """A server on loopback that speaks Bedrock's Converse and never finishes: it counts what it served."""
 
 import json
-import struct
-import zlib
 
-from tests.adapters.loopback import HungryServer, send
+from tests.adapters.aws_events import aws_event
+from tests.adapters.loopback import HungryServer, send, send_bytes
 
 
 class BedrockServer(HungryServer):
@@ -53,23 +52,5 @@ class BedrockServer(HungryServer):
             ("messageStop", {"stopReason": stop}),
             ("metadata", {"usage": usage, "metrics": {"latencyMs": 1}}),
         ]
-        data = b"".join(_event(name, value) for name, value in events)
-        handler.send_response(200)
-        handler.send_header("content-type", "application/vnd.amazon.eventstream")
-        handler.send_header("content-length", str(len(data)))
-        handler.end_headers()
-        handler.wfile.write(data)
-
-
-def _event(name, value):
-    """One message of Amazon's event stream: lengths, headers, payload, and checksums of both."""
-    told = {":event-type": name, ":content-type": "application/json", ":message-type": "event"}
-    headers = b"".join(_header(key, text) for key, text in told.items())
-    payload = json.dumps(value).encode()
-    prelude = struct.pack("!II", 16 + len(headers) + len(payload), len(headers))
-    message = prelude + struct.pack("!I", zlib.crc32(prelude)) + headers + payload
-    return message + struct.pack("!I", zlib.crc32(message))
-
-
-def _header(key, text):
-    return struct.pack("!B", len(key)) + key.encode() + struct.pack("!BH", 7, len(text)) + text.encode()
+        data = b"".join(aws_event(name, value) for name, value in events)
+        send_bytes(handler, 200, "application/vnd.amazon.eventstream", data)

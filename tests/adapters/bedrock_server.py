@@ -1,10 +1,9 @@
 """A server on loopback that speaks Bedrock's Converse and never finishes."""
 
 import json
-import struct
-import zlib
 
-from tests.adapters.loopback import HungryServer, send
+from tests.adapters.aws_events import aws_event
+from tests.adapters.loopback import HungryServer, send, send_bytes
 
 _ERRORS = {429: "ThrottlingException", 400: "ValidationException", 503: "ServiceUnavailableException"}
 
@@ -71,12 +70,8 @@ class BedrockServer(HungryServer):
             ("messageStop", {"stopReason": stop}),
             ("metadata", {"usage": usage, "metrics": {"latencyMs": 1}}),
         ]
-        data = b"".join(_event(name, payload) for name, payload in events)
-        handler.send_response(200)
-        handler.send_header("content-type", "application/vnd.amazon.eventstream")
-        handler.send_header("content-length", str(len(data)))
-        handler.end_headers()
-        handler.wfile.write(data)
+        data = b"".join(aws_event(name, payload) for name, payload in events)
+        send_bytes(handler, 200, "application/vnd.amazon.eventstream", data)
 
     def refuse(self, handler, status):
         data = b'{"message": "no"}'
@@ -86,14 +81,3 @@ class BedrockServer(HungryServer):
         handler.send_header("content-length", str(len(data)))
         handler.end_headers()
         handler.wfile.write(data)
-
-
-def _event(name, payload):
-    """One message of AWS's event streams: lengths, headers, payload, and checksums."""
-    headers = b""
-    for key, value in {":event-type": name, ":content-type": "application/json", ":message-type": "event"}.items():
-        headers += bytes([len(key)]) + key.encode() + b"\x07" + struct.pack("!H", len(value)) + value.encode()
-    body = json.dumps(payload).encode()
-    prelude = struct.pack("!II", 16 + len(headers) + len(body), len(headers))
-    message = prelude + struct.pack("!I", zlib.crc32(prelude)) + headers + body
-    return message + struct.pack("!I", zlib.crc32(message))

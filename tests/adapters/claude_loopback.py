@@ -2,7 +2,7 @@
 
 import json
 
-from tests.adapters.loopback import HungryServer, send
+from tests.adapters.loopback import HungryServer, send, send_bytes
 
 
 class ClaudeServer(HungryServer):
@@ -70,11 +70,7 @@ def _events(handler, head, block, stop, usage):
         {"type": "message_stop"},
     ]
     data = b"".join(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode() for event in events)
-    handler.send_response(200)
-    handler.send_header("content-type", "text/event-stream")
-    handler.send_header("content-length", str(len(data)))
-    handler.end_headers()
-    handler.wfile.write(data)
+    send_bytes(handler, 200, "text/event-stream", data)
 
 
 def _cut(text):

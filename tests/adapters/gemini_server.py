@@ -2,7 +2,7 @@
 
 import json
 
-from tests.adapters.loopback import HungryServer, send
+from tests.adapters.loopback import HungryServer, send, send_bytes
 
 
 class GeminiServer(HungryServer):
@@ -63,8 +63,4 @@ class GeminiServer(HungryServer):
         data = b"".join(
             b"data: " + json.dumps(one).encode() + b"\r\n\r\n" for one in ({"candidates": [candidate]}, last)
         )
-        handler.send_response(200)
-        handler.send_header("content-type", "text/event-stream")
-        handler.send_header("content-length", str(len(data)))
-        handler.end_headers()
-        handler.wfile.write(data)
+        send_bytes(handler, 200, "text/event-stream", data)

@@ -115,9 +115,12 @@ class HungryServer:
 
 
 def send(handler, status, value):
-    data = json.dumps(value).encode()
+    send_bytes(handler, status, "application/json", json.dumps(value).encode())
+
+
+def send_bytes(handler, status, kind, data):
     handler.send_response(status)
-    handler.send_header("content-type", "application/json")
+    handler.send_header("content-type", kind)
     handler.send_header("content-length", str(len(data)))
     handler.end_headers()
     handler.wfile.write(data)
@@ -132,8 +135,4 @@ def stream(handler, head, message, finish, usage):
     if usage:
         chunks.append({**head, "choices": [], "usage": usage})
     data = b"".join(b"data: " + json.dumps(chunk).encode() + b"\n\n" for chunk in chunks) + b"data: [DONE]\n\n"
-    handler.send_response(200)
-    handler.send_header("content-type", "text/event-stream")
-    handler.send_header("content-length", str(len(data)))
-    handler.end_headers()
-    handler.wfile.write(data)
+    send_bytes(handler, 200, "text/event-stream", data)

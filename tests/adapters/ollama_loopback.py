@@ -2,7 +2,7 @@
 
 import json
 
-from tests.adapters.loopback import HungryServer, send
+from tests.adapters.loopback import HungryServer, send, send_bytes
 
 
 class OllamaServer(HungryServer):
@@ -39,8 +39,4 @@ class OllamaServer(HungryServer):
             {**last, "message": {"role": "assistant", "content": ""}},
         ]
         data = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
-        handler.send_response(200)
-        handler.send_header("content-type", "application/x-ndjson")
-        handler.send_header("content-length", str(len(data)))
-        handler.end_headers()
-        handler.wfile.write(data)
+        send_bytes(handler, 200, "application/x-ndjson", data)

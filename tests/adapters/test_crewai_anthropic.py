@@ -9,7 +9,7 @@ from crewai.llms.providers.anthropic.completion import AnthropicCompletion
 from crew_guard.adapters import crewai as adapter
 from tests.adapters.crewai_doubles import hungry_agent
 from tests.adapters.guarding import Guard, policy
-from tests.adapters.loopback import HungryServer, send
+from tests.adapters.loopback import HungryServer, send, send_bytes
 
 
 @pytest.fixture(autouse=True)
@@ -55,11 +55,7 @@ class MessagesServer(HungryServer):
             {"type": "message_stop"},
         ]
         data = b"".join(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode() for event in events)
-        handler.send_response(200)
-        handler.send_header("content-type", "text/event-stream")
-        handler.send_header("content-length", str(len(data)))
-        handler.end_headers()
-        handler.wfile.write(data)
+        send_bytes(handler, 200, "text/event-stream", data)
 
 
 def claude(server, **options):

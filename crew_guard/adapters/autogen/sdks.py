@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias, TypeVar, cast
 from autogen_core.models import ChatCompletionClient
 
 from crew_guard.adapters.autogen.seams import here
-from crew_guard.adapters.hosted import come_from, length_key, reported
+from crew_guard.adapters.hosted import come_from, length_key, reported, room_beside
 from crew_guard.core.usage import NO_PARTS, Parts, Usage
 from crew_guard.errors import ConfigError
 
@@ -24,8 +24,6 @@ _FAMILIES: Mapping[str, Family] = {
     "AzureAIChatCompletionClient": "azure",
 }
 LENGTHS = ("max_completion_tokens", "max_tokens")
-_BESIDE_THINKING = 4096
-"""The answer's own length where the user gave a model a length to think, and none to answer."""
 _NO_ARGS: Mapping[str, Any] = {}
 T = TypeVar("T")
 
@@ -79,11 +77,7 @@ def wish_of(
     if family != "anthropic":
         return wish, None
     thinking = cast(Mapping[str, Any], extra.get("thinking") or declared.get("thinking") or _NO_ARGS)
-    thinks = thinking.get("budget_tokens")
-    if not thinks:
-        return wish, None
-    # The provider turns a length down that leaves no room beside the thinking.
-    return wish or int(thinks) + _BESIDE_THINKING, int(thinks) + 1
+    return room_beside(int(thinking.get("budget_tokens") or 0), wish)
 
 
 def shorten(client: object, family: Family | None, name: str, extra: dict[str, Any], length: int) -> None:

@@ -16,11 +16,10 @@ from typing import Any, cast
 
 from crewai.llms.base_llm import BaseLLM
 
+from crew_guard.adapters.hosted import room_beside
 from crew_guard.errors import ConfigError
 
 PROVIDER = "crewai.llms.providers.bedrock"
-_BESIDE_THINKING = 4096
-"""The answer's own length where the user gave a model a length to think, and none to answer."""
 _LENGTHS = frozenset(
     {"max_tokens", "maxTokens", "max_tokens_to_sample", "max_gen_len", "maxTokenCount", "max_new_tokens"}
     | {"max_completion_tokens", "max_output_tokens", "n", "num_generations", "numResults", "best_of"}
@@ -60,10 +59,7 @@ def room_to_think(llm: BaseLLM, wish: int | None) -> tuple[int | None, int | Non
     """The longest completion asked for, and the shortest of use: what is thought is a part of it."""
     fields: Any = cast(Any, llm).additional_model_request_fields or {}
     thinking: Any = fields.get("thinking") or fields.get("reasoning_config") or {}
-    budget = thinking.get("budget_tokens") or 0
-    if not budget:
-        return wish, None
-    return wish or budget + _BESIDE_THINKING, budget + 1
+    return room_beside(thinking.get("budget_tokens") or 0, wish)
 
 
 def beside_prompt(usage: Mapping[str, Any]) -> tuple[int, int]:

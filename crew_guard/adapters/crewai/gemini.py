@@ -12,12 +12,11 @@ from typing import Any, cast
 
 from crewai.llms.base_llm import BaseLLM
 
+from crew_guard.adapters.hosted import room_beside
 from crew_guard.errors import ConfigError
 
 PROVIDER = "crewai.llms.providers.gemini"
 LENGTH = "max_output_tokens"
-_BESIDE_THINKING = 4096
-"""The answer's own length where the user gave a model a length to think, and none to answer."""
 _MAKES_TOKENS = (":generateContent", ":streamGenerateContent")
 
 
@@ -47,10 +46,8 @@ def kept_per_call(kind: type[BaseLLM]) -> tuple[str, ...]:
 
 def room_to_think(llm: BaseLLM, wish: int | None) -> tuple[int | None, int | None]:
     """The longest completion asked for, and the shortest of use: what is thought is a part of it."""
-    budget = _get(cast(Any, llm).thinking_config, "thinking_budget") or 0
-    if budget <= 0:  # -1: as much as the model likes
-        return wish, None
-    return wish or budget + _BESIDE_THINKING, budget + 1
+    budget = _get(cast(Any, llm).thinking_config, "thinking_budget") or 0  # -1: as much as the model likes
+    return room_beside(budget, wish)
 
 
 class QuietGemini:

@@ -9,10 +9,9 @@ from crewai.llms.base_llm import BaseLLM
 
 from crew_guard.adapters.crewai import bedrock, gemini
 from crew_guard.adapters.crewai.checks import host_class
+from crew_guard.adapters.hosted import room_beside
 
 LENGTHS = ("max_completion_tokens", "max_tokens")
-_BESIDE_THINKING = 4096
-"""The answer's own length where the user gave a model a length to think, and none to answer."""
 
 
 def wish(llm: BaseLLM, asked: int | None) -> tuple[int | None, int | None]:
@@ -30,10 +29,7 @@ def wish(llm: BaseLLM, asked: int | None) -> tuple[int | None, int | None]:
     if asked == default:
         asked = None  # CrewAI fills in the model's longest, which nobody asked for
     thinks = getattr(getattr(llm, "thinking", None), "budget_tokens", None)
-    if not thinks:
-        return asked, None
-    # The provider turns a length down that leaves no room beside the thinking.
-    return asked or thinks + _BESIDE_THINKING, thinks + 1
+    return room_beside(thinks or 0, asked)
 
 
 def lengths_of(llm: BaseLLM) -> dict[str, int]:

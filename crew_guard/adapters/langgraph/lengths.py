@@ -13,6 +13,8 @@ from typing import Any, cast
 from langchain_core.language_models.chat_models import BaseChatModel
 from pydantic import BaseModel
 
+from crew_guard.adapters.hosted import room_beside
+
 LENGTHS = ("max_completion_tokens", "max_tokens", "max_output_tokens", "max_new_tokens", "num_predict", "maxTokens")
 """What integrations call the longest completion."""
 _INSIDE = {
@@ -26,8 +28,6 @@ THINKS_IN = ("additional_model_request_fields", "additionalModelRequestFields")
 """Where ChatBedrockConverse has what it doesn't know itself, such as Claude's thinking."""
 _OPENAI = ("langchain_openai", "BaseChatOpenAI")
 _ANTHROPIC = ("langchain_anthropic", "ChatAnthropic")
-_BESIDE_THINKING = 4096
-"""The answer's own length where the user gave a model a length to think, and none to answer."""
 
 
 @cache
@@ -64,11 +64,7 @@ def wish_of(model: Any, given: Mapping[str, Any], more: Mapping[str, Any]) -> tu
         wish = _first(getattr(model, key) for key in lengths_of(kind))
         if wish is not None and is_of(kind, *_ANTHROPIC) and wish == _filled_in(kind, model.model):
             wish = None  # the model's longest, which nobody asked for
-    thinks = _thinks(model, given, more)
-    if not thinks:
-        return wish, None
-    # The provider turns a length down that leaves no room beside the thinking.
-    return wish or thinks + _BESIDE_THINKING, thinks + 1
+    return room_beside(_thinks(model, given, more) or 0, wish)
 
 
 def shorten(model: Any, kwargs: dict[str, Any], length: int) -> dict[str, Any]:
