@@ -7,6 +7,7 @@ from pydantic import BaseModel
 from crew_guard.adapters import langgraph
 from crew_guard.core.usage import Parts
 from crew_guard.models.prices import rates_for
+from tests.adapters import gemini_server
 from tests.adapters.gemini_loopback import GeminiServer
 from tests.adapters.guarding import Guard, policy
 from tests.adapters.langgraph_doubles import hungry_agent, one_node
@@ -111,6 +112,22 @@ def test_nobody_at_the_other_end_is_an_outage(asynchronous, outcomes):
     result = Guard(langgraph, graph, policy()).run(found=[])
     assert (result.usage.steps, result.usage.tokens) == (1, 0)
     assert [(outcome.fault, outcome.status) for outcome in outcomes] == [(True, "rejected")]
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_lost_connection_is_not_tried_again(asynchronous, outcomes):
+    """The SDK's async client would, whatever its options say."""
+    with gemini_server.GeminiServer() as server:
+        server.breaks = True
+        model = genai.ChatGoogleGenerativeAI(model=MODEL, api_key="none", base_url=server.url.removesuffix("/v1"))
+
+        async def ask(state):
+            await model.ainvoke("hello")
+
+        graph = one_node(ask) if asynchronous else one_node(lambda _: model.invoke("hello"))
+        result = Guard(langgraph, graph, policy()).run(found=[])
+        assert server.requests == result.usage.steps == 1
+        assert outcomes[0].fault
 
 
 class Found(BaseModel):

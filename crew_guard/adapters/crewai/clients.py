@@ -9,7 +9,8 @@ from crewai.llms.base_llm import BaseLLM
 
 from crew_guard.adapters.crewai.azure import QuietAsyncClient, QuietClient
 from crew_guard.adapters.crewai.bedrock import QuietBedrock, is_bedrock
-from crew_guard.adapters.crewai.gemini import QuietGemini, is_gemini
+from crew_guard.adapters.crewai.gemini import is_gemini
+from crew_guard.adapters.genai import QuietGemini
 
 
 def sent_once(

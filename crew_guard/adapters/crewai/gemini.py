@@ -1,13 +1,8 @@
-"""CrewAI's gemini provider: the requests of google-genai's client, each sent once, and no longer than it may be.
-
-The client has two kinds of retries: those of its options, and one after a lost connection that nothing switches off.
-Both are around what its API client does once, so that one is called by itself, on an object that shares all state.
-"""
+"""CrewAI's gemini provider: what is known of its models before a run."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from importlib import import_module
+from collections.abc import Mapping
 from typing import Any, cast
 
 from crewai.llms.base_llm import BaseLLM
@@ -17,7 +12,6 @@ from crew_guard.errors import ConfigError
 
 PROVIDER = "crewai.llms.providers.gemini"
 LENGTH = "max_output_tokens"
-_MAKES_TOKENS = (":generateContent", ":streamGenerateContent")
 
 
 def is_gemini(host: type[BaseLLM]) -> bool:
@@ -48,112 +42,6 @@ def room_to_think(llm: BaseLLM, wish: int | None) -> tuple[int | None, int | Non
     """The longest completion asked for, and the shortest of use: what is thought is a part of it."""
     budget = _get(cast(Any, llm).thinking_config, "thinking_budget") or 0  # -1: as much as the model likes
     return room_beside(budget, wish)
-
-
-class QuietGemini:
-    """The user's client, whose requests for completions are watched, and sent once."""
-
-    def __init__(
-        self, client: Any, before: Callable[[], int | None], before_async: Callable[[], Awaitable[int | None]]
-    ) -> None:
-        """Make one.
-
-        Args:
-            before: asked before each request; gives its longest completion, None where nothing is clamped
-            before_async: the same of requests of the async client
-        Raises:
-            ConfigError: this version of google-genai has its requests elsewhere
-        """
-        models = import_module("google.genai.models")
-        own: Any = getattr(client, "_api_client", None)
-        if not hasattr(own, "_request_once") or not hasattr(own, "_async_request_once"):
-            raise ConfigError(
-                "this client of google-genai can't be watched: take the version that CrewAI asks for, "
-                "pip install 'crewai[google-genai]'"
-            )
-        api = object.__new__(_derived(cast("type[Any]", type(own)), before, before_async))
-        object.__setattr__(api, "__dict__", own.__dict__)
-        self._client = client
-        self.models = models.Models(api)
-        self.aio = _Beside(client.aio, models.AsyncModels(api))
-
-    def __getattr__(self, name: str) -> Any:
-        """All else is the user's: files, counting tokens by other ways, what it was made with."""
-        return getattr(self._client, name)
-
-
-class _Beside:
-    def __init__(self, client: Any, models: Any) -> None:
-        self._client, self.models = client, models
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._client, name)
-
-
-def _derived(
-    kind: type[Any], before: Callable[[], int | None], before_async: Callable[[], Awaitable[int | None]]
-) -> type[Any]:
-    def request(api: Any, http_request: Any, _options: object = None, stream: bool = False) -> Any:
-        if _makes_tokens(http_request):
-            _clamp(http_request.data, before())
-        return api._request_once(http_request, stream)  # noqa: SLF001  below the SDK's retries
-
-    async def async_request(api: Any, http_request: Any, http_options: object = None, stream: bool = False) -> Any:  # noqa: ARG001  the SDK names it
-        if _makes_tokens(http_request):
-            _clamp(http_request.data, await before_async())
-        return await api._async_request_once(http_request, stream)  # noqa: SLF001  the same
-
-    def session(api: Any) -> Any:
-        own = api.__dict__.get("_aiohttp_session")
-        return None if own is None else _Once(own)
-
-    def keep_session(api: Any, value: Any) -> None:
-        api.__dict__["_aiohttp_session"] = value.session if isinstance(value, _Once) else value
-
-    own: dict[str, Any] = {
-        "_request": request,
-        "_async_request": async_request,
-        "_aiohttp_session": property(session, keep_session),
-        "__del__": _leave_open,
-    }
-    return type(kind.__name__, (kind,), own)
-
-
-def _leave_open(_: object) -> None:
-    """The SDK's own would close the user's connections."""
-
-
-class _Once:
-    """An aiohttp session of the SDK's: a connection that is lost raises what the SDK doesn't try again after."""
-
-    def __init__(self, session: Any) -> None:
-        self.session = session
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.session, name)
-
-    async def request(self, *, url: str, **options: Any) -> Any:
-        from aiohttp import ClientError
-
-        try:
-            response = await self.session.request(url=url, **options)
-            if "alt=sse" not in url:
-                await response.read()
-        except ClientError as error:
-            raise ConnectionError(f"{type(error).__name__}: {error}") from error
-        return response
-
-
-def _makes_tokens(http_request: Any) -> bool:
-    return any(word in http_request.url for word in _MAKES_TOKENS)
-
-
-def _clamp(body: dict[str, Any], length: int | None) -> None:
-    if length is None:
-        return
-    config: dict[str, Any] = body.get("generationConfig") or {}
-    asked = config.get("maxOutputTokens") or length
-    body["generationConfig"] = {**config, "maxOutputTokens": min(asked, length)}
 
 
 def _get(options: Any, name: str) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, cast
 
+from crew_guard.adapters.genai import QuietGemini, is_genai
 from crew_guard.adapters.versions import Supported
 from crew_guard.errors import ConfigError
 
@@ -40,6 +41,8 @@ def calm(package: str | None, kwargs: dict[str, Any]) -> None:
 def _quietened(client: Any) -> Any:
     if _is_boto(client):
         return _once(client)
+    if is_genai(client):
+        return QuietGemini(client, _as_long, _as_long_async)
     if _retries(client) and hasattr(client, "with_options"):
         return client.with_options(max_retries=0)
     inner = getattr(client, "_client", None)  # of a part of the API, such as client.chat.completions
@@ -70,6 +73,14 @@ def _shallow(of: Any) -> Any:
     other: Any = object.__new__(cast(Any, type(of)))
     other.__dict__.update(vars(of))
     return other
+
+
+def _as_long(_messages: Sequence[Any] = ()) -> None:
+    """Its length is in the request already."""
+
+
+async def _as_long_async(_messages: Sequence[Any] = ()) -> None:
+    """The same."""
 
 
 def _never(*_: object, **__: object) -> bool:
