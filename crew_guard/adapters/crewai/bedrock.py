@@ -6,7 +6,6 @@ client itself, without options, and keeps it for good: a guarded call has one of
 
 from __future__ import annotations
 
-import copy
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from contextvars import ContextVar
@@ -16,6 +15,7 @@ from typing import Any, cast
 
 from crewai.llms.base_llm import BaseLLM
 
+from crew_guard.adapters.boto import has_endpoint, sent_once
 from crew_guard.adapters.hosted import room_beside
 from crew_guard.errors import ConfigError
 
@@ -115,16 +115,12 @@ async def _never(*_: object) -> bool:
 
 
 def _without_retries(client: Any, needs_retry: Callable[..., Any]) -> Any:
-    if not hasattr(getattr(client, "_endpoint", None), "_needs_retry"):
+    if not has_endpoint(client):
         raise ConfigError(
             "this client of Bedrock's can't be watched: take the version of boto3 that CrewAI asks for, "
             "pip install 'crewai[bedrock]'"
         )
-    quiet: Any = object.__new__(cast("type[Any]", type(client)))  # not copy(): a client without its state never ends
-    quiet.__dict__.update(client.__dict__)
-    quiet._endpoint = copy.copy(client._endpoint)  # noqa: SLF001  the only way to it
-    quiet._endpoint._needs_retry = needs_retry  # noqa: SLF001  the same
-    return quiet
+    return sent_once(client, needs_retry)
 
 
 def _bounded(request: dict[str, Any], length: int | None) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, cast
 
+from crew_guard.adapters.boto import has_endpoint, sent_once
 from crew_guard.adapters.genai import QuietGemini, is_genai
 from crew_guard.adapters.versions import Supported
 from crew_guard.errors import ConfigError
@@ -40,7 +41,7 @@ def calm(package: str | None, kwargs: dict[str, Any]) -> None:
 
 def _quietened(client: Any) -> Any:
     if _is_boto(client):
-        return _once(client)
+        return sent_once(client, _never)
     if is_genai(client):
         return QuietGemini(client, _as_long, _as_long_async)
     if _retries(client) and hasattr(client, "with_options"):
@@ -58,21 +59,7 @@ def _retries(client: object) -> bool:
 
 def _is_boto(client: object) -> bool:
     bases = ((base.__module__, base.__name__) for base in type(client).__mro__)
-    return ("botocore.client", "BaseClient") in bases and hasattr(getattr(client, "_endpoint", None), "_needs_retry")
-
-
-def _once(client: Any) -> Any:
-    """The same client of botocore, whose endpoint sends each request once; all that they hold is shared."""
-    endpoint, other = _shallow(client._endpoint), _shallow(client)  # noqa: SLF001  botocore hands it out nowhere
-    endpoint._needs_retry = _never  # noqa: SLF001  as above
-    other._endpoint = endpoint  # noqa: SLF001  as above
-    return other
-
-
-def _shallow(of: Any) -> Any:
-    other: Any = object.__new__(cast(Any, type(of)))
-    other.__dict__.update(vars(of))
-    return other
+    return ("botocore.client", "BaseClient") in bases and has_endpoint(client)
 
 
 def _as_long(_messages: Sequence[Any] = ()) -> None:
