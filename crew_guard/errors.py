@@ -30,7 +30,22 @@ from crew_guard.core.decisions import Stop
 from crew_guard.core.result import Result
 
 
-class CrewGuardError(Exception):
+def _remade(kind: type[BaseException], args: tuple[Any, ...]) -> BaseException:
+    """An unpickled error: its message as it was made, whatever its class is made of."""
+    error = kind.__new__(kind, *args)
+    if isinstance(error, ImportError):
+        error.msg = args[0]
+    return error
+
+
+class _Pickled(BaseException):
+    """Its errors cross processes with all that they carry."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _remade, (type(self), self.args), self.__dict__ or None
+
+
+class CrewGuardError(_Pickled, Exception):
     """The root of every exception that crew_guard raises on purpose."""
 
 
@@ -61,7 +76,7 @@ class WorkflowError(ConfigError, ValueError):
     """A workflow could not work as it is defined; `problems` has each thing that is wrong by itself."""
 
 
-class RunInterruptedError(KeyboardInterrupt):
+class RunInterruptedError(_Pickled, KeyboardInterrupt):
     """The caller was interrupted, and its run was ended tidily. A second interrupt meanwhile is a plain one."""
 
     def __init__(self, result: Result) -> None:
@@ -75,9 +90,6 @@ class RefusedError(CrewGuardError):
     def __init__(self, stop: Stop) -> None:
         self.stop = stop
         super().__init__(f"refused by crew_guard: {stop}")
-
-    def __reduce__(self) -> tuple[type[RefusedError], tuple[Stop]]:
-        return type(self), (self.stop,)
 
 
 class LimitExceededError(RefusedError):
@@ -176,14 +188,21 @@ _STATUSES = range(400, 600)
 
 def status_of(error: BaseException) -> int | None:
     """The HTTP status that an error of an SDK carries, under the names that they have for it."""
-    status = getattr(error, "status_code", None)
+    status = _looked_up(error, "status_code")
     if isinstance(status, int):
         return status
-    response: Any = getattr(error, "response", None)  # of botocore, a dict
+    response: Any = _looked_up(error, "response")  # of botocore, a dict
     told: Any = cast(Any, response).get("ResponseMetadata") if isinstance(response, dict) else None
-    status = cast(Any, told).get("HTTPStatusCode") if isinstance(told, dict) else getattr(error, "code", None)
+    status = cast(Any, told).get("HTTPStatusCode") if isinstance(told, dict) else _looked_up(error, "code")
     known = isinstance(error, Exception) and isinstance(status, int)
     return status if known and status in _STATUSES else None  # a code may be any number
+
+
+def _looked_up(error: BaseException, name: str) -> Any:
+    try:
+        return getattr(error, name, None)
+    except Exception:  # noqa: BLE001  a property of a user's own error may raise what it likes
+        return None
 
 
 def is_fault(error: BaseException) -> bool:

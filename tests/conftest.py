@@ -7,11 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 os.environ.setdefault("CREWAI_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("OTEL_SDK_DISABLED", "true")
 # A shell that starts the tests in the background has Ctrl-C ignored, which children inherit: tests send it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# A property holds or it doesn't: how fast a machine finds out is no part of it.
+settings.register_profile("crew_guard", deadline=None)
+settings.load_profile("crew_guard")
 
 _LOOPBACK = ("127.", "::1", "localhost", "0.0.0.0", "::ffff:127.")  # noqa: S104  names, not a bind
 

@@ -23,6 +23,7 @@ from msgspec.structs import replace
 
 from crew_guard.core.actions import Ending, Grant, ModelCall, Outcome
 from crew_guard.core.messages import JsonObject, Message, ToolSpec
+from crew_guard.core.plain import error_words
 from crew_guard.core.usage import Rates, Usage
 from crew_guard.errors import is_fault, status_of
 from crew_guard.ports import Gate
@@ -192,13 +193,13 @@ def ending(error: BaseException) -> Ending:
 
 def failure(error: BaseException, usage: Usage | None = None) -> Outcome:
     """How a model call that raised this is settled."""
-    return Outcome(ending(error), usage, text=f"{type(error).__name__}: {error}", fault=is_fault(error))
+    return Outcome(ending(error), usage, text=error_words(error), fault=is_fault(error))
 
 
 def tool_failure(error: BaseException) -> Outcome:
     """How a tool execution that raised this is settled."""
     status = "cancelled" if ending(error) == "cancelled" else "failed"
-    return Outcome(status, text=f"{type(error).__name__}: {error}")
+    return Outcome(status, text=error_words(error))
 
 
 @contextmanager
@@ -221,8 +222,8 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def reported(prompt: int, completion: int, cached: int = 0) -> Usage | None:
-    """Usage as a host passes it on; 0 and 0 is how hosts say that the provider named none."""
-    if prompt <= 0 and completion <= 0:
+    """Usage as a host passes it on; None where the prompt is 0, which no request's is: that is no whole account."""
+    if prompt <= 0:
         return None
     return Usage(input_tokens=prompt, output_tokens=completion, cached_tokens=min(cached, prompt))
 
@@ -235,6 +236,15 @@ def room_beside(thinking: int, wish: int | None) -> tuple[int | None, int | None
         wish: the longest completion that the user asks for
     """
     return (wish or thinking + _BESIDE_THINKING, thinking + 1) if thinking > 0 else (wish, None)
+
+
+def begins_with(texts: Iterable[object]) -> int:
+    """A hash of how a conversation begins: see ModelCall.conversation.
+
+    Args:
+        texts: of its first two messages, what stands before the agent's own first words; what is no text is left out
+    """
+    return hash(tuple([text for text in texts if isinstance(text, str)]))
 
 
 def length_key(model: str) -> str:

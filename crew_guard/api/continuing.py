@@ -6,10 +6,10 @@ A run that did its job closes it: the next one on the same thread begins afresh.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from crew_guard.core.limits import AgentLimits, ToolLimits
 from crew_guard.core.policy import Policy
@@ -18,6 +18,7 @@ from crew_guard.core.usage import NOTHING, Usage
 from crew_guard.errors import ConfigError
 
 L = TypeVar("L", bound=AgentLimits)
+_Executions: TypeAlias = Callable[[str], Mapping[str, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,16 +91,18 @@ class Jobs:
             spent = self._spent.get(job)
         return policy if spent is None else left_of(policy, spent)
 
-    def end(self, job: str, run_id: str, result: Result | None, tools: Mapping[str, int]) -> None:
+    def end(self, job: str, run_id: str, result: Result | None, executions: _Executions) -> None:
         """Take down what a run used, once; a run that was done closes its job.
 
         Args:
             result: None where there is none: the run never began
+            executions: of the job's latest run, by tool; see Continuing
         """
         with self._lock:
             if self._running.get(job) != run_id:
                 return
             del self._running[job]
+            tools = executions(job)
             if result is not None and result.done:
                 self._spent.pop(job, None)
             elif result is not None:

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from crew_guard.api.continuing import Jobs
-from crew_guard.api.ids import new_run_id
+from crew_guard.api.ids import run_id_of
 from crew_guard.api.supervising import Supervisor
 from crew_guard.core.policy import Policy
 from crew_guard.core.result import Result
 from crew_guard.core.roles import Crew
 from crew_guard.core.verdicts import Verify, check_verify
 from crew_guard.errors import ConfigError
-from crew_guard.ports import Continuing, Observer, Runtime, Store, Workflow
+from crew_guard.ports import Continuing, Observer, Runtime, Spoken, Store, Workflow
 from crew_guard.promises import Promise
 from crew_guard.supervisor.running import Running
-from crew_guard.supervisor.streaming import RunStream
+from crew_guard.supervisor.streaming import RunStream, this_loop
 
 _HOSTS = ("crewai", "autogen", "langgraph", "llama_index")
 """Adapters whose runtime_for() makes a Runtime of a host's own object that they accept."""
@@ -43,14 +44,33 @@ class Guarded:
         return ended(running.wait())
 
     async def arun(self, inputs: Mapping[str, Any] | str | None = None, *, run_id: str | None = None) -> Result:
-        """The same from async code."""
-        running, ended = self._start(inputs, run_id)
+        """The same from async code: the host works on the caller's loop, where its connections and sessions belong."""
+        running, ended = self._start(inputs, run_id, this_loop())
         return ended(await running.result())
 
     def stream(self, inputs: Mapping[str, Any] | str | None = None, *, run_id: str | None = None) -> RunStream:
         """Run it and tell what happens while it does. See Supervisor.stream."""
-        given = _as_inputs(inputs)
-        given_id = run_id or new_run_id()
+        return self._stream(inputs, run_id, None)
+
+    def astream(self, inputs: Mapping[str, Any] | str | None = None, *, run_id: str | None = None) -> RunStream:
+        """The same for `async for` on the caller's loop, where the host works: see arun."""
+        return self._stream(inputs, run_id, this_loop())
+
+    def close(self) -> None:
+        """Let go of the journal's file, once no run and nobody else needs it. See Supervisor.close."""
+        self.supervisor.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+    def _stream(
+        self, inputs: Mapping[str, Any] | str | None, run_id: str | None, home: asyncio.AbstractEventLoop | None
+    ) -> RunStream:
+        given = _as_inputs(inputs, self.runtime)
+        given_id = run_id_of(run_id)
         job, policy = self._job(given, given_id)
         try:
             stream = self.supervisor.stream_runtime(
@@ -61,6 +81,7 @@ class Guarded:
                 run_id=given_id,
                 policy=policy,
                 verify=self.verify,
+                home=home,
             )
         except BaseException:
             self._ended(job, given_id, None)
@@ -69,10 +90,13 @@ class Guarded:
         return stream
 
     def _start(
-        self, inputs: Mapping[str, Any] | str | None, run_id: str | None
+        self,
+        inputs: Mapping[str, Any] | str | None,
+        run_id: str | None,
+        home: asyncio.AbstractEventLoop | None = None,
     ) -> tuple[Running, Callable[[Result], Result]]:
-        given = _as_inputs(inputs)
-        given_id = run_id or new_run_id()
+        given = _as_inputs(inputs, self.runtime)
+        given_id = run_id_of(run_id)
         job, policy = self._job(given, given_id)
         try:
             running = self.supervisor.run_runtime(
@@ -83,6 +107,7 @@ class Guarded:
                 run_id=given_id,
                 policy=policy,
                 verify=self.verify,
+                home=home,
             )
         except BaseException:
             self._ended(job, given_id, None)
@@ -103,17 +128,23 @@ class Guarded:
 
     def _ended(self, job: str | None, run_id: str, result: Result | None) -> None:
         if job is not None and isinstance(self.runtime, Continuing):
-            self._jobs.end(job, run_id, result, self.runtime.executions(job))
+            self._jobs.end(job, run_id, result, self.runtime.executions)
 
 
 def _result_of(future: Promise[Result]) -> Result | None:
     return None if future.exception() else future.result()
 
 
-def _as_inputs(inputs: Mapping[str, Any] | str | None) -> dict[str, Any]:
+def _as_inputs(inputs: Mapping[str, Any] | str | None, runtime: Runtime) -> dict[str, Any]:
     if not isinstance(inputs, str | Mapping | None):  # pyright: ignore[reportUnnecessaryIsInstance]  users' code
-        raise ConfigError(f"inputs must be a task's text or a mapping of names to values, not {inputs!r}")
-    return {"task": inputs} if isinstance(inputs, str) else dict(inputs or {})
+        kind = type(inputs).__name__
+        raise ConfigError(
+            f"inputs must be a task's text or a mapping of names to values, not {'an' if kind[0] in 'aeiou' else 'a'} "
+            f"{kind}; what a host takes as its task goes by that name: run({{'task': …}})"
+        )
+    if not isinstance(inputs, str):
+        return dict(inputs or {})
+    return dict(runtime.inputs_of(inputs)) if isinstance(runtime, Spoken) else {"task": inputs}
 
 
 def guard(
@@ -128,8 +159,6 @@ def guard(
     """Put an agent or a crew of another framework under a policy, as it is.
 
     Args:
-        host: a crewai.Agent, Crew or Flow; an agent or a team of AutoGen; a compiled graph of LangGraph; a Workflow
-            or an agent of LlamaIndex
         host: a crewai.Agent, Crew or Flow; an agent or a team of AutoGen; a compiled graph of LangGraph; a Workflow
             or an agent of LlamaIndex
         policy: a policy, its file or its name; by default 5 agents, 25 steps, $5 and 10 minutes

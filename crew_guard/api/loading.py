@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from types import MappingProxyType
 
 from pydantic import BaseModel
 
 from crew_guard import config
+from crew_guard.core.plain import shown
 from crew_guard.core.policy import Policy
 from crew_guard.core.roles import Crew, Role, Verifier
 from crew_guard.core.tools import Tool
+from crew_guard.errors import ConfigError
 
 
 def load_role(name: str | Path) -> Role:
@@ -22,6 +25,7 @@ def load_role(name: str | Path) -> Role:
     Raises:
         ConfigError: there is none, or the file is wrong
     """
+    _check_path("name", name, "the path of a role's file, or a role's name")
     return config.load_role(name)
 
 
@@ -31,6 +35,7 @@ def load_policy(name: str | Path) -> Policy:
     Raises:
         ConfigError: there is none, or the file or one that it extends is wrong
     """
+    _check_path("name", name, "the path of a policy's file, or a policy's name")
     return config.load_policy(name)
 
 
@@ -56,5 +61,27 @@ def load_crew_files(
     Raises:
         ConfigError: a file is wrong, or has a limit or a check that can't be held
     """
+    _check_path("agents", agents, "the path of crewAI's agents.yaml")
+    _check_path("tasks", tasks, "the path of crewAI's tasks.yaml")
+    _check_names("tools", tools, "tools", "{'search': search}")
+    _check_names("outputs", outputs, "models of pydantic", "{'Brief': Brief}")
+    _check_names("verifiers", verifiers, "verifiers", "{'check_brief': check_brief}")
+    _check_names("models", models, "our names of them", "{'gpt-4.1': 'openai:gpt-4.1'}")
+    _check_keys("ignore", ignore)
     given = config.Named(tools, outputs, verifiers, models, frozenset(ignore))
     return config.load_crew_files(agents, tasks, given)
+
+
+def _check_path(argument: str, value: object, wanted: str) -> None:
+    if not isinstance(value, str | Path):
+        raise ConfigError(f"{argument} must be {wanted}, not {shown(value)}")
+
+
+def _check_names(argument: str, value: object, what: str, example: str) -> None:
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{argument} must be a mapping of the files' names to {what}, {example}, not {shown(value)}")
+
+
+def _check_keys(argument: str, value: object) -> None:
+    if isinstance(value, str) or not isinstance(value, Sequence | AbstractSet):
+        raise ConfigError(f"{argument} must be a list of keys, such as ['max_rpm'], not {shown(value)}")

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Self, TypeAlias
 
 from pydantic import BaseModel
 
 from crew_guard import config
 from crew_guard.adapters.compiling import Models
-from crew_guard.api.ids import new_run_id
+from crew_guard.api.checking import check_models, check_observers, check_policy, check_store
+from crew_guard.api.ids import run_id_of
+from crew_guard.api.modelling import DEFAULT_MODEL, FoundModels, Known, price_of, with_prices
 from crew_guard.api.relying import no_fallback, relied_on, relied_on_host, relied_on_workflow
+from crew_guard.api.stores import Holder
 from crew_guard.core.decisions import Stop
 from crew_guard.core.events import Side
 from crew_guard.core.limits import Limits, Reserve
@@ -42,7 +46,7 @@ from crew_guard.ports import (
 from crew_guard.supervisor.estimating import Estimator
 from crew_guard.supervisor.life import Job, Life
 from crew_guard.supervisor.running import Forgets, Running, start
-from crew_guard.supervisor.streaming import RunStream, open_stream
+from crew_guard.supervisor.streaming import RunStream, open_stream, this_loop
 
 Compile: TypeAlias = Callable[[Crew, Callable[[Agent], Model]], Runtime]
 """Makes a Runtime of a crew; the second argument gives an agent's model."""
@@ -85,16 +89,19 @@ class Supervisor:
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
     _secrets: tuple[str, ...] = field(default=(), init=False, repr=False)
     _warned: set[str] = field(default_factory=set[str], init=False, repr=False)
-    _resolved: dict[str, Model] = field(default_factory=dict[str, Model], init=False, repr=False)
+    _found: FoundModels = field(default_factory=FoundModels, init=False, repr=False)
+    _stores: Holder = field(default_factory=Holder, init=False, repr=False)
     _estimator: Estimator = field(default_factory=Estimator, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if not callable(self.runtime) and self.runtime not in _RUNTIMES:
             known = ", ".join(_RUNTIMES)
             raise ConfigError(f"there is no runtime {self.runtime!r}; there are {known}")
+        check_store(self.store)
+        check_observers(self.observers)
+        check_models(self.model, self.models)
         self._secrets = config.secrets()
-        if isinstance(self.policy, Mapping):
-            raise ConfigError("policy must be a Policy, a file or a name; make one with Policy.model_validate({...})")
+        check_policy(self.policy)
         if not isinstance(self.policy, Policy):
             self.policy = DEFAULT_POLICY if self.policy is None else config.load_policy(self.policy)
         self.policy = config.under_org(self.policy)
@@ -120,8 +127,8 @@ class Supervisor:
     async def arun(
         self, crew: Crew | Workflow, inputs: Mapping[str, Any] | None = None, *, run_id: str | None = None
     ) -> Result:
-        """The same from async code. Its tools run on the supervisor's loop, not on the caller's."""
-        return await self._start(self._job(crew, inputs or {}, run_id)).result()
+        """The same from async code. Tools, verifiers, nodes, guardrails on what they make: on the caller's loop."""
+        return await self._start(replace(self._job(crew, inputs or {}, run_id), home=this_loop())).result()
 
     def stream(
         self, crew: Crew | Workflow, inputs: Mapping[str, Any] | None = None, *, run_id: str | None = None
@@ -132,6 +139,12 @@ class Supervisor:
         is slow holds nothing up; one who leaves ends the run. See `run` for the arguments and errors.
         """
         return open_stream(self._job(crew, inputs or {}, run_id), self._start)
+
+    def astream(
+        self, crew: Crew | Workflow, inputs: Mapping[str, Any] | None = None, *, run_id: str | None = None
+    ) -> RunStream:
+        """The same for `async for`, with its tools, verifiers, nodes and guardrails on the caller's loop as in arun."""
+        return open_stream(replace(self._job(crew, inputs or {}, run_id), home=this_loop()), self._start)
 
     def kill(self, run_id: str, reason: str = "") -> bool:
         """End a run of this supervisor now, its fallback included. False if it isn't running."""
@@ -151,10 +164,15 @@ class Supervisor:
         run_id: str | None = None,
         policy: Policy | None = None,
         verify: Verify | None = None,
+        home: asyncio.AbstractEventLoop | None = None,
     ) -> Running:
-        """Start any runtime under this supervisor's policy, or what is left of it."""
+        """Start any runtime under this supervisor's policy, or what is left of it.
+
+        Args:
+            home: the loop that it works on, where somebody awaits it; by default the supervisor's
+        """
         self._warn_of_members(name, runtime)
-        job = self._wire(runtime, inputs, name, fallback, run_id, policy=policy)
+        job = replace(self._wire(runtime, inputs, name, fallback, run_id, policy=policy), home=home)
         return self._start(relied_on_host(job, verify, self.model_named))
 
     def stream_runtime(
@@ -167,43 +185,38 @@ class Supervisor:
         run_id: str | None = None,
         policy: Policy | None = None,
         verify: Verify | None = None,
+        home: asyncio.AbstractEventLoop | None = None,
     ) -> RunStream:
         """The same as a stream."""
         self._warn_of_members(name, runtime)
-        job = self._wire(runtime, inputs, name, fallback, run_id, policy=policy)
+        job = replace(self._wire(runtime, inputs, name, fallback, run_id, policy=policy), home=home)
         return open_stream(relied_on_host(job, verify, self.model_named), self._start)
 
-    def model_named(self, name: str | None) -> Model:
-        """The model of this name, resolved once.
+    def model_named(self, name: Model | str | None) -> Model:
+        """The model of this name, or this one, at what the policy says that it costs: the same one each time.
 
         Raises:
             ConfigError, MissingDependencyError
         """
-        wanted = name or self.model or "embedded:smollm2"
-        if not isinstance(wanted, str):
-            return wanted
-        with self._lock:
-            found = self.models.get(wanted) or self._resolved.get(wanted)
-            if found is None:
-                found = self._resolved[wanted] = self._resolve(wanted)
-        return found
-
-    def _resolve(self, name: str) -> Model:
-        from crew_guard.models.registry import model_for
-
-        rates = self.price_of(name)
-        return model_for(name, base_url=self.base_url, api_key=None, env=config.environment(), rates=rates)
+        known = Known(self.models, self.effective_policy, self.base_url)
+        return self._found.find(name or self.model or DEFAULT_MODEL, known)
 
     def price_of(self, name: str) -> Rates | None:
         """What the policy says that a model costs; None where it says nothing."""
-        from crew_guard.models.prices import dearest, rates_for
+        return price_of(self.effective_policy, name)
 
-        policy = self.effective_policy
-        price = policy.prices.get(name)
-        if price is None:
-            return None
-        table = rates_for(name) if name in policy.yielding else None
-        return price.rates() if table is None else dearest([price.rates(), table])
+    def close(self) -> None:
+        """Let go of the journals' files that it opened itself, once no run and nobody else needs them.
+
+        Runs under way go on, and a later one opens its file again.
+        """
+        self._stores.give_back(wait=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
 
     @property
     def effective_policy(self) -> Policy:
@@ -245,11 +258,9 @@ class Supervisor:
 
     def _equipped(self, workflow: Workflow) -> Workflow:
         """The workflow with the models and crews that its nodes name."""
-        return (
-            workflow.equipped(Means(self.model_named, self._runtime_of))
-            if isinstance(workflow, Equippable)
-            else workflow
-        )
+        workflow = with_prices(workflow, self.model_named)
+        means = Means(self.model_named, self._runtime_of)
+        return workflow.equipped(means) if isinstance(workflow, Equippable) else workflow
 
     def _runtime_of(self, crew: Crew) -> Runtime:
         """What runs a crew inside of a workflow's node: our own runtime."""
@@ -299,7 +310,7 @@ class Supervisor:
         if rules.require_fallback and fallback is None and side == "crew":
             raise no_fallback(self.effective_policy, name)
         return Job(
-            run_id=run_id or new_run_id(),
+            run_id=run_id_of(run_id),
             crew=name,
             policy=(policy or self.effective_policy).with_steps(steps or {}),
             runtime=runtime,
@@ -325,12 +336,15 @@ class Supervisor:
 
     def _store(self) -> Store:
         if self.store is None:
-            return _sqlite((config.data_dir() / "crew_guard.db").absolute())
-        return _sqlite(Path(self.store).absolute()) if isinstance(self.store, str | Path) else self.store
+            return self._stores.store((config.data_dir() / "crew_guard.db").absolute())
+        return self._stores.store(Path(self.store).absolute()) if isinstance(self.store, str | Path) else self.store
 
     def _start(self, job: Job) -> Running:
+        share = self._stores.share(job.store)
         running = start(job, self._register)
         running.future.add_done_callback(Forgets(self._live, job.run_id))
+        if share is not None:
+            running.future.add_done_callback(lambda _: share.give_back())
         return running
 
     def _register(self, life: Life) -> None:
@@ -351,13 +365,6 @@ def _inside(worker: Any) -> dict[str, Sequence[Any]]:
     crews: Mapping[str, Crew] = worker.crews() if isinstance(worker, Delegating) else {}
     tasks = [(f"{node}/{task.name}", task.guardrails) for node, crew in crews.items() for task in crew.tasks]
     return {name: guardrails for name, guardrails in tasks if guardrails}
-
-
-@cache
-def _sqlite(path: Path) -> Store:
-    from crew_guard.store.sqlite import SqliteStore
-
-    return SqliteStore(path)
 
 
 _RUNTIMES = {

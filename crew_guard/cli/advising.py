@@ -6,13 +6,12 @@ import random
 import sys
 import time
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from crew_guard.cli.advice import advice_json, advice_parts, simulation_json, simulation_parts
 from crew_guard.cli.ends import command
-from crew_guard.cli.journal import no_journal
+from crew_guard.cli.journal import no_journal, open_journal
 from crew_guard.cli.streams import say
 from crew_guard.cli.summary import write
 from crew_guard.config import data_dir, load_crew
@@ -97,10 +96,7 @@ def _record(crew: str, store: Path | None) -> CrewRecord | None:
         if store is not None:
             raise no_journal(file)
         return None
-    from crew_guard.store.sqlite import SqliteStore
-
-    with closing(SqliteStore(file)) as opened:
-        return opened.track_record().crew(crew, like="")
+    return open_journal(file).track_record().crew(crew, like="")
 
 
 def _telling() -> Callable[[int, int], None]:

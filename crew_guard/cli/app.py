@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -303,8 +305,14 @@ def run_app(arguments: Sequence[str]) -> int:
     """
     try:
         code = app(args=list(arguments), prog_name="crew-guard", standalone_mode=False)
+        sys.stdout.flush()
     except typer.Abort:
         return 130
+    except OSError as error:
+        # Commands tell their own errors: --help and --version write by themselves, and nothing else is written here.
+        if error.errno not in (errno.ENOSPC, errno.EIO, errno.EFBIG):
+            raise
+        return _unwritten(error)
     except Exception as error:
         # Usage errors have no public type in typer, which used to take them from click and now has its own.
         told: Any = error
@@ -316,3 +324,13 @@ def run_app(arguments: Sequence[str]) -> int:
             typer.echo(json.dumps({"error": message}))
         return 2
     return code if isinstance(code, int) else 0
+
+
+def _unwritten(error: OSError) -> int:
+    from crew_guard.cli.ends import FAILED, unwritten_words
+    from crew_guard.cli.streams import say
+
+    # What is left in the buffer would fail once more when Python ends, with a traceback.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    say(f"crew-guard: {unwritten_words(error)}")
+    return FAILED

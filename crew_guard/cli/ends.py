@@ -76,20 +76,29 @@ def command(*, as_json: bool, debug: bool, run_id: Callable[[], str] = str) -> G
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the last one who can tell the user
         if debug:
             say(traceback.format_exc().rstrip())
-        kind, message = _told(error, run_id())
+        unwritten = error is stdout.failure
+        kind, message = _told(error, run_id(), unwritten=unwritten)
         say(f"crew-guard: {message}")
-        if as_json:
+        if as_json and not unwritten:
             stdout.json({"error": {"type": kind, "message": message}})
         raise typer.Exit(code_of(error)) from None
     finally:
         stdout.close()
 
 
-def _told(error: BaseException, run_id: str) -> tuple[str, str]:
+def unwritten_words(error: OSError) -> str:
+    """That stdout can't be written, and why."""
+    return f"the answer could not be written to stdout: {error.strerror}"
+
+
+def _told(error: BaseException, run_id: str, *, unwritten: bool) -> tuple[str, str]:
     """(the error's type, what it says)."""
     kind = type(error).__name__
     if isinstance(error, CrewGuardError):
         return kind, str(error)
+    if isinstance(error, OSError) and unwritten:
+        again = f"; it is kept: crew-guard runs show {run_id}" if run_id else ""
+        return kind, f"{unwritten_words(error)}{again}"
     if isinstance(error, KeyboardInterrupt):
         return kind, f"interrupted; see how far it came: crew-guard runs show {run_id}" if run_id else "interrupted"
     return kind, f"unexpected {kind}: {error}; --debug shows where it came from"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -28,7 +27,7 @@ from crew_guard.observers.view import STYLES
 from crew_guard.observers.words import Line, Teller, caps_words, clean, seconds, stop_words
 
 if TYPE_CHECKING:
-    from crew_guard.store.sqlite import SqliteStore
+    from crew_guard.store.reading import SqliteReader
 
 
 def list_journal(store: Path | None, limit: int, *, as_json: bool, debug: bool) -> None:
@@ -37,8 +36,7 @@ def list_journal(store: Path | None, limit: int, *, as_json: bool, debug: bool) 
         file = store_file(store)
         runs = ()
         if store is not None or file.exists():
-            with closing(open_store(file)) as journals:
-                runs = journals.runs(limit)
+            runs = open_journal(file).runs(limit)
         if as_json:
             rows = [{name: getattr(run, name) for name in run.__slots__} for run in runs]
             stdout.json({"store": str(file), "runs": rows})
@@ -61,12 +59,12 @@ def list_journal(store: Path | None, limit: int, *, as_json: bool, debug: bool) 
 def show_journal(prefix: str, store: Path | None, *, events: bool, as_json: bool, debug: bool) -> None:
     """Print the account of one run, as far as its journal can be read."""
     with command(as_json=as_json, debug=debug) as stdout:
-        with closing(open_store(store_file(store))) as journals:
-            run_id = journals.find(prefix)
-            story = _fold(run_id, journals.read(run_id))
-            from crew_guard.cli.standing import standing_of
+        journals = open_journal(store_file(store))
+        run_id = journals.find(prefix)
+        story = _fold(run_id, journals.read(run_id))
+        from crew_guard.cli.standing import standing_of
 
-            story.reliability = standing_of(run_id, story.events, story.teller, journals.track_record())
+        story.reliability = standing_of(run_id, story.events, story.teller, journals.track_record())
         if as_json:
             if story.damage:
                 raise story.damage
@@ -141,13 +139,17 @@ def store_file(store: Path | None) -> Path:
     return data_dir() / "crew_guard.db" if store is None else store
 
 
-def open_store(file: Path) -> SqliteStore:
-    from crew_guard.store.sqlite import SqliteStore
+def open_journal(file: Path) -> SqliteReader:
+    """The journal in a file, to look at it only.
 
-    # Opening a store makes its file: looking must not.
+    Raises:
+        StoreError: there is none, or it can't be read
+    """
+    from crew_guard.store.reading import open_to_read
+
     if not file.exists():
         raise no_journal(file)
-    return SqliteStore(file)
+    return open_to_read(file)
 
 
 def no_journal(file: Path) -> StoreError:

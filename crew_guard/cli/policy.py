@@ -66,7 +66,32 @@ def _checked(ref: str) -> _Checked:
         policy = load_policy(ref)
     except ConfigError as error:
         return _Checked(ref, None, error.problems or (error,))
-    return _Checked(ref, policy, warnings=tuple(_warnings(under_org(policy))))
+    problems, warnings = _of_content(policy) if policy.checks_content else ((), ())
+    return _Checked(ref, None if problems else policy, problems, (*warnings, *_warnings(under_org(policy))))
+
+
+def _of_content(policy: Policy) -> tuple[tuple[ConfigError, ...], tuple[ConfigError, ...]]:
+    """What is wrong with guardrails, and what can't be told, as far as it shows without a run."""
+    from crew_guard.guardrails.build import wrong
+    from crew_guard.models.registry import is_known
+
+    def placed(place: str, number: int, text: str) -> ConfigError:
+        file, _, line = policy.sources.get(("content", place, number), "").rpartition(":")
+        return ConfigError(text, file=file or None, line=int(line) if file else None, key=f"content.{place}.{number}")
+
+    problems: list[ConfigError] = []
+    warnings: list[ConfigError] = []
+    for place, number, error in wrong(policy.content):
+        if isinstance(error, ConfigError):
+            problems.append(placed(place, number, str(error)))
+        else:
+            warnings.append(placed(place, number, f"warning: not looked at, because {error}"))
+    for place in ("inputs", "outputs", "tool_results"):
+        for number, check in enumerate(getattr(policy.content, place)):
+            if check.judge is not None and check.judge.model and not is_known(check.judge.model):
+                text = f"warning: there is no model {check.judge.model!r}, unless Supervisor(models=...) brings it"
+                warnings.append(placed(place, number, text))
+    return tuple(problems), tuple(warnings)
 
 
 def _warnings(policy: Policy) -> Iterator[ConfigError]:

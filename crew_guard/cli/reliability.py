@@ -9,7 +9,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from crew_guard.cli.ends import command
-from crew_guard.cli.journal import open_store, store_file
+from crew_guard.cli.journal import no_journal, open_journal, store_file
 from crew_guard.cli.reliability_json import account_json, agent_json, run_json
 from crew_guard.cli.reliability_words import agents_parts, crew_parts, overview_parts, run_parts, standing_line
 from crew_guard.cli.summary import write
@@ -24,7 +24,7 @@ from crew_guard.observers.words import Teller, clean
 from crew_guard.ports import KeptRun, TrackRecord
 
 if TYPE_CHECKING:
-    from crew_guard.store.sqlite import SqliteStore
+    from crew_guard.store.reading import SqliteReader
 
 _GRADES = {"good": 1.0, "bad": 0.0}
 _SEED = 1
@@ -38,18 +38,17 @@ def show_reliability(name: str | None, store: Path | None, *, as_json: bool, deb
         if name is None and store is None and not file.exists():
             stdout.json({"store": str(file), "crews": [], "agents": []}) if as_json else stdout.text(_nothing(file))
             return
-        with closing(open_store(file)) as opened:
-            track = opened.track_record()
-            record = None if name is None else track.crew(name)
-            if record is not None:
-                found, other = account_of(track, record), _same_name(track, record)
-                if as_json:
-                    stdout.json({**account_json(found), "same_name": None if other is None else account_json(other)})
-                else:
-                    write(stdout.stream, *crew_parts(found), *([] if other is None else ["", *crew_parts(other)]))
-                return
-            accounts = [account_of(track, one) for one in track.crews()]
-            subjects = track.subjects()
+        track = open_journal(file).track_record()
+        record = None if name is None else track.crew(name)
+        if record is not None:
+            found, other = account_of(track, record), _same_name(track, record)
+            if as_json:
+                stdout.json({**account_json(found), "same_name": None if other is None else account_json(other)})
+            else:
+                write(stdout.stream, *crew_parts(found), *([] if other is None else ["", *crew_parts(other)]))
+            return
+        accounts = [account_of(track, one) for one in track.crews()]
+        subjects = track.subjects()
         if name is not None:
             known = _by_agent(accounts)
             theirs = [one for one in subjects if one.role == name or name in known.get(one, ())]
@@ -71,7 +70,8 @@ def show_reliability(name: str | None, store: Path | None, *, as_json: bool, deb
 
 def explain_reliability(run_id: str, store: Path | None, *, as_json: bool, debug: bool) -> None:
     """Print the verdicts of a run, the state of its crew's detectors, and what would raise its reliability most."""
-    with command(as_json=as_json, debug=debug) as stdout, closing(open_store(store_file(store))) as opened:
+    with command(as_json=as_json, debug=debug) as stdout:
+        opened = open_journal(store_file(store))
         track = opened.track_record()
         run = _run(opened, track, run_id)
         record = track.crew(run.report.crew, run.report.version)
@@ -98,11 +98,15 @@ class Given:
 
 def judge_run(run_id: str, given: Given, store: Path | None, *, as_json: bool, debug: bool) -> None:
     """Count a person's verdict, and say where the crew stands with it."""
+    from crew_guard.store.sqlite import SqliteStore
     from crew_guard.supervisor.redaction import redactor
 
     with command(as_json=as_json, debug=debug) as stdout:
         grade, agent, because = _grade(given.grade), given.agent, redactor(secrets())(given.because)
-        with closing(open_store(store_file(store))) as opened:
+        file = store_file(store)
+        if not file.exists():
+            raise no_journal(file)
+        with closing(SqliteStore(file)) as opened:
             track = opened.track_record()
             run_id = _run(opened, track, run_id).report.run_id
             record = track.outcome(run_id, grade, agent=agent, task=given.task, because=because)
@@ -144,7 +148,7 @@ def account_of(track: TrackRecord, record: CrewRecord, version: str | None = Non
     return account(record, terms.settings, terms.structure, shared, Random(_SEED).betavariate)  # noqa: S311 - no secret
 
 
-def _run(opened: SqliteStore, track: TrackRecord, given: str) -> KeptRun:
+def _run(opened: SqliteReader, track: TrackRecord, given: str) -> KeptRun:
     run_id = given if track.run(given) else opened.find(given)
     run = track.run(run_id)
     if run is None:
@@ -152,7 +156,7 @@ def _run(opened: SqliteStore, track: TrackRecord, given: str) -> KeptRun:
     return run
 
 
-def _spent(opened: SqliteStore, run: KeptRun, found: Account) -> dict[str, float]:
+def _spent(opened: SqliteReader, run: KeptRun, found: Account) -> dict[str, float]:
     """US dollars of one trial, by part: as the run's journal has it, else the run's cost in equal shares."""
     teller = Teller()
     try:

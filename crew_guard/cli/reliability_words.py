@@ -192,7 +192,8 @@ def _runs(record: CrewRecord) -> str:
     if is_alone(record.version):
         return f"{record.workflow_runs.runs:,} by itself"
     shadows = f", {record.shadows:,} more with the crew in its shadow" if record.shadows else ""
-    return f"{record.crew_runs.runs:,} finished by the crew, {record.workflow_runs.runs:,} by its workflow{shadows}"
+    by_crew, by_workflow = record.crew_runs.runs, record.workflow_runs.runs
+    return f"{by_crew:,} left to the crew, done or not; {by_workflow:,} ended by its workflow{shadows}"
 
 
 def _parts_table(found: Account) -> Table:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ import typer
 from crew_guard.cli.ends import CODES, INTERRUPTED, TERMINATED, command, ended_by_sigterm
 from crew_guard.cli.streams import Stdout, say
 from crew_guard.core.events import Event
+from crew_guard.core.plain import shown
+from crew_guard.core.policy import Policy
 from crew_guard.core.result import Result
 from crew_guard.core.roles import Crew
 from crew_guard.errors import ConfigError, RunInterruptedError
@@ -42,6 +45,8 @@ class Job:
 
     crew: Crew | Workflow
     inputs: Mapping[str, Any]
+    sole_model: bool = False
+    """Whether its workflow, too, asks no model but the one that was chosen."""
 
 
 class _Watch:
@@ -74,7 +79,7 @@ def research_job(question: str, corpus: str, *, quiet: bool) -> Job:
         say(
             f"left out of {corpus}: {len(passages.skipped):,} files, e.g. {clean(f'{first.path}: {first.reason}', 200)}"
         )
-    return Job(research_crew(passages), {"question": question})
+    return Job(research_crew(passages), {"question": question}, sole_model=True)
 
 
 def _tell_reading(corpus: str) -> Callable[[int, int], None]:
@@ -128,12 +133,36 @@ def _from_json(file: str) -> dict[str, Any]:
 
     text = sys.stdin.read() if file == "-" else read_input(file)
     try:
-        value = json.loads(text)
+        value = json.loads(text, object_pairs_hook=_once, parse_constant=_no_constant, parse_float=_finite)
+    except _NoInputError as error:
+        raise ConfigError(str(error), file=file) from None
     except ValueError as error:
         raise ConfigError(f"is not JSON: {error}", file=file, line=getattr(error, "lineno", None)) from None
     if not isinstance(value, dict):
         raise ConfigError(f"expected a JSON object of inputs, got a {type(value).__name__}", file=file)
     return cast(dict[str, Any], value)
+
+
+class _NoInputError(ValueError):
+    """JSON that another program would read otherwise, or not at all."""
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise _NoInputError(f"gives the key {shown(name)} twice; keep one of them")
+        found[name] = value
+    return found
+
+
+def _no_constant(word: str) -> float:
+    raise _NoInputError(f"holds {word}, which JSON has no number for; write null, or leave the key out")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    return number if math.isfinite(number) else _no_constant(text[:40])
 
 
 def run_job(make: Callable[[], Job], options: Options) -> None:
@@ -149,6 +178,30 @@ def run_job(make: Callable[[], Job], options: Options) -> None:
                 result, code = error.result, TERMINATED if terminated() else INTERRUPTED
         _print(result, options, stdout)
         raise typer.Exit(CODES[result.status] if code is None else code)
+
+
+def _check_base_url(job: Job, options: Options, policy: Policy) -> None:
+    """Whether --base-url would reach any model.
+
+    Raises:
+        ConfigError: all are embedded, which no server is asked for
+    """
+    from crew_guard.api.modelling import DEFAULT_MODEL
+    from crew_guard.models.registry import EMBEDDED
+
+    # A workflow's own code may ask any model, by a name that isn't known before.
+    if options.base_url is None or not isinstance(job.crew, Crew) or not (job.sole_model or job.crew.fallback is None):
+        return
+    named = [agent.model or agent.role.model for agent in job.crew.everyone()]
+    named += [judge.model for judge in job.crew.judges()]
+    content = policy.content
+    checks = (*content.inputs, *content.outputs, *content.tool_results)
+    named += [check.judge.model for check in checks if check.judge is not None]
+    if all((name or options.model or DEFAULT_MODEL) == EMBEDDED for name in named):
+        raise ConfigError(
+            f"--base-url {shown(options.base_url)} has no effect: the embedded model runs in this process; leave it "
+            "out, or name a model of that server with --model, e.g. openai-compatible:NAME"
+        )
 
 
 def _run(job: Job, options: Options, watch: _Watch) -> Result:
@@ -168,6 +221,7 @@ def _run(job: Job, options: Options, watch: _Watch) -> Result:
             base_url=options.base_url,
             runtime=options.runtime,
         )
+        _check_base_url(job, options, supervisor.effective_policy)
         return supervisor.run(job.crew, job.inputs, run_id=options.run_id)
 
 

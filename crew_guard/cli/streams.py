@@ -12,7 +12,10 @@ import json
 import math
 import os
 import sys
-from typing import Any, TextIO, cast
+from typing import TYPE_CHECKING, Any, TextIO, cast
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 
 def whole_streams() -> None:
@@ -34,13 +37,19 @@ class Stdout:
     def __init__(self) -> None:
         self._kept = sys.stdout
         self._descriptor = _take_over()
+        self._raw: _Raw | None = None
         if self._descriptor is None:
             self.stream: TextIO = self._kept
             sys.stdout = sys.stderr
         else:
             encoding = getattr(self._kept, "encoding", None) or "utf-8"
-            raw = os.fdopen(self._descriptor, "wb")
-            self.stream = io.TextIOWrapper(raw, encoding=encoding, errors="replace")
+            self._raw = _Raw(self._descriptor, "wb")
+            self.stream = io.TextIOWrapper(io.BufferedWriter(self._raw), encoding=encoding, errors="replace")
+
+    @property
+    def failure(self) -> OSError | None:
+        """Why the answer could not be written, if it could not."""
+        return None if self._raw is None else self._raw.failure
 
     def text(self, text: str) -> None:
         """Write text as it is."""
@@ -70,6 +79,26 @@ class Stdout:
         else:
             with contextlib.suppress(OSError, ValueError):
                 self.stream.close()
+
+
+class _Raw(io.FileIO):
+    """A descriptor that keeps why it could not be written: a full disk elsewhere raises the same."""
+
+    failure: OSError | None = None
+
+    def write(self, data: ReadableBuffer, /) -> int | None:
+        """Write it.
+
+        Raises:
+            OSError: it can't be
+        """
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            self.failure = error
+            raise
 
 
 def _take_over() -> int | None:

@@ -12,11 +12,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from crew_guard.core.plain import error_words
 from crew_guard.core.roles import Crew
 from crew_guard.errors import ConfigError, CrewGuardError
 from crew_guard.ports import Equippable, Workflow
 
-_PACKAGE = str(Path(__file__).parents[1])
+_MACHINERY = ("<", str(Path(__file__).parents[1]), str(Path(importlib.__file__).parent))
+"""How the names of files begin that are between us and the user's code: an error in that code isn't theirs."""
 
 
 def load_crew(target: str) -> Crew:
@@ -77,6 +79,11 @@ def _import_file(path: Path) -> ModuleType:
 
 
 def _import_module(name: str) -> ModuleType:
+    if not all(name.split(".")):
+        raise ConfigError(
+            f"{name!r} is no module's name: expected path/to/file.py:attribute or package.module:attribute, "
+            "without a dot at its start or end"
+        )
     _search(str(Path.cwd()))
     try:
         return importlib.import_module(name)
@@ -104,9 +111,9 @@ def _failed(error: BaseException, source: str, path: Path | None) -> ConfigError
         file, line = (source if _same(error.filename, path) else error.filename), error.lineno
     else:
         for frame in traceback.extract_tb(error.__traceback__):
-            if path is None or _same(frame.filename, path):
+            if _same(frame.filename, path) or (path is None and not frame.filename.startswith(_MACHINERY)):
                 file, line = (source if path else frame.filename), frame.lineno
-    return ConfigError(f"the code failed with {type(error).__name__}: {error}", file=file, line=line)
+    return ConfigError(f"the code failed with {error_words(error)}", file=file, line=line)
 
 
 def _placed(error: ConfigError, source: str, path: Path | None) -> ConfigError:
@@ -114,7 +121,7 @@ def _placed(error: ConfigError, source: str, path: Path | None) -> ConfigError:
     if error.file is not None:
         return error
     frames = traceback.extract_tb(error.__traceback__)
-    own = [one for one in frames if not one.filename.startswith(("<", _PACKAGE))]
+    own = [one for one in frames if not one.filename.startswith(_MACHINERY)]
     file, line = source, None
     if own:
         file, line = source if _same(own[-1].filename, path) else own[-1].filename, own[-1].lineno

@@ -174,11 +174,22 @@ def _words(model: type[BaseModel], tree: Tree, key: Key, detail: Mapping[str, An
     if kind == "string_pattern_mismatch":
         return f"expected text that matches {context['pattern']}, got {_shown(given)}"
     hint = ""
-    if isinstance(given, Scalar) and given.kind == "text" and given.quoted and annotation in (int, float, Decimal):
+    if isinstance(given, Scalar) and given.kind == "text" and given.quoted and _is_number(given.text, annotation):
         hint = ": take the quotes away"
     elif isinstance(given, Scalar) and given.kind != "text" and annotation is str:
         hint = ": put it in quotes"
     return f"expected {_expected(annotation)}, got {_shown(given)}{hint}"
+
+
+def _is_number(text: str, annotation: Any) -> bool:
+    """Whether a text would do as the number that is expected, were it not in quotes."""
+    if annotation not in (int, float, Decimal):
+        return False
+    try:
+        (int if annotation is int else Decimal)(text)
+    except (ValueError, InvalidOperation):
+        return False
+    return True
 
 
 _BOUNDS = {

@@ -44,6 +44,8 @@ class ModelCall(Struct, frozen=True, gc=False):
     """False where it sends or wants audio or images, whose tokens may cost more."""
     embeds: bool = False
     """Whether it asks for vectors: that costs tokens and dollars, is no step, and makes nobody an agent."""
+    conversation: int = 0
+    """Tells apart the conversations of one agent, as a hash of how this one begins; 0 where that is not known."""
 
     @property
     def target(self) -> str:
@@ -110,6 +112,8 @@ class Grant(Struct, frozen=True, gc=False):
     reserved: Usage
     started: float
     """Monotonic seconds."""
+    max_seconds: float | None = None
+    """For a tool call: how long it may take by the policy."""
 
 
 class Outcome(Struct, frozen=True, gc=False):

@@ -77,6 +77,10 @@ class LengthRule(_Rule):
     def _says_something(self) -> LengthRule:
         if self.max_chars is None and self.min_chars is None and self.max_tokens is None:
             raise PydanticCustomError("length", "expected max_chars, min_chars or max_tokens, got none of them", {})
+        if self.min_chars is not None and self.max_chars is not None and self.min_chars > self.max_chars:
+            words = {"least": self.min_chars, "most": self.max_chars}
+            text = "min_chars is {least}, more than max_chars, {most}: no text is that long"
+            raise PydanticCustomError("length", text, words)
         return self
 
 
@@ -87,7 +91,7 @@ class SecretsRule(_Rule):
 class PersonalRule(_Rule):
     """Personal data that has a form which can be checked."""
 
-    kinds: tuple[PersonalKind, ...] = ("email", "phone", "card", "iban", "ssn")
+    kinds: tuple[PersonalKind, ...] = Field(("email", "phone", "card", "iban", "ssn"), min_length=1)
     """Which; addresses of machines (ip) have to be named."""
     regions: tuple[str, ...] = ()
     """Countries such as US whose phone numbers are found without their +1, too."""
@@ -100,6 +104,8 @@ class PersonalRule(_Rule):
                 raise PydanticCustomError(
                     "region", "expected a country of two capitals such as US, got {it}", {"it": region}
                 )
+            if region == "UK":
+                raise PydanticCustomError("region", "expected GB for the United Kingdom, got UK", {})
         return regions
 
 
@@ -137,7 +143,7 @@ class SchemaRule(_Section):
 class CitationsRule(_Section):
     """Quotes must stand in what the run has read: its inputs, tool results and earlier answers."""
 
-    fields: tuple[str, ...] = ("quote",)
+    fields: tuple[str, ...] = Field(("quote",), min_length=1)
     """The keys of a structured answer that hold quotes; in a plain text what stands in quotation marks."""
     min_chars: int = Field(default=20, ge=1)
     """Shorter quotes in a plain text are not looked at."""

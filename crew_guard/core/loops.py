@@ -16,7 +16,7 @@ from crew_guard.core.merging import LEAST
 Rung: TypeAlias = Literal["tell", "refuse", "stop"]
 
 _REMEMBERED = 128
-"""Calls of a generation, of which two are kept for each agent: a trail stays small however long the run is."""
+"""Conversations, and calls of a generation, of which two are kept, of each agent: a trail stays small in any run."""
 _LABEL = 40
 """Characters below which a message is a word of command, a name or a verdict, which may well be said again."""
 
@@ -45,6 +45,14 @@ class Circle(Struct, frozen=True):
     rung: Rung
 
 
+class Talk(Struct, gc=False):
+    """What an agent said last in one of its conversations."""
+
+    message: int = 0
+    said: int = 0
+    prompt: int = 0
+
+
 class Trail(Struct, gc=False):
     """What one agent did of late."""
 
@@ -56,9 +64,8 @@ class Trail(Struct, gc=False):
     """How often each call was made without something new in between, the first time included."""
     stretch: int = 0
     """Calls since then that told nothing new."""
-    message: int = 0
-    said: int = 0
-    prompt: int = 0
+    talks: dict[int, Talk] = {}
+    """Its conversations, the one that it spoke in last at the end."""
 
     def called(self, call: int, result: int, rules: LoopRules) -> Circle | None:
         """Note a finished call, by hash; the circle that its agent is to be told of, once."""
@@ -92,22 +99,26 @@ class Trail(Struct, gc=False):
             self._again(call)
         return found
 
-    def says(self, text: str, prompt_tokens: int, rules: LoopRules) -> Circle | None:
+    def says(self, text: str, prompt_tokens: int, rules: LoopRules, conversation: int = 0) -> Circle | None:
         """Note a message without tool requests; its circle where one is to be told or stopped.
 
         Args:
             prompt_tokens: of the call that made it: a conversation that did not grow is another one, begun anew
+            conversation: which of the agent's it was said in, where that is known: each is counted by itself
         """
-        message = hash(text)
-        grown, self.prompt = prompt_tokens > self.prompt, prompt_tokens
-        if message != self.message or not grown or len(text) < _LABEL:
-            self.message, self.said = message, 1
+        message, talks = hash(text), self.talks
+        talk = talks[conversation] = talks.pop(conversation, None) or Talk()
+        if len(talks) > _REMEMBERED:
+            del talks[next(iter(talks))]
+        grown, talk.prompt = prompt_tokens > talk.prompt, prompt_tokens
+        if message != talk.message or not grown or len(text) < _LABEL:
+            talk.message, talk.said = message, 1
             return None
-        self.said += 1
-        if self.said == rules.same_message:
-            return Circle("same_message", rules.same_message, self.said, "tell")
-        if self.said >= 2 * rules.same_message:
-            return Circle("same_message", 2 * rules.same_message, self.said, "stop")
+        talk.said += 1
+        if talk.said == rules.same_message:
+            return Circle("same_message", rules.same_message, talk.said, "tell")
+        if talk.said >= 2 * rules.same_message:
+            return Circle("same_message", 2 * rules.same_message, talk.said, "stop")
         return None
 
     def _again(self, call: int) -> int:

@@ -5,7 +5,7 @@ Structs where one is made at every step: they cost a tenth of a frozen dataclass
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -15,6 +15,8 @@ from crew_guard.core.usage import NO_PARTS, Parts, Usage
 
 Speaker: TypeAlias = Literal["system", "user", "assistant", "tool"]
 JsonObject: TypeAlias = Mapping[str, Any]
+_OPENING = 2
+"""Messages that stay as they are however long a conversation grows."""
 
 
 class ToolRequest(Struct, frozen=True, gc=False):
@@ -56,6 +58,12 @@ class ModelRequest(Struct, frozen=True, gc=False):
     output_name: str = "output"
     prompt_tokens: int = 0
     """An upper bound of the whole prompt's tokens, schemas and overhead included."""
+
+
+def opening(messages: Sequence[Message]) -> int:
+    """A hash of how a conversation begins: its brief and its task, before the agent has said anything."""
+    first = messages[:_OPENING]
+    return hash(tuple([one.text for one in first if one.speaker != "assistant"]))
 
 
 class ModelReply(Struct, frozen=True, gc=False):

@@ -1,4 +1,4 @@
-"""Any value as JSON values. What users put into a run can be looked at, and never ends it."""
+"""Any value as JSON values, any exception in words. What users put into a run can be looked at, and never ends it."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ MOST_ITEMS = 1_000_000
 """Items of an iterator that are taken: one without an end would take all memory."""
 _DEEPEST = 100
 """Levels of a value that are kept: JSON readers give up at 200."""
+_MOST_INSIDE = 5
+"""Exceptions of a group that are named."""
 
 
 def plain(value: Any) -> Any:
@@ -62,6 +64,40 @@ def shown(value: Any) -> str:
     except Exception:  # noqa: BLE001  see plain
         return f"a {type(value).__name__}"
     return text if len(text) <= _LONGEST_SHOWN else f"a long {type(value).__name__}"
+
+
+def error_text(error: BaseException) -> str:
+    """What an exception says, and of a group what is inside of it. Never raises.
+
+    Empty where it says nothing, or where even asking it fails.
+    """
+    try:
+        text = str.__str__(str(error))
+    except Exception:  # noqa: BLE001  exceptions of users raise what they like when they are looked at
+        text = ""
+    if not isinstance(error, BaseExceptionGroup):
+        return text
+    inside = list(_leaves(cast("BaseExceptionGroup[BaseException]", error)))
+    told = [error_words(one) for one in inside[:_MOST_INSIDE]]
+    more = len(inside) - len(told)
+    return f"{text}: {'; '.join(told)}{f'; and {more} more' if more else ''}"
+
+
+def error_words(error: BaseException) -> str:
+    """An exception's kind and what it says, as in `KeyError: 'x'`. Never raises."""
+    text = error_text(error)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    """The exceptions of a group that are none themselves, however deep; groups may be nested without an end."""
+    left: list[BaseException] = [group]
+    while left:
+        one = left.pop()
+        if isinstance(one, BaseExceptionGroup):
+            left += reversed(cast("BaseExceptionGroup[BaseException]", one).exceptions)
+        else:
+            yield one
 
 
 def _part_by_part(value: Any, above: tuple[int, ...]) -> Any:

@@ -253,6 +253,12 @@ class Policy(_Section):
         return {name: nano_price(limits.usd) for name, limits in self.tools.limits.items() if limits.usd}
 
     @cached_property
+    def tool_seconds(self) -> Mapping[str, float]:
+        """How long one execution may take, in seconds, by tool name."""
+        every = self.tools.limits.items()
+        return {name: limits.max_seconds for name, limits in every if limits.max_seconds is not None}
+
+    @cached_property
     def caps(self) -> Caps:
         """Those of a whole run."""
         return self.limits.caps()

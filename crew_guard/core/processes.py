@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import inspect
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from typing import Literal, TypeAlias, get_args
@@ -21,7 +22,7 @@ class Said:
     text: str
 
 
-Until: TypeAlias = Callable[[Sequence[Said]], bool]
+Until: TypeAlias = Callable[[Sequence[Said]], bool | Awaitable[bool]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,7 @@ class Turns:
     """When a conversation ends. The gate bounds it besides, whatever stands here."""
 
     until: Until | str | None = None
-    """A phrase that someone says, or a function of all that was said so far."""
+    """A phrase that someone says, or a function, async or not, of all that was said so far."""
     max_turns: int | None = None
     """Turns of agents at the most; with `until`, a conversation that gets there first is unfinished."""
     ended_by: str = ""
@@ -43,12 +44,13 @@ class Turns:
         if self.max_turns is not None and (type(self.max_turns) is not int or self.max_turns < 1):
             raise ValueError(f"max_turns must be a whole number of at least 1, not {self.max_turns!r}")
 
-    def over(self, said: Sequence[Said]) -> bool:
-        """Whether what was said last ends the conversation."""
+    def over(self, said: Sequence[Said]) -> bool | Awaitable[bool]:
+        """Whether what was said last ends the conversation; to be awaited where `until` is async."""
         if not said or self.until is None:
             return False
         if callable(self.until):
-            return bool(self.until(said))
+            found = self.until(said)
+            return found if inspect.isawaitable(found) else bool(found)
         return self.until in said[-1].text and self.ended_by in ("", said[-1].agent)
 
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from crew_guard.core.plain import shown
 from crew_guard.core.processes import BUILT_IN, PROCESSES, Process, Turns, check_order, ends
 from crew_guard.core.tools import Tool
 from crew_guard.core.verdicts import Judge, TaskContext, Verdict, Verifier, Verify, check_verify
@@ -58,6 +59,7 @@ class Agent:
 
     def __post_init__(self) -> None:
         _must_be(self.role, Role, "an agent's role", "load_role(name) gives one")
+        _texts(self, "an agent's", "name", "model")
         tools = _several(self.tools, Tool, "an agent's tools", "make a function one with @tool")
         if not self.name:
             object.__setattr__(self, "name", self.role.name)
@@ -106,6 +108,7 @@ class Task:
     """What kind of work it is: an agent's record is kept by kind, whatever crew it works in; by default its name."""
 
     def __post_init__(self) -> None:
+        _texts(self, "a task's", "description", "agent", "name", "kind")
         if self.output is not None and not (isinstance(self.output, type) and issubclass(self.output, BaseModel)):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"a task's output must be a class of pydantic's BaseModel, not {self.output!r}")
         check_verify(self.verify, "a task's verify")
@@ -116,7 +119,7 @@ class Task:
             object.__setattr__(self, "context", names)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Crew:
     """Agents, their tasks, how they go about them, and the fixed path to take where they can't be relied on."""
 
@@ -145,6 +148,8 @@ class Crew:
     _results: tuple[Task, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        _texts(self, "a crew's", "name")
+        _must_be(self.defaults, Mapping, "a crew's defaults", "they are inputs by name, used where a run gives none")
         agents = _several(self.agents, Agent, "a crew's agents", "Agent(role) makes one")
         tasks = _several(self.tasks, Task, "a crew's tasks", "Task(description) makes one")
         names = [agent.name for agent in agents]
@@ -184,6 +189,7 @@ class Crew:
     def _judges_have_names(self) -> None:
         models = {agent.name: "an agent" for agent in self.everyone()}
         for judge in self.judges():
+            _texts(judge, "a judge's", "name", "model")
             if models.setdefault(judge.name, f"a judge on {judge.model}") != f"a judge on {judge.model}":
                 raise ValueError(f"crew {self.name!r}: its judge {judge.name!r} has the name of {models[judge.name]}")
 
@@ -274,12 +280,23 @@ class Crew:
 
 def _must_be(value: object, kind: type, what: str, hint: str) -> None:
     if not isinstance(value, kind):
-        raise TypeError(f"{what} must be a {kind.__name__}, not {value!r}: {hint}")
+        raise TypeError(f"{what} must be a {kind.__name__}, not {shown(value)}: {hint}")
+
+
+def _texts(made: Agent | Task | Crew | Judge, whose: str, *names: str) -> None:
+    """Whether these of its values are texts, as journals hold them; of a kind of one's own, its plain text is taken."""
+    for name in names:
+        value: Any = getattr(made, name)
+        if type(value) is str or (value is None and name == "model"):
+            continue
+        if not isinstance(value, str):
+            raise TypeError(f"{whose} {name} must be a text, not {shown(value)}")
+        object.__setattr__(made, name, str.__str__(value))
 
 
 def _several(values: Any, kind: type[T], what: str, hint: str) -> tuple[T, ...]:
     if not isinstance(values, list | tuple):
-        raise TypeError(f"{what} must be a list, not {values!r}")
+        raise TypeError(f"{what} must be a list, not {shown(values)}")
     several = tuple(cast("list[T]", values))
     for value in several:
         _must_be(value, kind, f"each of {what}", hint)

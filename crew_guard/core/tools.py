@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from pydantic_core import to_json
 
 from crew_guard.core.messages import ToolSpec
+from crew_guard.core.plain import error_words
 from crew_guard.core.usage import nano_price
 
 MAX_RESULT_CHARS = 20_000
@@ -52,8 +53,8 @@ class Tool:
             return self.parser(arguments)
         try:
             values = self.arguments.model_validate_json(arguments or "{}")
-        except ValidationError as error:
-            raise ValueError(explain_validation(error, f"arguments of {self.name}")) from None
+        except Exception as error:  # noqa: BLE001  a validator of a user's may raise what it likes
+            raise ValueError(misfit(error, f"arguments of {self.name}")) from None
         return {name: getattr(values, name) for name in self.takes}
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -164,6 +165,11 @@ def result_text(value: Any, max_chars: int) -> str:
     if len(text) <= max_chars:
         return text
     return f"{text[:max_chars]}\n[cut: {len(text):,} characters in all, {max_chars:,} shown]"
+
+
+def misfit(error: Exception, what: str) -> str:
+    """Why a value doesn't fit its model, in words a model or a person can act on, whatever its validators raised."""
+    return explain_validation(error, what) if isinstance(error, ValidationError) else f"{what}: {error_words(error)}"
 
 
 def explain_validation(error: ValidationError, what: str) -> str:

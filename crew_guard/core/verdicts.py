@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias, cast, get_args
 
 from crew_guard.core.messages import JsonObject, Message
-from crew_guard.core.plain import shown
+from crew_guard.core.plain import error_words, shown
 from crew_guard.core.reliability.judging import Judge as JudgeRecord
 from crew_guard.core.reliability.trials import Source
 
@@ -167,7 +167,7 @@ def _number(given: Any) -> Any:
 
 def raised(error: BaseException, who: str = "the verifier") -> Verdict:
     """A verifier that raises has not said yes."""
-    return Verdict(passed=False, reason=f"{who} raised {type(error).__name__}: {error}")
+    return Verdict(passed=False, reason=f"{who} raised {error_words(error)}")
 
 
 def _is_grade(grade: object) -> bool:

@@ -5,11 +5,12 @@ Whatever takes its time to load does so here, before the run begins and its cloc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
-from crew_guard.core.content import ContentCheck, ContentRules
+from crew_guard.core.content import ContentCheck, ContentRules, Place
+from crew_guard.errors import ConfigError, MissingDependencyError
 from crew_guard.guardrails.adapt import as_guardrail
 from crew_guard.ports import Guardrail, Guards, Model
 
@@ -49,6 +50,18 @@ def guards_for(
     )
 
 
+def wrong(rules: ContentRules) -> Iterator[tuple[Place, int, ConfigError | MissingDependencyError]]:
+    """Which rules can't be carried out, by place and number: what can be told without a model and much to load."""
+    for place in get_args(Place):
+        for number, check in enumerate(getattr(rules, place)):
+            name, rule = check.chosen
+            try:
+                if name in _LIGHT:
+                    _LIGHT[name](rule, None)
+            except (ConfigError, MissingDependencyError) as error:
+                yield place, number, error
+
+
 def _made(checks: Sequence[ContentCheck], means: _Means) -> tuple[Guardrail, ...]:
     return tuple(_MAKERS[check.chosen[0]](check.chosen[1], means) for check in checks)
 
@@ -59,7 +72,7 @@ def _length(rule: Any, means: _Means) -> Guardrail:
     return LengthGuardrail(rule, means.count)
 
 
-def _topics(rule: Any, _means: _Means) -> Guardrail:
+def _topics(rule: Any, _means: _Means | None) -> Guardrail:
     from crew_guard.guardrails.texts import TopicsGuardrail
 
     return TopicsGuardrail(rule)
@@ -71,7 +84,7 @@ def _secrets(rule: Any, _means: _Means) -> Guardrail:
     return SecretsGuardrail(rule)
 
 
-def _personal_data(rule: Any, _means: _Means) -> Guardrail:
+def _personal_data(rule: Any, _means: _Means | None) -> Guardrail:
     from crew_guard.guardrails.personal import PersonalGuardrail
 
     return PersonalGuardrail(rule)
@@ -83,7 +96,7 @@ def _instructions(rule: Any, _means: _Means) -> Guardrail:
     return InstructionsGuardrail(rule)
 
 
-def _json_schema(rule: Any, _means: _Means) -> Guardrail:
+def _json_schema(rule: Any, _means: _Means | None) -> Guardrail:
     from crew_guard.guardrails.structure import SchemaGuardrail
 
     return SchemaGuardrail(rule)
@@ -101,13 +114,17 @@ def _judge(rule: Any, means: _Means) -> Guardrail:
     return JudgeGuardrail(rule, means.model_named(rule.model))
 
 
-_MAKERS: dict[str, Callable[[Any, _Means], Guardrail]] = {
-    "length": _length,
+_LIGHT: dict[str, Callable[[Any, _Means | None], Guardrail]] = {
     "topics": _topics,
-    "secrets": _secrets,
     "personal_data": _personal_data,
-    "instructions": _instructions,
     "json_schema": _json_schema,
+}
+"""Those that need nothing but their rule, and that a rule which looks right may be wrong for."""
+_MAKERS: dict[str, Callable[[Any, _Means], Guardrail]] = {
+    **_LIGHT,
+    "length": _length,
+    "secrets": _secrets,
+    "instructions": _instructions,
     "citations": _citations,
     "judge": _judge,
 }

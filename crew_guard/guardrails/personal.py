@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from crew_guard.core.content import PASSED, Check, PersonalKind, PersonalRule, fixed, rejected
+from crew_guard.errors import ConfigError
 from crew_guard.guardrails.base import Shipped, needed, several
 from crew_guard.ports import Content
 
@@ -49,7 +50,14 @@ class PersonalGuardrail(Shipped):
         if {"card", "iban", "ssn"} & set(rule.kinds):
             self._finders |= _numbers()
         if "phone" in rule.kinds:
-            self._finders["phone"] = _phones(needed("phonenumbers", "finding phone numbers"), rule.regions)
+            library = needed("phonenumbers", "finding phone numbers")
+            for region in rule.regions:
+                if region not in library.SUPPORTED_REGIONS:
+                    raise ConfigError(
+                        f"personal_data.regions: no phone numbers are known of {region}; "
+                        "expected a country by the two capitals of ISO 3166, such as US, GB or DE"
+                    )
+            self._finders["phone"] = _phones(library, rule.regions)
 
     def check(self, content: Content) -> Check:
         """A fix puts the kind in brackets, [email], in each place."""

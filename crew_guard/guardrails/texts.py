@@ -9,11 +9,11 @@ from typing import Any
 from crew_guard.core.content import PASSED, Check, LengthRule, TopicsRule, fixed, rejected
 from crew_guard.errors import ConfigError
 from crew_guard.guardrails.base import Shipped, needed
+from crew_guard.guardrails.expressions import SECONDS, expression, finds
 from crew_guard.ports import Content
 
 _CUT = " […]"
 _OUT = "[removed]"
-_PATTERN_SECONDS = 2.0
 
 
 class LengthGuardrail(Shipped):
@@ -67,13 +67,15 @@ class TopicsGuardrail(Shipped):
         regex = needed("regex", "forbidden topics")
         self._rule = rule
         try:
-            self._patterns: list[Any] = [regex.compile(pattern, regex.IGNORECASE) for pattern in rule.forbid]
+            self._patterns: list[tuple[str, Any]] = [
+                (pattern, expression(pattern, "forbidden topics", "IGNORECASE")) for pattern in rule.forbid
+            ]
         except regex.error as error:
             raise ConfigError(f"topics: {error.pattern!r} is no regular expression: {error}") from None
 
     def check(self, content: Content) -> Check:
         """Names the patterns that match, never what they matched."""
-        found = [pattern.pattern for pattern in self._patterns if self._finds(pattern, content.readable)]
+        found = [pattern for pattern, compiled in self._patterns if finds(compiled, content.readable)]
         if not found:
             return PASSED
         reason = (
@@ -85,11 +87,7 @@ class TopicsGuardrail(Shipped):
             else rejected(reason)
         )
 
-    def _finds(self, pattern: Any, text: str) -> bool:
-        # The library lets other threads run meanwhile, and gives up: Python's own would hold the whole process.
-        return pattern.search(text, timeout=_PATTERN_SECONDS, concurrent=True) is not None
-
     def _without(self, text: str) -> str:
-        for pattern in self._patterns:
-            text = pattern.sub(_OUT, text, timeout=_PATTERN_SECONDS, concurrent=True)
+        for _, compiled in self._patterns:
+            text = compiled.sub(_OUT, text, timeout=SECONDS, concurrent=True)
         return text

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
 from crew_guard.core.messages import JsonObject, Message, ModelReply, ModelRequest, ToolRequest, ToolSpec
+from crew_guard.core.reported import mapping, parse_usage, sequence
 from crew_guard.core.usage import Rates
 from crew_guard.models.http_model import HttpModel, Key, checked_url
 from crew_guard.models.streams import check_error, json_object, unfinished
-from crew_guard.models.usage import mapping, parse_usage, sequence
 from crew_guard.models.wire import Known, escaped, schema_in_words, strict
 
 if TYPE_CHECKING:

@@ -15,11 +15,11 @@ from typing import Any, cast
 from pydantic_core import from_json
 
 from crew_guard.core.messages import JsonObject, Message, ModelReply, ModelRequest, ToolRequest, ToolSpec
+from crew_guard.core.reported import parse_usage
 from crew_guard.core.usage import FREE, Rates
 from crew_guard.errors import ModelError
 from crew_guard.models.constrained import bounded, instructions, tool_choice
 from crew_guard.models.llama import WINDOW, Llama, llama, weights
-from crew_guard.models.usage import parse_usage
 
 SEED = 1
 _REPEAT_PENALTY = 1.15

@@ -97,11 +97,10 @@ def model_for(
 
         provider_name, _, model = model.partition("/")
         return AnyLLMModel(provider_name, model, base_url=base_url, api_key=api_key, env=env, rates=rates)
-    provider = PROVIDERS.get(kind)
-    if provider is None or not model.strip():
+    if not is_known(spec):
         known = ", ".join([EMBEDDED, *(f"{name}:NAME" for name in PROVIDERS), f"{ANY_LLM}:PROVIDER/NAME"])
         raise ConfigError(f"there is no model {spec!r}; known are {known}")
-    variables = env or {}
+    provider, variables = PROVIDERS[kind], env or {}
     address = base_url or variables.get(provider.base_url_variable, "") or provider.base_url
     if not address:
         raise ConfigError(f"the model {spec!r} needs a base URL: where its server is, e.g. http://127.0.0.1:8000/v1")
@@ -109,6 +108,14 @@ def model_for(
     if provider.needs_key and not key:
         raise ConfigError(f"the model {spec!r} needs a key: set {provider.key_variable}")
     return _made(provider, Address(spec, model, address, key or None), rates or provider.rates)
+
+
+def is_known(spec: str) -> bool:
+    """Whether a model of this name may be there: its form, and its provider."""
+    kind, _, model = spec.partition(":")
+    if spec == EMBEDDED or (kind == ANY_LLM and "/" in model.strip("/")):
+        return True
+    return kind in PROVIDERS and bool(model.strip())
 
 
 @dataclass(frozen=True, slots=True)

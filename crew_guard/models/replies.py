@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from crew_guard.core.messages import ModelReply, ToolRequest
+from crew_guard.core.reported import mapping, parse_usage, sequence
 from crew_guard.errors import ModelError
 from crew_guard.models.streams import check_error, json_object, unfinished
-from crew_guard.models.usage import mapping, parse_usage, sequence
 
 _DONE = b"[DONE]"
 

@@ -6,8 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any, cast
 
+from crew_guard.core.reported import mapping
 from crew_guard.errors import ModelError
-from crew_guard.models.usage import mapping
 
 _SHOWN = 300
 

@@ -82,6 +82,16 @@ class Gate(Protocol):
         """Swap the reservation for what was used. Exactly once for each grant; never blocks."""
         ...
 
+    def in_thread(self, work: Grant | str) -> Callable[[], object]:
+        """A blocking tool runs in a thread, which can't be ended: the run's result names it as long as it is there.
+
+        Args:
+            work: its grant; or a name, for what isn't an action
+        Returns:
+            to be called when the thread is over
+        """
+        ...
+
     def progress(self, grant: Grant | None = None, text: str = "") -> None:
         """Something happened in an action under way, e.g. a token arrived: the run is not idle.
 
@@ -188,6 +198,8 @@ class RuntimeResult:
     """Why it was not finished, or why a verifier failed it."""
     stop: Stop | None = None
     """The refusal that ended it, where one did."""
+    error: Exception | None = None
+    """What it failed with, where something was done before."""
 
 
 class Runtime(Protocol):
@@ -220,6 +232,19 @@ class Tasked(Protocol):
 
 
 @runtime_checkable
+class Spoken(Protocol):
+    """A Runtime that may have no use for a text in the place of inputs."""
+
+    def inputs_of(self, text: str) -> Mapping[str, Any]:
+        """The inputs that a text stands for.
+
+        Raises:
+            ConfigError: there are none
+        """
+        ...
+
+
+@runtime_checkable
 class Continuing(Protocol):
     """A Runtime whose runs may go on with one another, after an interrupt say: together they have one budget."""
 
@@ -228,7 +253,7 @@ class Continuing(Protocol):
         ...
 
     def executions(self, job: str) -> Mapping[str, int]:
-        """Executions by tool in the job's latest run."""
+        """Executions by tool in the job's latest run. Asked once, when that is over, and may be forgotten then."""
         ...
 
 

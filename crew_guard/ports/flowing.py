@@ -24,12 +24,40 @@ class Flow(Protocol):
         """A node began: an attempt at it, in a round of its loop, and why it is tried again."""
         ...
 
-    def finished(self, node: str, output: Any, round: int = 1, taken_from: str = "") -> None:  # noqa: A002  see above
-        """A node is done; its output is kept as the run's checkpoint."""
+    def finished(
+        self,
+        node: str,
+        output: Any,
+        round: int = 1,  # noqa: A002  see above
+        taken_from: str = "",
+        *,
+        exact: bool = True,
+    ) -> None:
+        """A node is done; its output is kept as the run's checkpoint.
+
+        Args:
+            exact: whether the output can be read back from JSON values
+        """
+        ...
+
+    async def on_disk(self) -> None:
+        """Wait until what was told so far is on disk, where the policy has the journal written ahead.
+
+        Raises:
+            StoreError: it can't be written
+        """
         ...
 
     def failed(self, node: str, error: str, round: int = 1) -> None:  # noqa: A002  see above
         """An attempt at a node failed."""
+        ...
+
+    def in_thread(self, node: str) -> Callable[[], object]:
+        """A node's blocking function runs in this thread: the run's result names it as long as it is there.
+
+        Returns:
+            to be called when it is over
+        """
         ...
 
     def undone(self, node: str, error: str = "") -> None:

@@ -9,8 +9,8 @@ import errno
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, suppress
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -20,9 +20,19 @@ from crew_guard.errors import StoreError
 from crew_guard.store.faults import explain, is_busy
 
 Synchronous = Literal["FULL", "NORMAL"]
+Access = Literal["write", "look", "shared", "frozen"]
+"""What a connection may do: write; look, where SQLite may keep its log; or look where nothing can be written, at a file
+that others write, or at one that nobody does."""
 RETRY_SECONDS = 0.001
 """Between two attempts at a lock. It stays short: SQLite's own pauses grow, and whoever waits longest waits on."""
 
+_MODES: Mapping[Access, str] = {
+    "write": "mode=rw",
+    # mode=ro would leave its -wal and -shm behind, which only a connection that may write takes away.
+    "look": "mode=rw",
+    "shared": "mode=ro&readonly_shm=1",
+    "frozen": "mode=ro&immutable=1",
+}
 _IDENTITY = 0x63726777
 """SQLite's application_id of our files: "crgw"."""
 
@@ -34,6 +44,7 @@ class Place(NamedTuple):
     synchronous: Synchronous
     busy_seconds: float
     """How long to wait for another process's lock."""
+    access: Access = "write"
 
 
 class Migration(NamedTuple):
@@ -89,7 +100,7 @@ def connect(place: Place, *, patient: bool = True) -> sqlite3.Connection:
         sqlite3.Error: it can't be opened
     """
     connection = sqlite3.connect(
-        f"{place.path.absolute().as_uri()}?mode=rw",
+        f"{place.path.absolute().as_uri()}?{_MODES[place.access]}",
         uri=True,
         timeout=place.busy_seconds,
         isolation_level=None,
@@ -97,13 +108,28 @@ def connect(place: Place, *, patient: bool = True) -> sqlite3.Connection:
         cached_statements=256,
     )
     try:
-        connection.execute(f"PRAGMA synchronous = {place.synchronous}")
+        if place.access == "write":
+            connection.execute(f"PRAGMA synchronous = {place.synchronous}")
+        else:
+            connection.execute("PRAGMA query_only = 1")
         if not patient:
             connection.execute("PRAGMA busy_timeout = 0")
     except sqlite3.Error:
         connection.close()
         raise
     return connection
+
+
+def is_current(place: Place) -> bool:
+    """Whether a file has the schema of this crew_guard; not where it is empty, or older.
+
+    Raises:
+        StoreError: it is another program's, or newer
+        sqlite3.Error: it can't be opened
+    """
+    with closing(connect(place)) as connection:
+        _refuse_foreign(connection, place.path)
+        return _version(connection) == migrations()[-1].number
 
 
 def _create(path: Path) -> list[Path]:

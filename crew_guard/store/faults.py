@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sqlite3
+from contextlib import ExitStack
 from pathlib import Path
 
 from crew_guard.errors import StoreError
@@ -13,6 +16,10 @@ _WAL_LOCKS = 120
 _ANOTHER = "choose another file with --store"
 _UNWRITABLE = {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH}
 _DAMAGED = {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_FORMAT}
+
+_TOO_MANY = (errno.EMFILE, errno.ENFILE)
+_FILES = 4
+"""That opening a journal takes at the most: the file, its log, its index, and one to look at them."""
 
 
 def is_busy(error: BaseException) -> bool:
@@ -37,7 +44,10 @@ def explain(error: Exception, path: Path, busy_seconds: float = 0) -> StoreError
     if isinstance(error, StoreError):
         return error
     code = _code(error)
-    if is_busy(error):
+    if _for_lack_of_files(error):
+        text = f"{path} can't be opened: this process has as many files open as it may ({_most_files()}); close "
+        text += "supervisors that are done (`with Supervisor(...)`, or its close()), or raise the limit (ulimit -n)"
+    elif is_busy(error):
         text = f"{path} is locked: {_holder(path)} has been writing to it for more than {busy_seconds:g} s; "
         text += f"end that process, or {_ANOTHER}"
     elif code in _UNWRITABLE or isinstance(error, PermissionError):
@@ -51,6 +61,32 @@ def explain(error: Exception, path: Path, busy_seconds: float = 0) -> StoreError
     else:
         text = f"{path} can't be used ({type(error).__name__}: {error}): move it away, or {_ANOTHER}"
     return StoreError(text)
+
+
+def out_of_files() -> bool:
+    """Whether this process can't open as many files more as a store does."""
+    with ExitStack() as opened:
+        try:
+            for _ in range(_FILES):
+                opened.callback(os.close, os.open(os.devnull, os.O_RDONLY))
+        except OSError as error:
+            return error.errno in _TOO_MANY
+    return False
+
+
+def _for_lack_of_files(error: Exception) -> bool:
+    if isinstance(error, OSError):
+        return error.errno in _TOO_MANY
+    # SQLite doesn't say why it can't open a file.
+    return _code(error) in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR) and out_of_files()
+
+
+def _most_files() -> str:
+    try:
+        import resource
+    except ImportError:
+        return "it has a limit"
+    return f"{resource.getrlimit(resource.RLIMIT_NOFILE)[0]:,}"
 
 
 def _code(error: BaseException) -> int | None:

@@ -125,6 +125,11 @@ class GroupWriter:
         if self._thread is not threading.current_thread():
             self._thread.join(seconds)
 
+    @property
+    def alive(self) -> bool:
+        """Whether its thread still works."""
+        return self._thread.is_alive()
+
     def _work(self) -> None:
         more = True
         while more:

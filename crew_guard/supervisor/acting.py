@@ -6,6 +6,8 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from itertools import count
 from types import CoroutineType
 from typing import Any
 
@@ -13,8 +15,8 @@ from crew_guard.core.actions import Action, Grant, Handoff, ModelCall, Outcome, 
 from crew_guard.core.content import PASSED, Check, Place
 from crew_guard.core.events import AgentStep, Side
 from crew_guard.core.headroom import Remaining
-from crew_guard.core.messages import ModelReply, ModelRequest
-from crew_guard.core.plain import listed
+from crew_guard.core.messages import ModelReply, ModelRequest, opening
+from crew_guard.core.plain import error_text, error_words, listed
 from crew_guard.core.roles import Verdict
 from crew_guard.core.tools import Tool, result_text
 from crew_guard.errors import CrewGuardError, ModelError, RefusedError, RuntimeFailedError, is_fault
@@ -23,11 +25,14 @@ from crew_guard.supervisor.flowing import RunFlow, pause
 from crew_guard.supervisor.gate import Gatekeeper, inside
 from crew_guard.supervisor.handing import delegate
 from crew_guard.supervisor.threads import in_thread
+from crew_guard.workflows.overdue import OverdueError, within
 
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 30.0
 _LONGEST_WISH = 120.0
 """Seconds that a provider's own wish is heeded."""
+_threads = count()
+"""Those that no action names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +100,7 @@ class RunGate:
     async def call_model(self, agent: str, model: Model, request: ModelRequest, terms: CallTerms) -> ModelReply:
         """See Gate.call_model."""
         wanted = self._completion(model, request, terms)
-        last = self.keeper.policy.attempts
+        last, begun = self.keeper.policy.attempts, opening(request.messages)
         for attempt in range(1, last + 1):
             grant = await self.keeper.admit(
                 ModelCall(
@@ -107,6 +112,7 @@ class RunGate:
                     model.rates,
                     streams=model.streams,
                     attempt=attempt,
+                    conversation=begun,
                 ),
                 self.side,
             )
@@ -136,19 +142,20 @@ class RunGate:
             reply = await model.complete(request, grant.max_tokens, self.keeper.hearer(grant))
         except ModelError as error:
             status = "failed" if error.charged else "rejected"
-            text = f"{error.text}\n{error}".strip()
+            text = f"{error.text}\n{error_text(error)}".strip()
             self.keeper.settle(grant, Outcome(status, text=text, fault=is_fault(error)))
             raise
         except (asyncio.CancelledError, GeneratorExit):
             self.keeper.settle(grant, Outcome("cancelled"))
             raise
         except CrewGuardError as error:
-            self.keeper.settle(grant, Outcome("rejected", text=str(error)))
+            self.keeper.settle(grant, Outcome("rejected", text=error_text(error)))
             raise
         except BaseException as error:
             # A fault of the client's own code: trying again would only pay for it again.
-            self.keeper.settle(grant, Outcome("failed", text=f"{type(error).__name__}: {error}"))
-            raise RuntimeFailedError(f"{model.name} raised {type(error).__name__}: {error}") from error
+            words = error_words(error)
+            self.keeper.settle(grant, Outcome("failed", text=words))
+            raise RuntimeFailedError(f"{model.name} raised {words}") from error
         asked = tuple((request.id, request.name, request.arguments) for request in reply.tool_requests)
         self.keeper.settle(grant, Outcome("ok", reply.usage, reply.parts, reply.text, asked))
         return reply
@@ -171,15 +178,15 @@ class RunGate:
         grant = await self.keeper.admit(action, self.side)
         token = inside.set((self.keeper, grant.action_id))
         try:
-            result = await self._execute(grant.action_id, f"{agent}/{tool.name}", tool, values)
+            result = await self._execute(grant, tool, values)
         except RefusedError as error:
-            self.keeper.settle(grant, Outcome("failed", text=str(error)))
+            self.keeper.settle(grant, Outcome("failed", text=error_text(error)))
             raise
         except BaseException as error:
             if isinstance(error, asyncio.CancelledError) and _is_being_cancelled():
                 self.keeper.settle(grant, Outcome("cancelled"))
                 raise
-            result = ToolResult(f"{tool.name} failed: {type(error).__name__}: {error}"[:2000], failed=True)
+            result = ToolResult(f"{tool.name} failed: {error_words(error)}"[:2000], failed=True)
         finally:
             inside.reset(token)
         if self.keeper.guarding is not None:
@@ -191,36 +198,36 @@ class RunGate:
         self.keeper.settle(grant, Outcome("failed" if result.failed else "ok", text=result.text))
         return result
 
-    async def _execute(self, action_id: str, name: str, tool: Tool, values: dict[str, Any]) -> ToolResult:
-        limits = self.keeper.policy.tools.limits.get(tool.name)
+    async def _execute(self, grant: Grant, tool: Tool, values: dict[str, Any]) -> ToolResult:
         seconds = tool.max_seconds
-        if limits is not None and limits.max_seconds is not None:
-            seconds = limits.max_seconds if seconds is None else min(seconds, limits.max_seconds)
-        if seconds is None:
-            value = await (tool.function(**values) if tool.is_async else self._threaded(action_id, name, tool, values))
-        else:
-            deadline = asyncio.timeout(seconds)
-            try:
-                async with deadline:
-                    call = tool.function(**values) if tool.is_async else self._threaded(action_id, name, tool, values)
-                    value = await call
-            except TimeoutError:
-                if not deadline.expired():
-                    raise  # the tool's own
-                return ToolResult(f"{tool.name} was ended after {seconds:g} s, its max_seconds", failed=True)
+        if grant.max_seconds is not None:
+            seconds = grant.max_seconds if seconds is None else min(seconds, grant.max_seconds)
+        call = tool.function(**values) if tool.is_async else self._threaded(grant, tool, values)
+        try:
+            value = await (call if seconds is None else within(seconds, call, partial(self.in_thread, grant)))
+        except OverdueError:
+            return ToolResult(f"{tool.name} was ended after {seconds:g} s, its max_seconds", failed=True)
         return ToolResult(result_text(value, tool.max_result_chars), value)
 
-    async def _threaded(self, action_id: str, name: str, tool: Tool, values: dict[str, Any]) -> Any:
-        threads = self.keeper.threads
-
+    async def _threaded(self, grant: Grant, tool: Tool, values: dict[str, Any]) -> Any:
         def tracked(**arguments: Any) -> Any:
             try:
                 return listed(tool.function(**arguments))
             finally:
-                threads.pop(action_id, None)
+                over()
 
-        threads[action_id] = name
+        over = self.in_thread(grant)
         return await in_thread(tracked, **values)
+
+    def in_thread(self, work: Grant | str) -> Callable[[], object]:
+        """See Gate.in_thread."""
+        threads = self.keeper.threads
+        if isinstance(work, str):
+            key, name = f"thread {next(_threads)}", work
+        else:
+            key, name = work.action_id, f"{work.action.agent}/{work.action.target}"
+        threads[key] = name
+        return partial(threads.pop, key, None)
 
 
 def _is_being_cancelled() -> bool:

@@ -30,13 +30,14 @@ class Ticket(Struct, frozen=True, gc=False):
 class Answerer(Recorder):
     """Grants and refuses in one run."""
 
-    __slots__ = ("_asked", "_paths", "_refusals", "_terms", "_tool_prices")
+    __slots__ = ("_asked", "_paths", "_refusals", "_terms", "_tool_prices", "_tool_seconds")
 
     def __init__(self, run_id: str, policy: Policy, store: Store, clock: Clock, outbox: Outbox) -> None:
         super().__init__(run_id, policy, store, clock, outbox)
         self._asked = 0
         self._terms = policy.terms
         self._tool_prices = policy.tool_prices
+        self._tool_seconds = policy.tool_seconds
         self._paths: dict[tuple[str, str, str | None], Path] = {}
         """Of every actor and tool that asked: their caps are in force."""
         self._refusals: dict[tuple[str, str, str, str], int] = {}
@@ -64,7 +65,8 @@ class Answerer(Recorder):
             admitted = Admitted(
                 seq, at, action_id, action.kind, agent, action.target, side, reserved, words, action.parent
             )
-        return Ticket(Grant(action_id, action, reserved.output_tokens, reserved, now), self._keep(admitted))
+        seconds = self._tool_seconds.get(action.target) if self._tool_seconds and action.kind == "tool_call" else None
+        return Ticket(Grant(action_id, action, reserved.output_tokens, reserved, now, seconds), self._keep(admitted))
 
     def _refuse(self, action_id: str, action: Action, side: Side, stop: Stop, *, latch: bool) -> RefusedError:
         stop = self.redact.stop(stop)

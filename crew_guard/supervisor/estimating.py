@@ -11,11 +11,23 @@ import threading
 from bisect import bisect_left, insort
 from collections import deque
 
+from crew_guard.core.actions import ModelCall
+from crew_guard.core.plain import shown
+from crew_guard.errors import ConfigError
+
 _WINDOW = 200
 """Replies that are remembered of a model."""
 _QUANTILE = 0.99
 _HEADROOM = 1.02
 """Beyond the highest ratio that was seen: the next prompt may be a little worse."""
+
+
+def unbounded(call: ModelCall) -> ConfigError:
+    """The error for a call whose prompt's bound is no number of tokens: a cap would not hold, nor a journal keep it."""
+    return ConfigError(
+        f"the model {call.model} bounds a prompt at {shown(call.prompt_tokens)} tokens; its bound() and "
+        "bound_request() must give whole numbers of at least 0, such as math.ceil(...)"
+    )
 
 
 class Estimator:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from crew_guard.core.plain import error_text, error_words
 from crew_guard.errors import ModelError, RunFailedError, StoreError
 from crew_guard.workflows.context import NodeFailedError, node_of
 
@@ -9,6 +10,6 @@ from crew_guard.workflows.context import NodeFailedError, node_of
 def words_of(error: BaseException) -> str:
     """What an exception says, its kind where it isn't ours, and the workflow's node that it comes from."""
     ours = isinstance(error, StoreError | ModelError | RunFailedError | NodeFailedError)
-    told = (str(error) if ours else "") or f"{type(error).__name__}: {error}"
+    told = (error_text(error) if ours else "") or error_words(error)
     node = "" if isinstance(error, StoreError) else node_of(error)
     return f"node {node!r}: {told}" if node else told

@@ -21,6 +21,8 @@ class Finding:
     """Whether a provider that could not be used is behind the error."""
     node: str = ""
     """The workflow's node that the error comes from."""
+    left: str = ""
+    """What failed, and could not be undone, where a stop is what it ended with."""
 
     @property
     def done(self) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
+from threading import get_ident
 from typing import Any
 
 from crew_guard.core.events import (
@@ -22,7 +24,7 @@ from crew_guard.core.roles import Verdict
 from crew_guard.core.run import scope_of
 from crew_guard.ports import Handle
 from crew_guard.supervisor.gate import Gatekeeper
-from crew_guard.supervisor.wakeups import release
+from crew_guard.supervisor.wakeups import on_disk, release
 from crew_guard.workflows.asking import cut
 
 _LONGEST = 500
@@ -49,16 +51,38 @@ class RunFlow:
         self.keeper.progress()
         self.keeper.record(NodeStarted, self.workflow, node, attempt, round, self.keeper.redact(reason))
 
-    def finished(self, node: str, output: Any, round: int = 1, taken_from: str = "") -> None:  # noqa: A002  see above
+    def finished(
+        self,
+        node: str,
+        output: Any,
+        round: int = 1,  # noqa: A002  see above
+        taken_from: str = "",
+        *,
+        exact: bool = True,
+    ) -> None:
         """See Flow.finished."""
         self.keeper.progress()
-        shown = self.keeper.redact.value(plain(output))
-        self.keeper.record(NodeFinished, self.workflow, node, "", shown, round, taken_from)
+        whole = plain(output)
+        shown = self.keeper.redact.value(whole)
+        lost = "text" if shown != whole else "" if exact else "form"
+        self.keeper.record(NodeFinished, self.workflow, node, "", shown, round, taken_from, lost)
+
+    async def on_disk(self) -> None:
+        """See Flow.on_disk."""
+        flushed = self.keeper.flushed()
+        if flushed is not None:
+            await on_disk(self.keeper.store, flushed)
 
     def failed(self, node: str, error: str, round: int = 1) -> None:  # noqa: A002  see above
         """See Flow.failed."""
         self.keeper.progress()
         self.keeper.record(NodeFinished, self.workflow, node, self.keeper.redact(error), None, round)
+
+    def in_thread(self, node: str) -> Callable[[], object]:
+        """See Flow.in_thread."""
+        threads, key = self.keeper.threads, f"{self.workflow}/{node} {get_ident()}"
+        threads[key] = f"node:{node}"
+        return partial(threads.pop, key, None)
 
     def undone(self, node: str, error: str = "") -> None:
         """See Flow.undone."""

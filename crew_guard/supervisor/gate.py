@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from crew_guard.core.actions import Action, Grant, Handoff, ModelCall, Outcome, ToolCall, charge, excess
 from crew_guard.core.decisions import ALLOWED, Stop
 from crew_guard.core.events import FellBack, Settled, Side
+from crew_guard.core.plain import error_words
 from crew_guard.core.policy import Policy, judge
 from crew_guard.core.run import is_agent, scope_of
 from crew_guard.core.usage import NOTHING, Usage
@@ -22,7 +23,7 @@ from crew_guard.errors import PolicyDeniedError, RefusedError
 from crew_guard.ports import Clock, Flushed, Store
 from crew_guard.supervisor.answers import Ticket, refusal, spends, stop_for
 from crew_guard.supervisor.circles import Circles
-from crew_guard.supervisor.estimating import Estimator
+from crew_guard.supervisor.estimating import Estimator, unbounded
 from crew_guard.supervisor.guarding import Guarding
 from crew_guard.supervisor.headroom import Headroom
 from crew_guard.supervisor.line import Line, Waiter
@@ -38,6 +39,10 @@ inside: contextvars.ContextVar[tuple[Gatekeeper, str] | None] = contextvars.Cont
 
 _HEARD_OF = frozenset({"ok", "failed", "rejected"})
 """How a model call may end whose provider was there, if it ended by no fault."""
+_BLOCKS_A_LOOP = (
+    "others may give some back, but a blocking call would hold up the event loop of its thread, and perhaps them: "
+    "await the async method of the model there"
+)
 _IN_A_SHADOW = "{} can't be undone, and this run is a shadow: go on as if it had been done, and say what it would do"
 
 
@@ -47,6 +52,7 @@ class Gatekeeper(Line):
     __slots__ = (
         "_known_good",
         "_last_flush",
+        "_named",
         "circles",
         "estimator",
         "faults",
@@ -72,6 +78,8 @@ class Gatekeeper(Line):
         """Model calls that wait to be tried again."""
         self.threads: dict[str, str] = {}
         """Tools that run in a thread at the moment, by action, as agent/tool."""
+        self._named: dict[str, None] = {}
+        """Of those, as keys: that were named as left behind."""
         self.faults = 0
         """Attempts that a provider could not be used for."""
         self.outage = False
@@ -108,7 +116,8 @@ class Gatekeeper(Line):
         except RefusedError:
             time.sleep(0.0005)  # let other threads run: a host may ask again at once, and for ever
             raise
-        ticket = ticket.answer.result() if isinstance(ticket, Waiter) else ticket
+        if isinstance(ticket, Waiter):
+            ticket = self._wait_blocking(ticket)
         grant, flushed = ticket.grant, ticket.flushed
         if self._write_ahead and not flushed.done():
             self.store.push()
@@ -179,10 +188,13 @@ class Gatekeeper(Line):
         Args:
             late: whether the work itself did not end: then what is in flight is named
         Returns:
-            what could not be ended, as agent/target; threads that are stuck in a tool always
+            what could not be ended, as agent/target, each once; threads that are stuck in a tool always
         """
         with self._lock:
-            names = tuple(f"{held.event.agent}/{held.event.target}" for held in self.state.open.values())
+            own = {action_id: f"{held.event.agent}/{held.event.target}" for action_id, held in self.state.open.items()}
+            stuck = own | self.threads if late else dict(self.threads)
+            names = tuple(name for action_id, name in stuck.items() if action_id not in self._named)
+            self._named |= dict.fromkeys(stuck)
             for action_id, held in list(self.state.open.items()):
                 began = held.event.at
                 seconds = round(max(0.0, self.clock.now() - began), 6)
@@ -198,11 +210,13 @@ class Gatekeeper(Line):
             for waiter in tuple(self._waiters.values()):
                 self._answer(waiter, self._refuse(waiter.action_id, waiter.action, waiter.side, gone, latch=False))
         self._tell(())
-        return (*(names if late else ()), *self.threads.values())
+        return names
 
     # Under the lock
 
     def _enter(self, action: Action, side: Side) -> Ticket | Waiter:
+        if isinstance(action, ModelCall) and (type(action.prompt_tokens) is not int or action.prompt_tokens < 0):
+            raise unbounded(action)
         with self._lock:
             answer = self._decide(self._placed(action), side)
             news = self._take_news() if self._news else None
@@ -243,7 +257,7 @@ class Gatekeeper(Line):
             try:
                 decision = judge(self.policy, action, self.state.known)
             except Exception as error:  # noqa: BLE001  a policy that can't be evaluated ends the run
-                stop = Stop("failed", "run", detail=f"the policy could not be evaluated: {error}")
+                stop = Stop("failed", "run", detail=f"the policy could not be evaluated: {error_words(error)}")
                 self._latch("run", stop)
                 return PolicyDeniedError(stop)
         self._asked += 1
@@ -289,19 +303,25 @@ class Gatekeeper(Line):
         try:
             return await asyncio.wrap_future(waiter.answer)
         except asyncio.CancelledError:
-            self._leave(waiter)
+            self._leave(waiter, Stop("cancelled", waiter.scopes[-1], detail="its caller stopped waiting for budget"))
+            if waiter.answer.exception() is None:  # it was granted just now
+                self.settle(waiter.answer.result().grant, Outcome("withdrawn"))
             raise
 
-    def _leave(self, waiter: Waiter) -> None:
+    def _wait_blocking(self, waiter: Waiter) -> Ticket:
+        if _turns_a_loop():
+            # What would give budget back may be on that very loop, and then nobody would ever go on.
+            self._leave(waiter, replace(stop_for(waiter.short), detail=_BLOCKS_A_LOOP))
+        return waiter.answer.result()
+
+    def _leave(self, waiter: Waiter, stop: Stop) -> None:
+        """Send somebody off who can't wait any more, unless they were answered just now."""
         with self._lock:
-            if self._waiters.pop(waiter.action_id, None):
-                stop = Stop("cancelled", waiter.scopes[-1], detail="its caller stopped waiting for budget")
-                self._refuse(waiter.action_id, waiter.action, waiter.side, stop, latch=False)
+            if waiter.action_id in self._waiters:
+                self._answer(waiter, self._refuse(waiter.action_id, waiter.action, waiter.side, stop, latch=False))
                 self._pump()
             news = self._take_news()
         self._tell(news)
-        if waiter.answer.done() and waiter.answer.exception() is None:
-            self.settle(waiter.answer.result().grant, Outcome("withdrawn"))
 
     def _check(self, flushed: Flushed) -> None:
         """Raise, and end the run for good, if what was recorded is known not to be on disk."""
@@ -316,6 +336,14 @@ class Gatekeeper(Line):
             return
         self.stop("run", Stop("failed", "run", detail=f"the journal can't be written: {error}"))
         raise error
+
+
+def _turns_a_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _placed_on(side: Side, stop: Stop) -> Stop:

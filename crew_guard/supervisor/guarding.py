@@ -10,13 +10,14 @@ import asyncio
 import inspect
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from crew_guard.core.content import PASSED, Check, Place, fixed, rejected, withheld
 from crew_guard.core.decisions import Stop
 from crew_guard.core.events import Guarded
-from crew_guard.core.plain import plain
+from crew_guard.core.plain import error_text, plain
 from crew_guard.core.roles import Verdict
 from crew_guard.core.tools import Tool, result_text
 from crew_guard.errors import ModelError, RefusedError
@@ -28,6 +29,8 @@ from crew_guard.supervisor.threads import in_thread
 MOST_READ = 4_000_000
 """Characters of what the run has read that are kept for guardrails that look at sources; the oldest go first."""
 _LONGEST_REASON = 2_000
+_SLICE = 0.5
+"""Seconds that a thread waits for a guardrail at a time."""
 UNCHECKED = "[not checked yet]"
 
 
@@ -48,7 +51,9 @@ class Guarding:
     halt: Callable[[str, Stop], None]
     """Latches a scope."""
     loop: asyncio.AbstractEventLoop | None = None
-    """The run's: where guardrails run, whoever asks."""
+    """The run's: where guardrails run, whoever asks; those of inputs run before it begins, on the supervisor's."""
+    engine: asyncio.AbstractEventLoop | None = None
+    """The supervisor's."""
     passed: list[Any] = field(default_factory=list[Any])
     """Answers that passed, as the very objects."""
     _early: list[tuple[Any, ...]] = field(default_factory=list[Any])
@@ -68,9 +73,25 @@ class Guarding:
 
     def check_blocking(self, gate: Gate, place: Place, agent: str, target: str, value: Any) -> Check:
         """See Gate.check_blocking."""
-        assert self.loop is not None  # noqa: S101  a run that is under way has one
+        loop = self._that_turns()
         work = self._all(self.guards.of(place, target), gate, _At(place, agent, target), value)
-        return asyncio.run_coroutine_threadsafe(work, self.loop).result()
+        future = asyncio.run_coroutine_threadsafe(work, loop)
+        while True:
+            with suppress(TimeoutError):
+                return future.result(_SLICE)
+            if future.done():
+                return future.result()
+            if loop.is_closed():
+                raise RuntimeError("the event loop that guardrails run on was closed")
+
+    def _that_turns(self) -> asyncio.AbstractEventLoop:
+        """A loop that turns while this thread waits."""
+        assert self.loop is not None  # noqa: S101  a run that is under way has one
+        assert self.engine is not None  # noqa: S101  the same
+        try:
+            return self.engine if asyncio.get_running_loop() is self.loop else self.loop
+        except RuntimeError:
+            return self.loop
 
     async def tool_result(self, gate: Gate, agent: str, tool: Tool, result: ToolResult) -> ToolResult:
         """What an agent, or a workflow's node, may read of a tool's result."""
@@ -89,7 +110,6 @@ class Guarding:
         Returns:
             what ends the run, where nobody may work on these
         """
-        self.loop = asyncio.get_running_loop()
         return await self._screen(gate, models=False)
 
     @property
@@ -172,7 +192,7 @@ class Guarding:
         try:
             made = put_back(content.value, check)
         except Exception as error:  # noqa: BLE001  a user's value may raise whatever it likes
-            return rejected(f"{check.reason}; {error}"), content.value
+            return rejected(f"{check.reason}; {error_text(error)}"), content.value
         if check.mend is not None and not isinstance(content.value, str):
             # What a text's fix does to its parts need not be what it does to the whole.
             at = _At(content.place, content.agent, content.target)
@@ -195,7 +215,7 @@ class Guarding:
         except TimeoutError:
             check = rejected(f"the guardrail gave no answer within {self.guards.max_seconds:g} s", mendable=False)
         except (RefusedError, ModelError) as error:
-            check = rejected(f"the guardrail could not ask its model: {error}", mendable=False)
+            check = rejected(f"the guardrail could not ask its model: {error_text(error)}", mendable=False)
         except GeneratorExit:
             raise
         except BaseException as error:  # noqa: BLE001  a guardrail that raises has not let it pass

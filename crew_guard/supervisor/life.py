@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Coroutine, Mapping
 from contextvars import copy_context
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
@@ -14,11 +14,12 @@ from crew_guard.core.actions import Outcome, Spawn
 from crew_guard.core.decisions import Stop
 from crew_guard.core.events import FORMAT, RunStarted, ScopeOpened, Side, Status, Via
 from crew_guard.core.limits import Caps
-from crew_guard.core.plain import plain
+from crew_guard.core.plain import error_words, plain
 from crew_guard.core.policy import Policy
 from crew_guard.core.result import Result
 from crew_guard.core.stream import Budget
 from crew_guard.errors import RefusedError, StoreError, is_fault
+from crew_guard.loops import done_on
 from crew_guard.ports import (
     Clock,
     Flushed,
@@ -44,8 +45,10 @@ from crew_guard.supervisor.redaction import redactor
 from crew_guard.supervisor.relying import Relied, Relying, Resumed
 from crew_guard.supervisor.tap import Tap
 from crew_guard.supervisor.wakeups import on_disk, release
-from crew_guard.supervisor.watching import contained, until
-from crew_guard.workflows.context import node_of
+from crew_guard.supervisor.watching import close_unbegun, contained, until
+from crew_guard.workflows.context import left_of, node_of
+
+T = TypeVar("T")
 
 _GRACE_AFTER_A_LIMIT = 1.0
 """Seconds that a stopped crew has to notice the refusal and hand over what it has."""
@@ -53,6 +56,8 @@ _NOTICED = ("limit", "unreliable")
 """Stops after which a crew that asks for nothing more does no harm: its next action is refused."""
 _GRACE_AFTER_CANCEL = 0.02
 """Seconds that cancelled work has to tidy up before the result goes out without it."""
+_GRACE_AT_HOME = 0.25
+"""The same where the caller's loop, which has other things to do, must first come to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +85,8 @@ class Job:
     """fallback where the runtime is a workflow that does the job by itself, without a crew before it."""
     relied: Relied | None = None
     """What its reliability is reckoned with; None where nothing of it is judged and its policy asks for nothing."""
+    home: asyncio.AbstractEventLoop | None = None
+    """The loop of who awaits the run: its crew and its workflow work there; None for the engine's own."""
 
 
 @dataclass(slots=True)
@@ -135,7 +142,10 @@ class Life:
     async def _lived(self) -> Result:
         self._loop = asyncio.get_running_loop()
         guarding, relying = self.gate.guarding, self._relying
-        unfit = None if guarding is None else await guarding.look_at_inputs(RunGate(self.gate, "crew"))
+        unfit = None
+        if guarding is not None:
+            guarding.loop, guarding.engine = self.job.home or self._loop, self._loop
+            unfit = await guarding.look_at_inputs(RunGate(self.gate, "crew"))
         await on_disk(self.job.store, self.begin())
         if guarding is not None:
             guarding.tell()
@@ -153,7 +163,7 @@ class Life:
             raise
         except Exception as error:  # noqa: BLE001  whatever it is, the run's record ends
             self._late += self.gate.close_open(late=True)
-            found = Finding(error=f"{type(error).__name__}: {error}")
+            found = Finding(error=error_words(error))
         finally:
             for timer in timers:
                 timer.cancel()
@@ -249,7 +259,8 @@ class Life:
         stop = None if found.done or found.stop is None else self.gate.redact.stop(found.stop)
         late = self._late
         shown = self.gate.redact.value(plain(output))
-        error = "" if found.done or status != "failed" else self.gate.redact(found.error or found.reason)
+        error = found.left if status != "failed" else found.error or found.reason
+        error = "" if found.done else self.gate.redact(error)
         flushed = self.gate.end(status, via, stop, error, shown, late)
         await on_disk(self.job.store, flushed)
         if result is not None and self.gate.guarding is not None:
@@ -308,10 +319,15 @@ class Life:
         crew = members[0] if len(members) == 1 else self.job.crew
         return guarding.run(worker, gate, crew if worker is self.job.runtime else worker.name)
 
+    def _at_home(self, work: Coroutine[Any, Any, T]) -> Coroutine[Any, Any, T]:
+        home = self.job.home
+        return work if home is None else done_on(home, work)
+
     async def _watch(self, work: Coroutine[Any, Any, RuntimeResult], side: Side) -> Finding:
         loop = asyncio.get_running_loop()
         context = copy_context()
-        task = loop.create_task(contained(work), context=context)
+        doing = contained(work)
+        task = loop.create_task(self._at_home(doing), context=context)
         task.add_done_callback(self._look_again, context=context)
         patience: float | None = None
         try:
@@ -328,9 +344,13 @@ class Life:
             self.gate.stop("run", Stop("cancelled", "run", detail="the run was cancelled"))
         if not task.done():
             task.cancel()
-            await asyncio.wait({task}, timeout=_GRACE_AFTER_CANCEL)
+            grace = _GRACE_AFTER_CANCEL if self.job.home is None else _GRACE_AT_HOME
+            await asyncio.wait({task}, timeout=grace)
+        # It may have been cancelled before it began, on a loop that is held up only after this.
         if task.done():
-            work.close()  # it may have been cancelled before it began
+            close_unbegun(doing, work)
+        else:
+            task.add_done_callback(lambda _: close_unbegun(doing, work))
         self._late += self.gate.close_open(late=not task.done())
         return self._finding(task, side)
 
@@ -339,14 +359,16 @@ class Life:
         if not task.done() or task.cancelled():
             return Finding(stop=stop or Stop("cancelled", side, detail="its work was cancelled"))
         error = task.exception()
+        result = None if error is not None else task.result()
+        error = error or (result.error if result is not None else None)
         if error is None:
-            result = task.result()
-            return Finding(result=result, stop=stop or result.stop)
+            return Finding(result, stop=stop or (result.stop if result is not None else None))
+        left = left_of(error)
         if isinstance(error, RefusedError):
-            return Finding(stop=stop or error.stop)
+            return Finding(result, stop=stop or error.stop, left=left)
         if stop is not None:
-            return Finding(stop=stop)
-        return Finding(error=words_of(error), fault=is_fault(error), node=node_of(error))
+            return Finding(result, stop=stop, left=left and words_of(error))
+        return Finding(result, error=words_of(error), fault=is_fault(error), node=node_of(error))
 
     def _stop_of(self, side: Side, *, inner: bool = True) -> Stop | None:
         """The stop that ended this side, wherever it was latched: the outermost first."""

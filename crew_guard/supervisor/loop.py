@@ -15,6 +15,7 @@ from collections.abc import Callable, Coroutine
 from contextvars import Context, copy_context
 from typing import Any, TypeVar
 
+from crew_guard.loops import make_ours
 from crew_guard.ports import Handle
 from crew_guard.promises import Promise
 from crew_guard.supervisor.wakeups import rung_together
@@ -27,6 +28,7 @@ class EngineLoop:
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
+        make_ours(self.loop)
         self.clock = LoopClock(self.loop)
         self._arrivals: deque[tuple[Coroutine[Any, Any, Any], Promise[Any], Context]] = deque()
         """Each in the context of who handed it over: several may come before the loop looks."""

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from loguru import logger
 
 from crew_guard.core.events import Event
+from crew_guard.core.plain import error_words
 from crew_guard.ports import Observer
 from crew_guard.supervisor.tap import Tap
 
@@ -59,8 +60,7 @@ class Outbox:
                 observer(self._run_id, event)
             except Exception as error:  # noqa: BLE001  an observer may not end a run
                 self._observers.remove(observer)
-                what = f"{type(error).__name__}: {error}"
-                logger.warning("an observer of run {} raised and is left out: {}", self._run_id, what)
+                logger.warning("an observer of run {} raised and is left out: {}", self._run_id, error_words(error))
 
 
 NOBODY = Outbox("", ())

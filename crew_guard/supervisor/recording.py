@@ -102,6 +102,13 @@ class Recorder:
         if self._outbox.waiting:
             self._outbox.drain()
 
+    def flushed(self) -> Flushed | None:
+        """To wait for: all that was recorded so far, on disk. None where nobody need wait."""
+        with self._lock:
+            if not self._write_ahead or self.state.ended is not None:
+                return None
+            return self.store.append(self.run_id, ())
+
     def end(self, *values: Any) -> Flushed:
         """Close the run, once: nothing of it is admitted or settled afterwards. See RunEnded."""
         with self._lock:

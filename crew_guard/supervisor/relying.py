@@ -18,6 +18,7 @@ from loguru import logger
 from crew_guard.core.decisions import Stop
 from crew_guard.core.events import Judged, Routed, Via
 from crew_guard.core.limits import NO_CAP
+from crew_guard.core.plain import error_words
 from crew_guard.core.reliability.records import CrewRecord, crew_grade
 from crew_guard.core.reliability.trials import RunReport, Subject, adherence, is_alone
 from crew_guard.core.reliability.verdict import Estimate
@@ -276,8 +277,8 @@ class Relying:
         except TimeoutError:
             told["problem"] = "the track record took too long: whether the run was added to it is unknown"
         except Exception as error:  # noqa: BLE001  the job is done: what goes wrong with its record costs no result
-            told["problem"] = str(error) if isinstance(error, StoreError) else f"{type(error).__name__}: {error}"
-            logger.warning("the reliability of run {} is not kept: {}", self.gate.run_id, error)
+            told["problem"] = str(error) if isinstance(error, StoreError) else error_words(error)
+            logger.warning("the reliability of run {} is not kept: {}", self.gate.run_id, error_words(error))
         reliance = self.relied.reliance
         return standing(reliance.version, reliance.settings, record, found, **told)
 
@@ -290,7 +291,7 @@ class Relying:
             async with asyncio.timeout(_LONGEST_WAIT):
                 await in_thread(track.end_probe, crew=self.relied.reliance.crew, run_id=self.gate.run_id)
         except Exception as error:  # noqa: BLE001  it ends by itself later, and the run has an error of its own
-            logger.warning("the probe of run {} is not given back: {}", self.gate.run_id, error)
+            logger.warning("the probe of run {} is not given back: {}", self.gate.run_id, error_words(error))
 
     def abandoned(self) -> None:
         """Give the probe back though the run's loop is blocked: from any thread, in a moment at most. Never raises."""
@@ -304,7 +305,7 @@ class Relying:
             try:
                 track.end_probe(crew=self.relied.reliance.crew, run_id=self.gate.run_id)
             except Exception as error:  # noqa: BLE001  it ends by itself later
-                logger.warning("the probe of run {} is not given back: {}", self.gate.run_id, error)
+                logger.warning("the probe of run {} is not given back: {}", self.gate.run_id, error_words(error))
 
         thread = threading.Thread(target=end, name="crew_guard probe", daemon=True)
         thread.start()

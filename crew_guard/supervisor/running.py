@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from crew_guard.core.decisions import Stop
 from crew_guard.core.result import Result
 from crew_guard.errors import CrewGuardError, RunInterruptedError
+from crew_guard.loops import works_here
 from crew_guard.promises import Promise
 from crew_guard.supervisor.life import Job, Life
 from crew_guard.supervisor.loop import EngineLoop, abandon, engine_loop
@@ -89,13 +90,15 @@ class Running:
         """Block until the run has ended.
 
         Raises:
-            CrewGuardError: called on the engine's loop, where nothing would ever end
+            CrewGuardError: called on the loop that an enclosing run works on, where nothing would go on
             RunInterruptedError: Ctrl-C came, and the run was ended; it has the result
             KeyboardInterrupt: it came twice, or the run did not end in time
         """
-        if self.engine.owns_this_thread():
+        if self.engine.owns_this_thread() or works_here():
             self.interrupt()
-            raise CrewGuardError("run() was called on the supervisor's own loop, from an async tool: use arun() there")
+            raise CrewGuardError(
+                "run() was called on the loop that its run works on, by an async tool: use arun() there"
+            )
         try:
             return self._until_over()
         except KeyboardInterrupt:

@@ -16,6 +16,7 @@ from crew_guard.core.events import RunEnded
 from crew_guard.core.result import Result
 from crew_guard.core.stream import Missed, StreamItem
 from crew_guard.errors import CrewGuardError, StoreError
+from crew_guard.loops import works_here
 from crew_guard.ports import Flushed
 from crew_guard.promises import Promise
 from crew_guard.supervisor.buffer import Buffer, Gap
@@ -36,6 +37,18 @@ def open_stream(job: Job, begin: Callable[[Job], Running]) -> RunStream:
     running = begin(replace(job, buffer=buffer))
     running.future.add_done_callback(lambda _: buffer.close())
     return RunStream(_Reader(running, buffer))
+
+
+def this_loop() -> asyncio.AbstractEventLoop:
+    """The loop that the caller runs on.
+
+    Raises:
+        CrewGuardError: there is none
+    """
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        raise CrewGuardError("astream() is for async code; where no event loop runs, use stream()") from None
 
 
 class RunStream:
@@ -173,9 +186,9 @@ class _Reader:
 
     def next(self) -> StreamItem | None:
         """The next item; None where there are no more."""
-        if self.running.engine.owns_this_thread():
+        if self.running.engine.owns_this_thread() or works_here() or self._would_wait_for_itself():
             self.close()
-            raise CrewGuardError("a stream was read on the supervisor's own loop, from an async tool: use `async for`")
+            raise CrewGuardError("a stream was read with `for` on the loop that its run works on: use `async for`")
         try:
             while not self.over:
                 closed, item = self._buffer.closed, self._look()
@@ -196,6 +209,11 @@ class _Reader:
             self.close()
             raise
         return None
+
+    def _would_wait_for_itself(self) -> bool:
+        with suppress(RuntimeError):
+            return self.running.life.job.home is asyncio.get_running_loop()
+        return False
 
     async def anext(self) -> StreamItem:
         """The same for async code, with StopAsyncIteration at the end. Cancelled, it may be asked again."""

@@ -15,6 +15,8 @@ import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from crew_guard.core.plain import error_words
+
 T = TypeVar("T")
 _Job = tuple[Callable[[], Any], asyncio.AbstractEventLoop, "asyncio.Future[Any]"]
 _MAX_IDLE = 32
@@ -49,7 +51,7 @@ def _deliver(future: asyncio.Future[Any], value: Any, error: BaseException | Non
     if future.cancelled():
         return
     if isinstance(error, StopIteration) or not isinstance(error, Exception | None):
-        future.set_exception(RuntimeError(f"raised {type(error).__name__}: {error}"))
+        future.set_exception(RuntimeError(f"raised {error_words(error)}"))
     elif error is not None:
         future.set_exception(error)
     else:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from inspect import CORO_CREATED, getcoroutinestate
 from typing import Any
 
+from crew_guard.core.plain import error_words
 from crew_guard.errors import RuntimeFailedError
 from crew_guard.ports import RuntimeResult
 from crew_guard.supervisor.wakeups import release
@@ -15,10 +17,17 @@ async def contained(work: Coroutine[Any, Any, RuntimeResult]) -> RuntimeResult:
     """What asyncio would let end the loop itself, a SystemExit say, ends this work only."""
     try:
         return await work
-    except (Exception, asyncio.CancelledError):
+    except (Exception, asyncio.CancelledError, GeneratorExit):
         raise
     except BaseException as error:
-        raise RuntimeFailedError(f"raised {type(error).__name__}: {error}") from error
+        raise RuntimeFailedError(f"raised {error_words(error)}") from error
+
+
+def close_unbegun(*works: Coroutine[Any, Any, Any]) -> None:
+    """Close what was cancelled before it began: nobody will await it."""
+    for work in works:
+        if getcoroutinestate(work) == CORO_CREATED:
+            work.close()
 
 
 def until(news: asyncio.Future[None], when: float | None) -> asyncio.Future[None]:

@@ -6,7 +6,7 @@ import asyncio
 import json
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 from pydantic import BaseModel
 
@@ -70,6 +70,34 @@ class Looking:
         self.tool: Tool = look
 
 
+class Session:
+    """Something that is open on one loop, and can only be asked there: a queue, and a task that reads it."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self._questions: asyncio.Queue[tuple[str, asyncio.Future[str]]] = asyncio.Queue()
+
+    async def __aenter__(self) -> Self:
+        self._serving = asyncio.ensure_future(self._serve())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._serving.cancel()
+        await asyncio.gather(self._serving, return_exceptions=True)
+
+    async def ask(self, question: str) -> str:
+        """Ask, and wait for the answer."""
+        answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        await self._questions.put((question, answer))
+        return await answer
+
+    async def _serve(self) -> None:
+        while True:
+            question, answer = await self._questions.get()
+            self.asked.append(question)
+            answer.set_result(f"answer to {question}")
+
+
 def limits(**given: Any) -> Policy:
     """A policy of these limits; `per_agent` for those of each agent."""
     per_agent = given.pop("per_agent", {})
@@ -85,6 +113,14 @@ def pair() -> Crew:
     """Two agents: one finds out, one writes up."""
     tasks = [Task("Find out about {topic}.", "ann", name="find"), Task("Write it up.", "bob", name="write")]
     return Crew([Agent(ANN, [Looking().tool]), Agent(BOB)], tasks)
+
+
+def secretive(process: Any) -> Crew:
+    """Two agents without tools: one after the other, or in a conversation until THE END."""
+    tasks = [Task("Say it.", "ann", name="one"), Task("Say yours.", "bob", name="two")]
+    if process != "conversation":
+        return Crew([Agent(ANN), Agent(BOB)], tasks, process=process)
+    return Crew([Agent(ANN), Agent(BOB)], tasks[:1], process=process, turns=Turns(until="THE END"))
 
 
 def of_process(process: Any) -> Crew:

@@ -10,9 +10,11 @@ class TestMyHost(RuntimeContract):
 
 from __future__ import annotations
 
+import gc
 import threading
 from abc import abstractmethod
 from typing import Any, ClassVar
+from weakref import ref
 
 import pytest
 
@@ -26,6 +28,7 @@ from crew_guard.core.usage import NANO, Rate, Rates, Usage
 from crew_guard.errors import ConfigError, ModelError
 from crew_guard.models.scripted import Reply, ScriptedModel
 from crew_guard.store.memory import MemoryStore
+from crew_guard.testing.awaited_contract import AwaitedContract
 from crew_guard.testing.crews import (
     ANN,
     LONG,
@@ -44,13 +47,14 @@ from crew_guard.testing.crews import (
     reason_of,
     restless,
     searcher,
+    secretive,
     told,
 )
 from crew_guard.testing.verdict_contract import VerdictContract
 from crew_guard.workflows.graph import chain, node
 
 
-class RuntimeContract(VerdictContract):
+class RuntimeContract(VerdictContract, AwaitedContract):
     """Subclass it; the class's name must start with Test."""
 
     runtime: ClassVar[Any]
@@ -266,6 +270,27 @@ class RuntimeContract(VerdictContract):
         assert "TextDelta" in names
         assert stream.result.output == "all about rivers"
 
+    def test_a_run_that_is_over_keeps_nothing_of_its_crew(self) -> None:
+        """What its tools hold, a connection say, is let go of with the crew, while its supervisor stays."""
+        supervisor = self.supervisor(ScriptedModel(lambda _: "done"))
+
+        def run() -> ref[Looking]:
+            held = Looking()
+
+            @tool
+            def look(query: str) -> str:
+                """Look it up."""
+                held.seen.append(query)
+                return query
+
+            assert supervisor.run(searcher(look)).done
+            return ref(held)
+
+        run()  # a thread that a host starts once keeps the context of its first run
+        kept = [run() for _ in range(3)]
+        gc.collect()
+        assert [one() for one in kept] == [None] * 3
+
     # Ways to go about the tasks
 
     @pytest.mark.parametrize("process", PROCESSES)
@@ -280,6 +305,20 @@ class RuntimeContract(VerdictContract):
         result = self.run(of_process(process), model, rules)
         assert model.billed.tokens == result.usage.tokens <= 9_000
         assert limit_of(result) == "max_tokens", result
+
+    @pytest.mark.parametrize("process", ["sequential", "conversation"])
+    def test_what_a_guardrail_fixed_is_what_the_others_read(self, process: str) -> None:
+        """Only who said it knows more of it, and it costs what it costs at home."""
+        if process not in self.processes:
+            return
+        rules = Policy.model_validate({"content": {"outputs": [{"topics": {"forbid": ["hunter2+"], "action": "fix"}}]}})
+        models = [ScriptedModel(["ann's is hunter2", "bob's is hunter22", "THE END"]) for _ in range(2)]
+        result = self.run(secretive(process), models[0], rules)
+        at_home = Supervisor(rules, model=models[1], store=MemoryStore()).run(secretive(process))
+        assert (result.output, result.agents) == (at_home.output, at_home.agents)
+        for call, own in enumerate((0, 0, 1)[: len(models[0].calls)]):
+            assert told(models[0], call).count("hunter2") == own
+        assert "ann's is " in told(models[0], 1)
 
     # The host's own crews under guard()
 

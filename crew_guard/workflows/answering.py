@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from crew_guard.core.decisions import Stop
 from crew_guard.core.messages import Message, ModelReply, ModelRequest
-from crew_guard.core.tools import explain_validation
+from crew_guard.core.tools import misfit
 from crew_guard.errors import PolicyDeniedError
 from crew_guard.ports import CallTerms, Gate, Model
 from crew_guard.workflows.context import NodeContext, NodeFailedError
@@ -95,8 +95,8 @@ def _parsed(reply: ModelReply, output: type[BaseModel] | None) -> tuple[Any, str
         text = text.removesuffix("```").split("\n", 1)[-1]  # models like to fence JSON
     try:
         return output.model_validate_json(text), ""
-    except ValidationError as error:
-        return None, explain_validation(error, "the answer")
+    except Exception as error:  # noqa: BLE001  a validator of a user's may raise what it likes
+        return None, misfit(error, "the answer")
 
 
 async def _guarded(gate: Gate, node: str, made: Any) -> tuple[Any, str]:

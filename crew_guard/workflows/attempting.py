@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from crew_guard.core.decisions import Stop
 from crew_guard.core.limits import NO_CAP, UNCAPPED
+from crew_guard.core.plain import error_words
 from crew_guard.core.roles import Verdict
 from crew_guard.core.tools import Tool, explain_validation
 from crew_guard.core.verdicts import Judge, raised, verdict_of
@@ -23,7 +24,8 @@ from crew_guard.workflows.agents import Delegation, heard
 from crew_guard.workflows.answering import Question, answered
 from crew_guard.workflows.asking import Approval, copy_of, decision
 from crew_guard.workflows.ballots import Ballot, tell
-from crew_guard.workflows.calling import call, call_with, contained, settled, what_was_raised
+from crew_guard.workflows.calling import call, call_with, contained, is_async, settled, what_was_raised
+from crew_guard.workflows.checkpoints import reads_back
 from crew_guard.workflows.context import NodeContext, NodeFailedError
 from crew_guard.workflows.nodes import Node
 
@@ -59,14 +61,17 @@ class Attempts:
         try:
             if node.irreversible:
                 value = await self._approved(node, value, context)
+                await self.flow.on_disk()  # whoever goes on after a crash has to know that it may have been done
             bound = replace(context, dollars=node.caps.nano_usd < NO_CAP)
             output = await self._timed(node, self._whole(node, value, by_name, bound), node.max_seconds, "max_seconds")
         except Exception as error:
-            self.flow.failed(node.name, f"{type(error).__name__}: {error}", context.round)
+            self.flow.failed(node.name, error_words(error), context.round)
             raise
         finally:
             self._count(busy=-1)
-        self.flow.finished(node.name, output, context.round)
+        self.flow.finished(node.name, output, context.round, exact=reads_back(node.returns, output))
+        if node.irreversible:
+            await self.flow.on_disk()
         return output
 
     async def undo(self, node: Node, output: Any, context: NodeContext) -> str:
@@ -79,7 +84,7 @@ class Attempts:
             seconds, limit = (node.max_seconds, "max_seconds") if node.timeout is None else (node.timeout, "timeout")
             await self._timed(node, call_with(node.compensate, output, own), seconds, limit)
         except Exception as error:  # noqa: BLE001  the others are undone all the same
-            return f"{type(error).__name__}: {error}"
+            return error_words(error)
         finally:
             self._count(busy=-1)
         return ""
@@ -148,7 +153,7 @@ class Attempts:
                 # A copy that fails has no vote; a refusal ends all.
                 ended = await asyncio.gather(*tasks, return_exceptions=True)
                 for ballot, each in zip(ballots, ended, strict=True):
-                    if isinstance(each, NodeFailedError):
+                    if isinstance(each, Exception) and not isinstance(each, ModelError):
                         ballot.failed(node.name, str(each))
                 return _votes(node, ended)
             return list(await asyncio.gather(*tasks))
@@ -163,7 +168,9 @@ class Attempts:
         while True:
             now = replace(context, attempt=attempt, problem=problem)
             try:
-                output = await self._timed(node, contained(_work, node, value, by_name, now), node.timeout, "timeout")
+                output = await self._timed(
+                    node, contained(_work, self.flow, node, value, by_name, now), node.timeout, "timeout"
+                )
                 return await self._verified(node, output, now)
             except RefusedError:
                 raise
@@ -171,7 +178,7 @@ class Attempts:
                 retry = node.retry
                 if retry is None or attempt > retry.times or not _worth_it(error):
                     raise
-                problem = str(error) if isinstance(error, NodeFailedError) else f"{type(error).__name__}: {error}"
+                problem = str(error) if isinstance(error, NodeFailedError) else error_words(error)
                 await self.flow.pause(retry.pause(attempt))
             attempt += 1
             self.flow.began(node.name, attempt, context.round, problem)
@@ -257,7 +264,7 @@ def _items(node: Node, value: Any) -> list[Any]:
 def _votes(node: Node, ended: Sequence[Any]) -> list[Any]:
     failed = [each for each in ended if isinstance(each, BaseException)]
     for error in failed:
-        if not isinstance(error, NodeFailedError | ModelError):
+        if not isinstance(error, Exception) or isinstance(error, RefusedError | StoreError):
             raise error
     votes = [each for each in ended if not isinstance(each, BaseException)]
     if not votes:
@@ -265,14 +272,14 @@ def _votes(node: Node, ended: Sequence[Any]) -> list[Any]:
     return votes
 
 
-async def _work(node: Node, value: Any, by_name: bool, context: NodeContext) -> Any:
+async def _work(flow: Flow, node: Node, value: Any, by_name: bool, context: NodeContext) -> Any:
     function = node.function
     if isinstance(function, Delegation):
         made = await function(value, context)
     elif isinstance(function, Tool):
         made = (await context.call_tool(function, value)).value
     else:
-        made = await _called(node, value, by_name, context)
+        made = await _called(flow, node, value, by_name, context)
         if node.model is not None:
             question = Question(context.model_named(node.model), made, node.output, node.max_tokens, node.system)
             try:
@@ -284,11 +291,29 @@ async def _work(node: Node, value: Any, by_name: bool, context: NodeContext) -> 
     return made if node.output is None else _as_output(node.output, made)
 
 
-async def _called(node: Node, value: Any, by_name: bool, context: NodeContext) -> Any:
+async def _called(flow: Flow, node: Node, value: Any, by_name: bool, context: NodeContext) -> Any:
     function: Callable[..., Any] = node.function
+
+    def in_a_thread(*args: Any, **named: Any) -> Any:
+        over = flow.in_thread(node.name)
+        try:
+            return function(*args, **named)
+        finally:
+            over()
+
     signature = node.signature
     given: dict[str, Any] = dict(value) if by_name else {next(iter(signature.parameters)): value}
-    return await settled(await call(function, *(given.get(name, context) for name in signature.order)))
+    args: list[Any] = []
+    named: dict[str, Any] = {}
+    for place, name in enumerate(signature.order):
+        if name not in given and name in signature.optional:
+            continue
+        taken = given.get(name, context)
+        if place == len(args):
+            args.append(taken)
+        else:
+            named[name] = taken  # behind one that keeps its default
+    return await settled(await call(function if is_async(function) else in_a_thread, *args, **named))
 
 
 def _as_output(output: type[BaseModel], made: Any) -> BaseModel:

@@ -10,7 +10,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 import anyio
 import anyio.to_thread
 
-from crew_guard.core.plain import MOST_ITEMS, listed
+from crew_guard.core.plain import MOST_ITEMS, error_words, listed
 from crew_guard.errors import RuntimeFailedError
 
 T = TypeVar("T")
@@ -30,15 +30,24 @@ async def call(function: Callable[..., Any], *given: Any, **named: Any) -> Any:
 async def contained(function: Callable[P, Awaitable[T]], *given: P.args, **named: P.kwargs) -> T:
     """What a coroutine function gives. What asyncio would let end the loop itself, a SystemExit say, is an error.
 
+    So is a CancelledError where nobody cancels this: something that it waited for was, a closed pool's task say.
+
     Raises:
-        RuntimeFailedError: it would end the process, or the loop that all runs share
+        RuntimeFailedError: it would end the process, or the loop that all runs share, or be taken for the run's end
     """
     try:
         return await function(*given, **named)
-    except (Exception, asyncio.CancelledError, GeneratorExit):
+    except (Exception, GeneratorExit):
         raise
     except BaseException as error:
-        raise RuntimeFailedError(f"raised {type(error).__name__}: {error}") from error
+        if isinstance(error, asyncio.CancelledError) and _is_being_cancelled():
+            raise
+        raise RuntimeFailedError(f"raised {error_words(error)}") from error
+
+
+def _is_being_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
 
 
 def what_was_raised(error: Exception) -> BaseException:
@@ -47,10 +56,16 @@ def what_was_raised(error: Exception) -> BaseException:
 
 
 async def _called(function: Callable[..., Any], *given: Any, **named: Any) -> Any:
-    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None)):  # noqa: B004  an object that is called, not whether it may be
+    if is_async(function):
         return await function(*given, **named)
     made = await beside_the_loop(lambda: function(*given, **named))
     return await made if inspect.isawaitable(made) else made
+
+
+def is_async(function: Callable[..., Any]) -> bool:
+    """Whether it gives a coroutine, and so doesn't block."""
+    own = getattr(function, "__call__", None)  # noqa: B004  an object that is called, not whether it may be
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(own)
 
 
 async def settled(made: Any) -> Any:

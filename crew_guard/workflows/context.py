@@ -32,6 +32,20 @@ def node_of(error: BaseException) -> str:
     return next((str(note).removeprefix(_IN) for note in notes if str(note).startswith(_IN)), "")
 
 
+_LEFT = "left: "
+
+
+def left(error: BaseException, told: str) -> None:
+    """Say with an exception what of the run's effects is still there."""
+    error.add_note(f"{_LEFT}{told}")
+
+
+def left_of(error: BaseException) -> str:
+    """What is still there though it was to be undone; empty where that is nothing."""
+    notes: Sequence[Any] = getattr(error, "__notes__", ())
+    return next((str(note).removeprefix(_LEFT) for note in notes if str(note).startswith(_LEFT)), "")
+
+
 @dataclass(frozen=True, slots=True)
 class NodeContext:
     """One attempt at a node: what it knows, and its door to the gate."""

@@ -7,7 +7,7 @@ the others.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -21,7 +21,7 @@ from crew_guard.ports import Gate, Means, RuntimeResult
 from crew_guard.workflows.agents import Delegation
 from crew_guard.workflows.asking import at_terminal
 from crew_guard.workflows.checking import input_problems, problems_of
-from crew_guard.workflows.checkpoints import done_of
+from crew_guard.workflows.checkpoints import after, checkpoint_of
 from crew_guard.workflows.context import NodeContext, NodeFailedError
 from crew_guard.workflows.edges import Branch, Edge, Loop, branch, loop
 from crew_guard.workflows.nodes import Node, Retry, Step, as_node, node
@@ -144,13 +144,34 @@ class Workflow:
 
         return is_judged(self.shape)
 
-    def done_in(self, events: Iterable[Event]) -> dict[str, Any]:
-        """What a run's journal says is done: for `resume`, outputs of finished nodes that were not undone."""
-        return done_of(self.shape, self.name, events)
+    def done_in(
+        self, events: Iterable[Event], *, done: Mapping[str, Any] | None = None, again: Collection[str] = ()
+    ) -> dict[str, Any]:
+        """What a run's journal says is done: for `resume`, outputs of finished nodes that were not undone.
 
-    def continued(self, events: Iterable[Event]) -> Workflow:
-        """The same workflow, going on from its last checkpoint in a run's journal: `supervisor.run` takes it."""
-        return replace(self, done=self.done_in(events))
+        Args:
+            events: the journal
+            done: what nodes gave, by name, where whoever calls knows better
+            again: nodes that are to run once more, and what comes after them
+        Raises:
+            WorkflowError: a node that can't be undone was begun, and nobody knows whether it was done; or there is no
+                such node
+        """
+        found, given = checkpoint_of(self.shape, self.name, events), dict(done or {})
+        unknown = [f"there is no node {name!r}" for name in (*given, *again) if name not in self.shape.nodes]
+        doubts = [_doubted(name, why) for name, why in found.doubts.items() if name not in given and name not in again]
+        _raise(self.name, unknown or doubts)
+        anew = {*again, *(name for name in after(self.shape, again) if not self.shape.nodes[name].irreversible)}
+        return {name: output for name, output in found.done.items() if name not in anew} | given
+
+    def continued(
+        self, events: Iterable[Event], *, done: Mapping[str, Any] | None = None, again: Collection[str] = ()
+    ) -> Workflow:
+        """The same workflow, going on from its last checkpoint in a run's journal: `supervisor.run` takes it.
+
+        See `done_in` for the arguments and errors.
+        """
+        return replace(self, done=self.done_in(events, done=done, again=again))
 
     def structure(self, shares: Mapping[str, Mapping[Any, float]] | None = None) -> Structure:
         """How its success follows from that of its nodes; the leaves are their names.
@@ -230,6 +251,13 @@ def _sorted(connections: Iterable[Any], name: str) -> tuple[list[Edge], list[Bra
                 f"not {each!r}"
             )
     return edges, branches, loops
+
+
+def _doubted(name: str, why: str) -> str:
+    return (
+        f"{name!r} can't be undone, and {why}. Look whether its effect is there, then go on with "
+        f"done={{{name!r}: what it gave}}, or with again=[{name!r}] to have it asked about and done once more"
+    )
 
 
 def _unasked(name: str) -> str:

@@ -67,6 +67,8 @@ class Signature:
     returns: Any = UNKNOWN
     order: tuple[str, ...] = ()
     """All parameters, the context's included, as the function takes them."""
+    optional: frozenset[str] = frozenset()
+    """Those with a default of their own, which only a source of their name gives another value."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -115,13 +117,14 @@ class Node:
 
         by_name: a parameter for each of them; whole: one value, of several nodes a dict by name.
         """
-        names = tuple(self.signature.parameters)
-        if len(sources) > 1 and set(names) == set(sources):
+        names, optional = tuple(self.signature.parameters), self.signature.optional
+        if len(sources) > 1 and set(names) - optional <= set(sources) <= set(names):
             return "by_name"
         if len(names) > 1 and set(names) & set(sources):
             return None  # a context of the name of a source is a mistake
-        # The second of two is the context, whatever it is called.
-        return "whole" if len(names) == 1 or (len(names) == 2 and not self.signature.context) else None  # noqa: PLR2004
+        # A second one that has to be given is the context, whatever it is called.
+        more = set(names[1:]) - optional
+        return "whole" if not more or (len(more) == 1 and not self.signature.context) else None
 
     @property
     def takes(self) -> Any:
@@ -158,8 +161,9 @@ def node(
     """Make a function or a tool a step of a workflow.
 
     Args:
-        function: takes the value of the step before (the first one the run's inputs) and, where
-            it has a second parameter, a NodeContext; with model= it returns the prompt, a text or messages
+        function: takes the value of the step before (the first one the run's inputs) and, where it has a second
+            parameter without a default, or one that is called context, a NodeContext; with model= it returns the
+            prompt, a text or messages
         name: unique in its workflow; the function's own name by default
         model: a model's name, or a Model: one call through the gate answers the prompt
         system: what the model is told it is
@@ -312,18 +316,20 @@ def signature_of(function: Callable[..., Any]) -> Signature:
     """
     hints, returns = _hints(function)
     try:
-        names = [each.name for each in inspect.signature(function).parameters.values() if each.kind in _KINDS]
+        every = [each for each in inspect.signature(function).parameters.values() if each.kind in _KINDS]
     except ValueError:  # str, int and others that are built in don't say what they take
         return Signature(
             {"value": UNKNOWN}, returns=function if isinstance(function, type) else UNKNOWN, order=("value",)
         )
+    names = [each.name for each in every]
     marked = (name for name in names if name in _CONTEXT_NAMES or hints.get(name) is NodeContext)
     context = next(marked, "") if len(names) > 1 else ""
     values = {name: hints.get(name, UNKNOWN) for name in names if name != context}
     if not values:
         named = getattr(function, "__name__", type(function).__name__)
         raise TypeError(f"node {named!r} takes no value: its first parameter is what the node before gave")
-    return Signature(values, context, returns, tuple(names))
+    optional = {each.name for each in every if each.default is not each.empty} - {context}
+    return Signature(values, context, returns, tuple(names), frozenset(optional))
 
 
 def _hints(function: Callable[..., Any]) -> tuple[dict[str, Any], Any]:

@@ -123,7 +123,7 @@ def parallel(*sections: Part, join: Step | None = None, name: str = "parallel") 
 def vote(
     step: Step,
     *,
-    voters: int = 3,
+    voters: int | None = None,
     ahead_by: int | None = None,
     most: int | None = None,
     key: Callable[[Any], Any] | None = None,
@@ -133,7 +133,7 @@ def vote(
 
     Args:
         step: what is asked
-        voters: how many are asked at once; more than half must agree
+        voters: how many are asked at once, 3 by default; more than half must agree
         ahead_by: ask one after the other instead, until one answer is ahead by so many votes
         most: with ahead_by: votes at the most; 10 times ahead_by by default
         key: what makes two answers the same; by default that they are equal
@@ -141,6 +141,10 @@ def vote(
     asked = as_node(step, "vote(…)", "vote on one of its steps, or let one function do all of it")
     same = _itself if key is None else key
     if ahead_by is not None:
+        if voters is not None:
+            raise WorkflowError(
+                f"workflow {name!r}: voters= are asked at once, ahead_by= asks one by one: give one of both"
+            )
         bound = 10 * ahead_by if most is None and _counts(ahead_by) else most
         if not _counts(ahead_by, bound) or bound is None or bound < ahead_by:
             raise WorkflowError(
@@ -148,20 +152,21 @@ def vote(
                 f"and {most!r}"
             )
         return _ahead(replace(asked, ahead_by=ahead_by), same, (ahead_by, bound), name)
-    if not _counts(voters):
+    asked_at_once = 3 if voters is None else voters
+    if not _counts(asked_at_once):
         raise WorkflowError(f"workflow {name!r}: at least one must vote, not {voters!r}")
 
-    if voters == 1:
+    if asked_at_once == 1:
         return Workflow([asked], [], name)
 
     def majority(votes: list[Any]) -> Any:
         counted = Ballots(votes, same)
-        if counted.votes * 2 <= voters:
-            raise NodeFailedError(f"no majority: the first has {counted.votes} of {voters} votes")
+        if counted.votes * 2 <= asked_at_once:
+            raise NodeFailedError(f"no majority: the first has {counted.votes} of {asked_at_once} votes")
         return counted.leader
 
     last = _inner(majority, f"{asked.name}_majority", asked.returns, context=False)
-    return Workflow([replace(asked, copies=voters), last], [(asked.name, last.name)], name)
+    return Workflow([replace(asked, copies=asked_at_once), last], [(asked.name, last.name)], name)
 
 
 def _ahead(asked: Node, same: Callable[[Any], Any], bounds: tuple[int, int], name: str) -> Workflow:
@@ -330,8 +335,8 @@ def agent_node(
         approve: where it has an irreversible tool, the node is irreversible as a whole: asked before it begins, never
             tried again. See `node`
     """
-    if caps is None:  # pyright: ignore[reportUnnecessaryComparison]  users don't all run pyright
-        raise WorkflowError("agent_node: caps is None; expected what bounds it, such as {'max_steps': 5}")
+    if caps is None or caps in ({}, AgentLimits()):  # pyright: ignore[reportUnnecessaryComparison]  users don't all run pyright
+        raise WorkflowError(f"agent_node: caps is {caps!r}; expected what bounds it, such as {{'max_steps': 5}}")
     if isinstance(worker, Agent):
         if not task:
             raise WorkflowError(f"agent_node({worker.name!r}): task= says what the agent is to do")

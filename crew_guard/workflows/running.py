@@ -13,15 +13,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from crew_guard.core.decisions import Stop
-from crew_guard.core.plain import listed, shown
+from crew_guard.core.plain import error_words, listed, shown
 from crew_guard.errors import ApprovalDeniedError, RefusedError
 from crew_guard.ports import Flow, Gate, Means, RuntimeResult, TasksDone
 from crew_guard.workflows.asking import at_terminal
 from crew_guard.workflows.attempting import Attempts
 from crew_guard.workflows.calling import call_with, settled
 from crew_guard.workflows.checking import model_of
-from crew_guard.workflows.checkpoints import read_as
-from crew_guard.workflows.context import NodeContext, NodeFailedError, node_of, noted
+from crew_guard.workflows.checkpoints import read_as, reads_back
+from crew_guard.workflows.context import NodeContext, NodeFailedError, left, node_of, noted
 from crew_guard.workflows.nodes import Node
 from crew_guard.workflows.shape import Shape
 
@@ -61,11 +61,16 @@ async def run_graph(shape: Shape, going: Going) -> RuntimeResult:
         with run.ended_at_once():
             await run.let_go()
             lost = await run.undo()
-        if lost and not isinstance(error, RefusedError):
-            told = NodeFailedError(f"{_words(error)}; not undone: {'; '.join(lost)}")
-            noted(told, node_of(error))
-            raise told from error
-        raise
+        if not lost:
+            raise
+        not_undone = f"not undone: {'; '.join(lost)}"
+        if isinstance(error, RefusedError):
+            left(error, not_undone)
+            raise
+        told = NodeFailedError(f"{_words(error)}; {not_undone}")
+        noted(told, node_of(error))
+        left(told, str(told))
+        raise told from error
     finally:
         run.flow.stand_still(still=False)
     return run.result()
@@ -203,7 +208,7 @@ class _Run:
         output = self.going.done[source]
         if self._reads(node, source):
             output = listed(read_as(node.returns, output))
-        self.flow.finished(node.name, output, taken_from=source)
+        self.flow.finished(node.name, output, taken_from=source, exact=reads_back(node.returns, output))
         return output
 
     # What comes after
@@ -333,4 +338,4 @@ class _Run:
 
 
 def _words(error: BaseException) -> str:
-    return str(error) if isinstance(error, NodeFailedError) else f"{type(error).__name__}: {error}"
+    return str(error) if isinstance(error, NodeFailedError) else error_words(error)

@@ -6,7 +6,8 @@ once for each of its outcomes, with the others ruled out.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping
+import math
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -38,6 +39,10 @@ def structure_of(
     Raises:
         WorkflowError: there is no such branch, or one of its outcomes has no share
     """
+    if shares is not None and not isinstance(shares, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]  users don't all run pyright
+        raise WorkflowError(
+            f"shares: {shares!r}; expected the shares of a branch's ways, by the node that it comes after"
+        )
     known = {source: _checked(shape, source, given) for source, given in (shares or {}).items()}
     return _Tree(shape, known, inside or {}, of_runs).of(shape.conditions, within="")
 
@@ -48,13 +53,18 @@ def _checked(shape: Shape, source: str, given: Mapping[Any, float]) -> dict[Hash
         there = f"there are branches after {', '.join(shape.branches)}" if shape.branches else "there is none"
         raise WorkflowError(f"shares: no branch comes after {source!r}; {there}")
     outcomes = ["otherwise" if each is OTHERWISE else each for each in branch.outcomes]
-    whole = sum(given.values())
-    if set(given) != set(outcomes) or min(given.values(), default=-1) < 0 or not whole:
+    if not isinstance(given, Mapping) or set(given) != set(outcomes) or not _are_shares([*given.values()]):  # pyright: ignore[reportUnnecessaryIsInstance]  see above
         ways = ", ".join(map(repr, outcomes))
         raise WorkflowError(
-            f"shares: the branch after {source!r} has {dict(given)}; expected a number, 0 or more, for each of {ways}"
+            f"shares: the branch after {source!r} has {given!r}; expected a number, 0 or more, for each of {ways}"
         )
+    whole = sum(given.values())
     return {each: given[name] / whole for each, name in zip(branch.outcomes, outcomes, strict=True)}
+
+
+def _are_shares(values: Sequence[Any]) -> bool:
+    numbers = all(isinstance(each, int | float) and math.isfinite(each) and each >= 0 for each in values)
+    return numbers and sum(values) > 0
 
 
 @dataclass(frozen=True, slots=True)

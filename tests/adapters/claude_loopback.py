@@ -8,8 +8,10 @@ from tests.adapters.loopback import HungryServer, send, send_bytes
 class ClaudeServer(HungryServer):
     """Answers with another tool call, or with a text; what `bills` says is billed beside the plain tokens."""
 
-    def __init__(self, status=200, tool="look", answer=None, bills=None, filled=None):
+    def __init__(self, status=200, tool="look", answer=None, bills=None, filled=None, *, tells="twice"):
         super().__init__(status, tool, answer)
+        self.tells = tells
+        """Where a stream names the prompt's tokens: `twice`, at its `start`, at its `end`, or `never`."""
         self.bills = bills or {}
         self.filled = filled
         """What the tool is called with, if not a query."""
@@ -23,6 +25,9 @@ class ClaudeServer(HungryServer):
         return [body["max_tokens"] for body in self.bodies]
 
     def reply(self, handler, body):
+        if handler.path.endswith("/count_tokens"):
+            send(handler, 200, {"input_tokens": self.served.prompt})  # costs nothing
+            return
         self.bodies.append(body)
         status = self.statuses.pop(0) if self.statuses else self.status
         if status != 200:
@@ -45,12 +50,19 @@ class ClaudeServer(HungryServer):
             "stop_sequence": None,
         }
         if body.get("stream"):
-            _events(handler, head, block, stop, usage)
+            _events(handler, head, block, stop, *_in_time(usage, self.tells))
         else:
             send(handler, 200, {**head, "content": [block], "stop_reason": stop, "usage": usage})
 
 
-def _events(handler, head, block, stop, usage):
+def _in_time(usage, tells):
+    """What a stream says of its tokens when it begins and when it ends."""
+    whole, begun, rest = usage, {**usage, "output_tokens": 1}, {"output_tokens": usage["output_tokens"]}
+    nothing = {"input_tokens": 0, "output_tokens": 1}
+    return {"twice": (begun, whole), "start": (begun, rest), "end": (nothing, whole), "never": (nothing, rest)}[tells]
+
+
+def _events(handler, head, block, stop, begun, usage):
     if block["type"] == "text":
         start, deltas = (
             {"type": "text", "text": ""},
@@ -60,7 +72,6 @@ def _events(handler, head, block, stop, usage):
         text = json.dumps(block["input"])
         start = {**block, "input": {}}
         deltas = [{"type": "input_json_delta", "partial_json": part} for part in _cut(text)]
-    begun = {**usage, "output_tokens": 1}
     events = [
         {"type": "message_start", "message": {**head, "content": [], "stop_reason": None, "usage": begun}},
         {"type": "content_block_start", "index": 0, "content_block": start},

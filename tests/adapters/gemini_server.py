@@ -19,6 +19,8 @@ class GeminiServer(HungryServer):
         self.paths = []
         self.breaks = False
         """Close the connection without a word."""
+        self.unfinished = False
+        """End streams before they say why."""
 
     def reply(self, handler, body):
         if ":countTokens" in handler.path:  # costs nothing, and is no completion
@@ -60,7 +62,7 @@ class GeminiServer(HungryServer):
             send(handler, 200, done)
             return
         last = {**done, "candidates": [{"content": {"role": "model", "parts": [{"text": ""}]}, "finishReason": "STOP"}]}
-        data = b"".join(
-            b"data: " + json.dumps(one).encode() + b"\r\n\r\n" for one in ({"candidates": [candidate]}, last)
-        )
+        sofar = {**usage, "candidatesTokenCount": 1, "totalTokenCount": self.served.prompt + thought + 1}
+        pieces = [{"candidates": [candidate], "usageMetadata": sofar}, *([] if self.unfinished else [last])]
+        data = b"".join(b"data: " + json.dumps(one).encode() + b"\r\n\r\n" for one in pieces)
         send_bytes(handler, 200, "text/event-stream", data)

@@ -63,9 +63,9 @@ class Guard:
         self.names.append(model)
         return self.facts
 
-    def start(self, inputs):
+    def start(self, inputs, home=None):
         self.run_id = uuid4().hex
-        return self.supervisor.run_runtime(self.runtime, inputs, name="hosted", run_id=self.run_id)
+        return self.supervisor.run_runtime(self.runtime, inputs, name="hosted", run_id=self.run_id, home=home)
 
     def run(self, task="Find everything.", **inputs):
         return self.start(inputs or {"task": task}).future.result(30)

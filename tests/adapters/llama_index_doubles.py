@@ -1,5 +1,6 @@
 """Workflows and models of LlamaIndex that would rather not be bounded."""
 
+import asyncio
 import contextlib
 import json
 from typing import Any
@@ -130,6 +131,7 @@ class AskingWorkflow(Workflow):
 
     def __init__(self, llm, method="acomplete", times=50, swallow=False, **options):
         super().__init__(timeout=None, **options)
+        self.in_a_thread = type(llm).class_name() == "GenAI"  # its blocking methods run a loop of their own
         self.method, self.times, self.swallow = method, times, swallow
         self.hidden = lambda: llm  # as in a closure: no attribute that is one
         self.caught = 0
@@ -149,11 +151,17 @@ class AskingWorkflow(Workflow):
 
     async def asked(self, method):
         prompt = SYSTEM if "complete" in self.method else [ChatMessage(SYSTEM)]
-        made = method(prompt)
-        if self.method.startswith("a"):
-            made = await made
+        if self.in_a_thread and not self.method.startswith("a"):
+            return await asyncio.to_thread(self.whole, method, prompt)
+        if not self.method.startswith("a"):
+            return self.whole(method, prompt)
+        made = await method(prompt)
         if self.method.startswith("astream"):
             return [str(piece) async for piece in made][-1]
+        return str(made)
+
+    def whole(self, method, prompt):
+        made = method(prompt)
         return [str(piece) for piece in made][-1] if self.method.startswith("stream") else str(made)
 
 

@@ -1,6 +1,7 @@
 """A crew on AutoGen's agents and teams: what its models are asked and what it costs is as on our own runtime."""
 
 import asyncio
+import logging
 import threading
 
 import pytest
@@ -209,3 +210,37 @@ def test_a_kill_ends_a_tool_in_flight():
     thread.join(10)
     assert results[0].stopped.reason == "killed"
     assert ended.wait(5)
+
+
+@pytest.mark.parametrize(
+    ("turns", "limits", "why"),
+    [
+        (Turns(until="DONE"), {"max_steps": 2}, "max_steps"),
+        (Turns(until="DONE", max_turns=2), {}, "came to no end in 2 turns"),
+    ],
+)
+def test_a_conversation_that_is_ended_is_no_error_of_autogens_log(turns, limits, why, caplog):
+    """The result tells it, as on our own runtime; no traceback does."""
+    crew = Crew([ANN, BOB], [Task("Talk.", "ann")], process="conversation", turns=turns)
+    scripts = {"ann": ["one", "three"], "bob": ["two"]}
+    ours, _ = run(crew, scripts, "native", **limits)
+    with caplog.at_level(logging.WARNING):
+        theirs, _ = run(crew, scripts, "autogen", **limits)
+    assert why in f"{theirs.stopped} {theirs.error}"
+    assert (theirs.status, theirs.stopped, theirs.error) == (ours.status, ours.stopped, ours.error)
+    assert (theirs.partial, theirs.agents, caplog.records) == (ours.partial, ours.agents, [])
+
+
+def test_a_conversation_hears_an_answer_as_its_guardrail_fixed_it():
+    """Each request is the same as on our own runtime, the speaker's own context included."""
+    crew = Crew([ANN, BOB], [Task("Talk.", "ann")], process="conversation", turns=Turns(max_turns=4))
+    scripts = {"ann": ["it is hunter22", "bye"], "bob": ["mine is hunter22", "bye"]}
+    rules = {"content": {"outputs": [{"topics": {"forbid": ["hunter2+"], "action": "fix"}}]}}
+    asked = {}
+    for runtime in ("native", "autogen"):
+        models = {name: ScriptedModel(script, name=name) for name, script in scripts.items()}
+        supervisor = Supervisor(Policy.model_validate(rules), models=models, store=MemoryStore(), runtime=runtime)
+        assert supervisor.run(crew, {"topic": "gzip"}).output == "bye"
+        asked[runtime] = {name: [call.messages for call in model.calls] for name, model in models.items()}
+    assert asked["autogen"] == asked["native"]
+    assert "hunter22" not in str(asked["autogen"]["bob"][0])

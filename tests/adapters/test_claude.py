@@ -149,6 +149,35 @@ def test_what_claude_reads_and_writes_of_its_cache_is_priced_apart(by, streaming
 
 
 @hosts
+@pytest.mark.parametrize("tells", ["start", "end", "twice"])
+def test_a_streams_prompt_is_charged_wherever_claude_names_it(by, tells, outcomes):
+    """At its start only, as Anthropic documents it, at its end, or in both: what was billed, the cache's part too."""
+    bills = {"cache_read_input_tokens": 500, "cache_creation_input_tokens": 150}
+    if tells != "end":
+        bills["cache_creation"] = {"ephemeral_5m_input_tokens": 100, "ephemeral_1h_input_tokens": 50}
+    with ClaudeServer(bills=bills, tells=tells) as server:
+        adapter, host = by(server, streaming=True)
+        result = Guard(adapter, host, policy(max_tokens=10_000), Priced()).run()
+        assert (result.stopped.limit, result.unreported, result.overshoot.tokens) == ("max_tokens", 0, 0)
+        assert 4_000 <= result.usage.tokens == server.served.tokens <= 10_000
+        assert result.usage.cached_tokens == 500 * server.requests
+        assert {outcome.parts for outcome in outcomes} == {
+            Parts(cache_written=150, kept_an_hour=0 if tells == "end" else 50)
+        }
+
+
+@hosts
+def test_a_stream_whose_prompt_nobody_names_is_charged_as_reserved(by):
+    """An answer of a prompt of 0 is no account: no cap is passed by it, and the result says so."""
+    with ClaudeServer(tells="never") as server:
+        adapter, host = by(server, streaming=True)
+        result = Guard(adapter, host, policy(max_tokens=20_000)).run()
+        assert result.stopped.limit == "max_tokens"
+        assert result.unreported == server.requests >= 1
+        assert server.served.tokens <= result.usage.tokens <= 20_000
+
+
+@hosts
 def test_a_length_to_think_leaves_room_to_answer(by):
     """budget_tokens: the request's max_tokens stays above it, or the call is refused."""
     thinking = {"type": "enabled", "budget_tokens": 2000}
@@ -188,14 +217,14 @@ def _give(host, client):
 
 def test_a_claude_outside_of_a_run_keeps_its_retries_and_its_length():
     """Also when a guarded run has used it, and while one does."""
-    with ClaudeServer(answer="done") as server:
+    with ClaudeServer(answer="done") as server, asyncio.Runner() as loop:
         model = claude(server, max_tokens=900, max_retries=2)
         autogens = client(server, max_tokens=900)
 
         def asked_unguarded():
             server.statuses, before = [529, 529], server.requests
             model.invoke("hello")
-            asyncio.run(autogens.create([UserMessage(content="hello", source="ann")]))
+            loop.run(autogens.create([UserMessage(content="hello", source="ann")]))
             return [body["max_tokens"] for body in server.bodies[before:]]
 
         assert asked_unguarded() == [900] * 4
@@ -208,11 +237,12 @@ def test_a_claude_outside_of_a_run_keeps_its_retries_and_its_length():
         assert (model._client.max_retries, autogens._client.max_retries) == (2, 2)
 
 
+@pytest.mark.parametrize("betas", [None, ["context-1m-2025-08-07"]])
 @pytest.mark.parametrize("streaming", [False, True])
-def test_claude_in_async_nodes_is_gated_too(streaming):
-    """ainvoke and astream: the async client."""
-    with ClaudeServer(answer="done") as server:
-        model = claude(server)
+def test_claude_in_async_nodes_is_gated_too(streaming, betas):
+    """ainvoke and astream: the async client, and its beta API's."""
+    with ClaudeServer(answer="done", tells="start") as server:
+        model = claude(server, betas=betas)
 
         async def ask(state):
             for _ in range(9):

@@ -262,8 +262,8 @@ def test_what_crewai_keeps_in_a_model_for_a_call_is_that_calls_own():
         assert (result.stopped.limit, server.requests) == ("max_steps", 3)
 
 
-def test_tokens_are_counted_by_the_provider_without_a_step():
-    """countTokens costs nothing."""
+def test_no_prompt_is_sent_to_be_counted():
+    """countTokens would be a request past the gate: CrewAI's own estimate, four characters a token."""
     with GeminiServer(answer="done") as server:
         llm = gemini(server)
 
@@ -274,7 +274,7 @@ def test_tokens_are_counted_by_the_provider_without_a_step():
                 return counted, llm.call("how long " * 99)
 
         result = Guard(adapter, Asking(), policy()).run(id="1")
-        assert (result.output, result.usage.steps, server.requests) == ((1000, "done"), 1, 1)
+        assert (result.output, result.usage.steps, server.requests) == ((2, "done"), 1, 1)
 
 
 def test_more_answers_than_one_are_refused_by_name():

@@ -69,8 +69,8 @@ def test_messages_that_are_gone_lend_their_ids_to_nobody():
 
 
 def test_no_usage_is_not_free():
-    """0 and 0 is how hosts say that the provider reported nothing."""
-    assert reported(0, 0) is None
+    """0 and 0 is how hosts say that the provider reported nothing, and no request has a prompt of 0."""
+    assert reported(0, 0) is reported(0, 20) is None
     assert reported(5, 0).input_tokens == 5
 
 

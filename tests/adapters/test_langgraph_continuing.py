@@ -142,6 +142,60 @@ def test_a_checkpointer_without_coroutines_works():
     assert guard.run({"resume": "yes", "config": ONE}).stopped.limit == "max_steps"
 
 
+def test_a_checkpointer_whose_coroutines_only_refuse_works():
+    """As the current SQLite saver's do: it is found out before anything is paid."""
+
+    class Refusing(InMemorySaver):
+        async def aget_tuple(self, config):
+            raise NotImplementedError("use the async one")
+
+        aput = aput_writes = aget_tuple
+
+    guard = guarded(asking(HungryChat(), Refusing()), policy(max_steps=2))
+    first = guard.run({"found": [], "config": ONE})
+    assert (first.error, first.usage.steps, first.partial) == ("", 1, {"found": ["worked"]})
+    assert guard.run({"resume": "no", "config": ONE}).output == {"found": ["worked", "no"]}
+
+
+@pytest.mark.parametrize("own", [{}, {"configurable": {"tenant": "a"}}])
+def test_a_thread_that_the_config_names_at_its_top_is_the_same_thread(own):
+    """LangGraph takes {"thread_id": …} as well: one budget, whichever way it is written."""
+    model = HungryChat()
+    guard = guarded(asking(model).with_config(own), policy(max_steps=2))
+    top = {"thread_id": "one"}
+    assert "more?" in str(guard.run({"found": [], "config": top}).stopped)
+    assert guard.run({"resume": "yes", "config": ONE}).caps.steps == 1
+    assert guard.run({"resume": "yes", "config": top}).stopped.limit == "max_steps"
+    assert model.served.calls == 2
+    done = guarded(hungry_agent(HungryChat(answer_after=0), checkpointer=InMemorySaver()), policy())
+    assert done.run({"task": "go", "config": top}).output == "done"
+
+
+def test_a_run_from_an_earlier_place_is_done_when_its_graph_is():
+    """A config with a checkpoint_id: what the thread waited for there is over."""
+    graph = asking(HungryChat())
+    guard = guarded(graph, policy(max_steps=2))
+    guard.run({"found": [], "config": ONE})
+    guard.run({"resume": "no", "config": ONE})
+    before = next(state.config for state in graph.get_state_history(ONE) if state.next == ("work",))
+    again = guard.run({"config": before})
+    assert "more?" in str(again.stopped)
+    asked = next(state.config for state in graph.get_state_history(ONE) if state.next == ("ask",))
+    result = guard.run({"resume": "no", "config": asked})
+    assert (result.status, result.output) == ("done", {"found": ["worked", "no"]})
+    assert guard.run({"found": [], "config": ONE}).caps.steps == 2
+
+
+def test_a_thread_that_is_done_leaves_nothing_behind():
+    """However many there were."""
+    graph = hungry_agent(HungryChat(answer_after=0), checkpointer=InMemorySaver())
+    guard = guarded(graph, policy())
+    for number in range(3):
+        config = {"configurable": {"thread_id": f"thread {number}"}}
+        assert guard.run({"task": "go", "config": config}).done
+    assert not guard.runtime._executions
+
+
 def test_two_runs_of_one_thread_at_once_are_refused():
     """Both would begin with what is left for one."""
     holding, go = threading.Event(), threading.Event()

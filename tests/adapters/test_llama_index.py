@@ -1,8 +1,11 @@
 """Workflows of LlamaIndex under the gate, held to what their models served."""
 
 import asyncio
+import re
 import sys
+import textwrap
 import threading
+from pathlib import Path
 from typing import Annotated, ClassVar
 
 import pytest
@@ -10,13 +13,14 @@ from llama_index.core.agent.workflow import AgentWorkflow, CodeActAgent, Functio
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, CompletionResponse, LLMMetadata, ToolCallBlock
 from llama_index.core.llms.custom import CustomLLM
 from llama_index.core.tools import FunctionTool
-from llama_index.llms.openai import OpenAIResponses
+from llama_index.llms.openai import OpenAI, OpenAIResponses
 from pydantic import BaseModel
-from workflows import Workflow, step
-from workflows.events import StartEvent, StopEvent
+from workflows import Context, Workflow, step
+from workflows.events import HumanResponseEvent, InputRequiredEvent, StartEvent, StopEvent
 from workflows.resource import Resource
 from workflows.retry_policy import ConstantDelayRetryPolicy
 
+from crew_guard import guard
 from crew_guard.adapters import llama_index
 from crew_guard.adapters.llama_index import StepGate, host_loop, step_gate
 from crew_guard.core.policy import Policy
@@ -591,7 +595,7 @@ def test_a_workflow_inside_of_a_workflow_is_the_same_run():
 
 
 def test_a_guard_on_a_workflow_needs_what_its_start_event_needs():
-    """A missing field is a ConfigError that names the workflow."""
+    """A missing field is a ConfigError that names the workflow, the field and what was given, but no value."""
 
     class Topic(StartEvent):
         topic: str
@@ -602,4 +606,89 @@ def test_a_guard_on_a_workflow_needs_what_its_start_event_needs():
             return StopEvent(result=ev.topic)
 
     assert Guard(llama_index, Needs(), policy()).run(topic="gzip").output == "gzip"
-    assert "workflow Needs: Failed creating a start event" in Guard(llama_index, Needs(), policy()).run("x").error
+    error = Guard(llama_index, Needs(), policy()).run(topik="s3cret").error
+    assert "workflow Needs: the inputs don't make its Topic: topic: Field required. It was given topik;" in error
+    assert "s3cret" not in error
+
+
+def test_a_call_whose_client_can_not_be_made_costs_nothing(monkeypatch):
+    """Without an API key no request leaves, in none of the eight ways: no step, no tokens."""
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    for method in METHODS:
+        result = Guard(llama_index, AskingWorkflow(OpenAI("gpt-4o-mini"), method), policy()).run()
+        assert (result.status, result.usage.steps, result.usage.tokens, result.unreported) == ("failed", 0, 0, 0), (
+            method
+        )
+
+
+def _counting(limit):
+    """A workflow that counts how many of its runs there are at once, and lets others have the loop meanwhile."""
+
+    class Counting(Workflow):
+        under_way = most = 0
+
+        @step
+        async def work(self, ev: StartEvent) -> StopEvent:
+            self.under_way += 1
+            self.most = max(self.most, self.under_way)
+            for _ in range(50):
+                await asyncio.sleep(0)
+            self.under_way -= 1
+            return StopEvent(result=self.most)
+
+    return Counting(timeout=None, num_concurrent_runs=limit)
+
+
+@pytest.mark.parametrize("limit", [1, 2])
+def test_as_many_runs_of_a_workflow_overlap_on_one_loop_as_it_lets(limit):
+    """None is refused, and all come to their end."""
+    flow = _counting(limit)
+
+    async def all_of_them():
+        guarded = guard(flow)
+        return await asyncio.gather(*(guarded.arun({}) for _ in range(4)))
+
+    assert all(result.done for result in asyncio.run(all_of_them()))
+    assert flow.most == limit
+    assert guard(flow).run({}).done
+
+
+def test_a_workflow_that_counts_its_runs_is_on_one_loop_at_a_time():
+    """What runs on another one is refused by name, and runs when the first is over."""
+    begun, over = threading.Event(), threading.Event()
+
+    class Counted(Workflow):
+        @step
+        async def work(self, ev: StartEvent) -> StopEvent:
+            begun.set()
+            await asyncio.to_thread(over.wait, 30)
+            return StopEvent(result="done")
+
+    flow = Counted(timeout=None, num_concurrent_runs=2)
+    first = Guard(llama_index, flow, policy()).start({})
+    assert begun.wait(30)
+    refused = asyncio.run(guard(flow).arun({}))
+    assert "workflow Counted has num_concurrent_runs and is in a guarded run on another event loop" in refused.error
+    over.set()
+    assert first.future.result(30).done
+    assert asyncio.run(guard(flow).arun({})).done
+
+
+def test_a_person_answers_as_the_guide_says():
+    """The example of docs/hosts.md, word for word."""
+    text = (Path(__file__).parents[2] / "docs" / "hosts.md").read_text()
+    (example,) = re.findall(r"  ```python\n(  class Review.*?)  ```", text, re.DOTALL)
+    used = (Context, HumanResponseEvent, InputRequiredEvent, StartEvent, StopEvent, Workflow, guard, step)
+    names = {**{one.__name__: one for one in used}, "asyncio": asyncio, "questions": asyncio.Queue(), "__name__": "doc"}
+    exec(compile(textwrap.dedent(example), "hosts.md", "exec", dont_inherit=True), names)  # noqa: S102  our own text
+    assert asyncio.run(names["review"]()).output == "yes"
+
+
+@pytest.mark.parametrize("key", ["task", "input", "user_msg"])
+def test_an_agents_task_is_a_text(key):
+    """Anything else is a ConfigError that says what was given and what is expected."""
+    agent, _ = hungry_agent(HungryLLM())
+    result = Guard(llama_index, agent, policy()).run(**{key: 5})
+    assert "agent 'seeker' takes its task as a text or a ChatMessage, and was given int: run('…')" in result.error
+    agent, _ = hungry_agent(HungryLLM(answer_after=0))
+    assert Guard(llama_index, agent, policy()).run(**{key: ChatMessage("Find it.")}).done

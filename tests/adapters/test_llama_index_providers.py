@@ -1,13 +1,15 @@
-"""LlamaIndex's real clients of Anthropic and Ollama under the gate, against servers that speak their words."""
+"""LlamaIndex's real clients of Anthropic, Gemini and Ollama under the gate, against servers that speak their words."""
 
 import asyncio
 import threading
 
 import pytest
+from google.genai import types
 from llama_index.core.agent.workflow import FunctionAgent
-from llama_index.core.base.llms.types import CachePoint, ChatMessage, TextBlock
+from llama_index.core.base.llms.types import CachePoint, ChatMessage, CompletionResponse, TextBlock
 from llama_index.core.prompts import PromptTemplate
 from llama_index.llms.anthropic import Anthropic
+from llama_index.llms.google_genai import GoogleGenAI
 from llama_index.llms.ollama import Ollama
 from pydantic import BaseModel
 from workflows import Workflow, step
@@ -19,6 +21,7 @@ from crew_guard.adapters.hosted import Attempt
 from crew_guard.adapters.llama_index.patches import _LLM_METHODS
 from crew_guard.core.usage import MILLION, PartRates, Rate, Rates
 from crew_guard.errors import ConfigError
+from tests.adapters.gemini_server import GeminiServer
 from tests.adapters.guarding import ByteFacts, Guard, policy
 from tests.adapters.llama_index_doubles import SYSTEM, AskingWorkflow, hungry_agent, side_by_side
 from tests.adapters.llama_index_servers import ClaudeServer, OllamaServer
@@ -26,16 +29,23 @@ from tests.adapters.llama_index_servers import ClaudeServer, OllamaServer
 METHODS = sorted(_LLM_METHODS)
 
 
-def claude(server, **options):
+def claude(server, kind=Anthropic, **options):
     """The real client of Anthropic's SDK, with the retries that it has by default."""
-    return Anthropic(
+    return kind(
         **{"model": "claude-sonnet-4-5", "api_key": "none", "base_url": server.url, "max_tokens": 4096} | options
     )
 
 
-def ollama(server, **options):
+def ollama(server, kind=Ollama, **options):
     """The real client of Ollama."""
-    return Ollama(**{"model": "toy", "base_url": server.url, "context_window": 32768} | options)
+    return kind(**{"model": "toy", "base_url": server.url, "context_window": 32768} | options)
+
+
+def gemini(server, kind=GoogleGenAI, **options):
+    """The real client of google-genai, with the retries that it has by default; its windows are told, not asked for."""
+    base = types.HttpOptions(base_url=server.url.removesuffix("/v1"))
+    given = {"model": "gemini-2.5-flash", "api_key": "none", "http_options": base, "context_window": 100_000}
+    return kind(**given | {"max_tokens": 4096} | options)
 
 
 @pytest.fixture
@@ -55,18 +65,21 @@ def outcomes(monkeypatch):
 class Of:
     """One provider: its server, its class, and where its requests say how long an answer may be."""
 
-    def __init__(self, server, llm, name, length, wish):
-        self.server, self.llm, self.name = server, llm, name
+    def __init__(self, server, kind, llm, name, length, wish):
+        self.server, self.kind, self.llm, self.name = server, kind, llm, name
         self.length = length
         self.wish = wish
         """Options that ask for so long an answer."""
 
 
-CLAUDE = Of(ClaudeServer, claude, "anthropic:claude-sonnet-4-5", lambda body: body["max_tokens"],
+CLAUDE = Of(ClaudeServer, Anthropic, claude, "anthropic:claude-sonnet-4-5", lambda body: body["max_tokens"],
             lambda length: {"max_tokens": length})  # fmt: skip
-OLLAMA = Of(OllamaServer, ollama, "ollama:toy", lambda body: body["options"]["num_predict"],
+GEMINI = Of(GeminiServer, GoogleGenAI, gemini, "gemini:gemini-2.5-flash",
+            lambda body: body["generationConfig"]["maxOutputTokens"],
+            lambda length: {"max_tokens": length})  # fmt: skip
+OLLAMA = Of(OllamaServer, Ollama, ollama, "ollama:toy", lambda body: body["options"]["num_predict"],
             lambda length: {"additional_kwargs": {"num_predict": length}})  # fmt: skip
-providers = pytest.mark.parametrize("of", [CLAUDE, OLLAMA], ids=["claude", "ollama"])
+providers = pytest.mark.parametrize("of", [CLAUDE, GEMINI, OLLAMA], ids=["claude", "gemini", "ollama"])
 methods = pytest.mark.parametrize("method", METHODS)
 
 
@@ -114,7 +127,8 @@ def test_agents_with_tools_are_bounded(of, streaming, cap):
         assert len(executions) == result.usage.tool_calls
         assert (result.stopped.limit, result.unreported, result.overshoot.tokens) == ("max_tokens", 0, 0)
         assert list(result.agents) == ["seeker"]
-        assert len(server.bodies[1]["messages"]) > len(server.bodies[0]["messages"])
+        first, second = ((body.get("messages") or body["contents"]) for body in server.bodies[:2])
+        assert len(second) > len(first)
 
 
 @providers
@@ -223,7 +237,7 @@ def test_unguarded_use_is_the_same_before_during_and_after(of):
         state = llm.model_dump()
 
         async def both():
-            return [str(llm.complete("x")), str(await llm.acomplete("x"))]
+            return [str(await asyncio.to_thread(llm.complete, "x")), str(await llm.acomplete("x"))]
 
         assert loop.run(both()) == ["more", "more"]
         clients = [getattr(llm, name) for name in ("_client", "_aclient", "_async_client") if _has(llm, name)]
@@ -236,7 +250,7 @@ def test_unguarded_use_is_the_same_before_during_and_after(of):
         assert server.bodies == before
         assert clients == [getattr(llm, name) for name in ("_client", "_aclient", "_async_client") if _has(llm, name)]
         assert llm.model_dump() == state
-        assert type(llm) is (Anthropic if of is CLAUDE else Ollama)
+        assert type(llm) is of.kind
 
 
 def _has(llm, name):
@@ -246,20 +260,58 @@ def _has(llm, name):
 @providers
 def test_a_class_of_ones_own_that_asks_twice_pays_for_both(of):
     """A subclass of an integration's class: each of its requests is an attempt."""
-    kind = Anthropic if of is CLAUDE else Ollama
 
-    class Doubtful(kind):
+    class Doubtful(of.kind):
         async def achat(self, messages, **kwargs):
             await super().achat(messages, **kwargs)
             return await super().achat(messages, **kwargs)
 
     with of.server(answer="more") as server:
-        given = of.llm(server)
-        options = {"model": given.model, "base_url": server.url}
-        llm = Doubtful(**options, **({"api_key": "none"} if of is CLAUDE else {"context_window": 9000}))
+        llm = of.llm(server, kind=Doubtful)
         result = Guard(llama_index, AskingWorkflow(llm, "achat"), policy(max_steps=5)).run()
         assert server.requests == 5 == result.usage.steps
         assert server.served.tokens == result.usage.tokens
+
+
+SENDS = {
+    "anthropic:claude-sonnet-4-5": (
+        lambda llm, text: llm._client.messages.create(model=llm.model, messages=[{"role": "user", "content": text}]),
+        lambda llm, text: llm._aclient.messages.create(model=llm.model, messages=[{"role": "user", "content": text}]),
+    ),
+    "gemini:gemini-2.5-flash": (
+        lambda llm, text: llm._client.models.generate_content(model=llm.model, contents=text),
+        lambda llm, text: llm._client.aio.chats.create(model=llm.model).send_message(text),
+    ),
+    "ollama:toy": (
+        lambda llm, text: llm.client.chat(model=llm.model, messages=[{"role": "user", "content": text}]),
+        lambda llm, text: llm.async_client.chat(model=llm.model, messages=[{"role": "user", "content": text}]),
+    ),
+}
+
+
+@providers
+@pytest.mark.parametrize("method", ["complete", "acomplete"])
+def test_a_class_that_sends_twice_by_its_sdk_pays_for_both(of, method):
+    """Within one method of its own, where nothing but the SDK's client sees it."""
+    sync, asynchronous = SENDS[of.name]
+
+    class Doubtful(of.kind):
+        def complete(self, prompt, formatted=False, **kwargs):
+            sync(self, prompt)
+            sync(self, prompt)
+            return CompletionResponse(text="more")
+
+        async def acomplete(self, prompt, formatted=False, **kwargs):
+            await asynchronous(self, prompt)
+            await asynchronous(self, prompt)
+            return CompletionResponse(text="more")
+
+    with of.server(answer="more") as server:
+        flow = AskingWorkflow(of.llm(server, kind=Doubtful), method)
+        result = Guard(llama_index, flow, policy(max_steps=5)).run()
+        assert (server.requests, result.usage.steps, result.stopped.limit) == (5, 5, "max_steps")
+        assert server.served.tokens == result.usage.tokens
+        assert result.unreported == 0
 
 
 class Said(BaseModel):
@@ -276,12 +328,15 @@ STRUCTURED = ("structured_predict", "astructured_predict", "stream_structured_pr
 def test_structured_answers_are_gated(of, method):
     """Also where the class has a request of its own for them: clamped, counted and charged like any other."""
 
-    async def asked(llm):
+    def whole(llm):
         made = getattr(llm, method)(Said, PromptTemplate("Say {what}." + SYSTEM), what="x")
-        made = await made if method.startswith("a") else made
-        if "stream" not in method:
-            return made
-        return [one async for one in made][-1] if method.startswith("a") else list(made)[-1]
+        return list(made)[-1] if "stream" in method else made
+
+    async def asked(llm):
+        if not method.startswith("a"):
+            return await asyncio.to_thread(whole, llm)
+        made = await getattr(llm, method)(Said, PromptTemplate("Say {what}." + SYSTEM), what="x")
+        return [one async for one in made][-1] if "stream" in method else made
 
     class Asking(Workflow):
         @step
@@ -296,14 +351,19 @@ def test_structured_answers_are_gated(of, method):
         server.served.asked.clear()
         result = Guard(llama_index, Asking(timeout=None), policy(max_tokens=7_000)).run(times=1)
         assert result.output == [unguarded.text] == ["x"]
-        assert {key: value for key, value in server.bodies[0].items() if key not in ("max_tokens", "options")} == {
-            key: value for key, value in plain.items() if key not in ("max_tokens", "options")
-        }
+        assert _but_its_length(server.bodies[0]) == _but_its_length(plain)
         result = Guard(llama_index, Asking(timeout=None), policy(max_tokens=7_000)).run(times=9)
         assert server.served.tokens - 2000 == result.usage.tokens <= 7_000
         assert (server.requests - 1, result.stopped.limit, result.unreported) == (result.usage.steps, "max_tokens", 0)
         assert max(server.served.asked) < 7_000
         assert [of.length(body) for body in server.bodies] == server.served.asked
+
+
+def _but_its_length(body):
+    config = {key: value for key, value in body.get("generationConfig", {}).items() if key != "maxOutputTokens"}
+    return {key: value for key, value in body.items() if key not in ("max_tokens", "options")} | {
+        "generationConfig": config
+    }
 
 
 @providers
@@ -514,6 +574,143 @@ def test_a_search_that_a_call_asks_for_is_refused():
         result = Guard(llama_index, Asking(), policy()).run()
         assert "web_search" in result.error
         assert server.requests == 0
+
+
+# Gemini's own
+
+
+@methods
+def test_thoughts_are_output_and_what_it_read_from_its_cache_is_known(method):
+    """Gemini's counts of an answer are without its thoughts: both are what it may be long, and what is charged."""
+    with GeminiServer(answer="more", thought=300, cached=600) as server:
+        guard = Guard(llama_index, AskingWorkflow(gemini(server), method, times=2), policy())
+        result = guard.run()
+        assert result.usage.tokens == server.served.tokens == 4000
+        assert (result.usage.input_tokens, result.usage.cached_tokens, result.unreported) == (2000, 1200, 0)
+
+
+def test_a_thinking_budget_leaves_room_to_answer():
+    """What is asked for stays above it, or the call is refused."""
+    config = types.GenerateContentConfig(thinking_config=types.ThinkingConfig(thinking_budget=2000))
+    with GeminiServer(answer="more") as server:
+        llm = gemini(server, generation_config=config)
+        result = Guard(llama_index, AskingWorkflow(llm), policy(max_tokens=9_000)).run()
+        asked = [body["generationConfig"]["maxOutputTokens"] for body in server.bodies]
+        assert (asked[0], len(asked), min(asked) > 2000) == (2000 + 4096, 3, True)
+        assert result.stopped.limit == "max_tokens"
+        assert server.served.tokens == result.usage.tokens
+
+
+def test_a_length_that_a_call_of_gemini_gives_is_what_it_asks_for():
+    """In its generation_config, which is nearer than what the model says."""
+
+    class Asking(Workflow):
+        @step
+        async def ask(self, ev: StartEvent) -> StopEvent:
+            return StopEvent(result=str(await llm.acomplete("x", generation_config={"max_output_tokens": 900})))
+
+    with GeminiServer(answer="more") as server:
+        llm = gemini(server, max_tokens=300)
+        assert Guard(llama_index, Asking(), policy()).run().done
+        assert server.served.asked == [900]
+
+
+def test_a_model_without_a_length_asks_for_the_policys():
+    """What Gemini could make at the most is nobody's wish."""
+    with GeminiServer(answer="more") as server:
+        llm = gemini(server, generation_config=types.GenerateContentConfig(temperature=0))
+        Guard(llama_index, AskingWorkflow(llm, times=1), policy()).run()
+        assert server.served.asked == [4096]
+
+
+@pytest.mark.parametrize("method", ["stream_chat", "astream_chat", "astream_complete"])
+def test_a_stream_of_geminis_that_breaks_off_is_charged_as_reserved(method):
+    """Each piece says what it cost so far: that is no account of the whole."""
+    with GeminiServer(answer="more") as server:
+        server.unfinished = True
+        result = Guard(llama_index, AskingWorkflow(gemini(server), method, times=1), policy()).run()
+        assert (result.unreported, server.requests) == (1, 1)
+        assert result.usage.tokens > 1000 + 4000
+
+
+@pytest.mark.parametrize(
+    "config", [{"system_instruction": "y" * 8_000}, {"response_schema": {"description": "y" * 8_000}}]
+)
+def test_what_stands_beside_the_messages_is_counted(config):
+    """Instructions and schemas of a generation_config are a part of each prompt."""
+    with GeminiServer(answer="more") as server:
+        llm = gemini(server, generation_config=types.GenerateContentConfig(**config))
+        result = Guard(llama_index, AskingWorkflow(llm), policy(max_tokens=8_000)).run()
+        assert (result.stopped.limit, server.requests) == ("max_tokens", 0)
+
+
+def look(query: str) -> str:
+    """Look it up."""
+    return query
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"built_in_tool": types.Tool(google_search=types.GoogleSearch())}, "google_search"),
+        ({"generation_config": types.GenerateContentConfig(tools=[look])}, "look"),
+        ({"generation_config": types.GenerateContentConfig(candidate_count=2)}, "candidate_count=2"),
+        ({"cached_content": "cachedContents/1"}, "cached_content"),
+        ({"http_options": types.HttpOptions(extra_body={"generationConfig": {"maxOutputTokens": 9}})}, "extra_body"),
+    ],
+)
+def test_what_can_not_be_bounded_of_gemini_is_refused_by_name(options, words):
+    """Before anything runs, and where the guard sees the model only with the call."""
+    with GeminiServer() as server:
+        llm = gemini(server, **options)
+        agent = FunctionAgent(name="seeker", tools=[], llm=llm)
+        with pytest.raises(ConfigError, match=f"agent 'seeker' .*{words}"):
+            Guard(llama_index, agent, policy())
+        result = Guard(llama_index, AskingWorkflow(llm), policy(max_steps=3)).run()
+        assert words in result.error
+        assert server.requests == 0
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_a_search_that_a_call_of_geminis_asks_for_is_refused(listed):
+    """As one of the model's own is; LlamaIndex takes a single tool, too."""
+
+    class Asking(Workflow):
+        @step
+        async def ask(self, ev: StartEvent) -> StopEvent:
+            return StopEvent(
+                result=str(await llm.acomplete("x", tools=[types.Tool(google_search=types.GoogleSearch())]))
+            )
+
+    with GeminiServer() as server:
+        llm = gemini(server)
+        result = Guard(llama_index, Asking(), policy()).run()
+        assert "google_search" in result.error
+        assert server.requests == 0
+
+
+class DearFacts(ByteFacts):
+    """$30 a million of what it says in images."""
+
+    rates = Rates(Rate(2 * MILLION * 1000), Rate(8 * MILLION * 1000),
+                  parts=PartRates(output_image=Rate(30 * MILLION * 1000)))  # fmt: skip
+
+
+def test_an_answer_in_images_is_reserved_as_dearer_than_text():
+    """response_modalities: an image's tokens cost more."""
+    with GeminiServer(answer="more") as server:
+        config = types.GenerateContentConfig(response_modalities=["TEXT", "IMAGE"])
+        guard = Guard(
+            llama_index, AskingWorkflow(gemini(server, generation_config=config), times=1), policy(), DearFacts()
+        )
+        plain = Guard(llama_index, AskingWorkflow(gemini(server), times=1), policy(), DearFacts())
+        assert guard.run().done
+        assert plain.run().done
+        dear, cheap = (
+            next(event.reserved.usd for event in one.events("Admitted") if event.kind == "model_call")
+            for one in (guard, plain)
+        )
+        assert dear > 2 * cheap
 
 
 # Ollama's own

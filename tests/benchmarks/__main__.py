@@ -1,4 +1,4 @@
-"""Every benchmark, one after the other: python -m tests.benchmarks [--crew N]
+"""Every benchmark, one after the other: python -m tests.benchmarks [--crew N] [--short]
 
 The exit code is 1 where a cap did not hold, a workflow cited too seldom, rules on arguments did worse
 than names of tools, or reliability missed a target. Ratios of times are printed with their bounds; on a
@@ -38,7 +38,9 @@ def main() -> int:
     """Run each in a process of its own: two at a time of those that count, and alone those that are timed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--crew", type=int, default=3, help="how many questions the embedded crew is asked (of 40)")
+    parser.add_argument("--short", action="store_true", help="fewer rounds of what doesn't decide, as in CI")
     given = parser.parse_args()
+    short = given.short
     counted: tuple[Benchmark, ...] = (
         ("hosted_overshoot", ()),
         ("reliability_coverage", ()),
@@ -50,21 +52,21 @@ def main() -> int:
         ("usage_bodies", ()),
         ("chatdev_ledger", ()),
         ("autogen_sessions", ()),
-        ("crewai_cassettes", ("--every", "15")),
+        ("crewai_cassettes", ("--every", "30" if short else "15")),
         ("agentdojo", ()),
         ("reliability_recorded", ()),
     )
     timed: tuple[Benchmark, ...] = (
         ("import_cost", ()),
-        ("client_cpu", ()),
+        ("client_cpu", ("--calls", "30") if short else ()),
         ("overhead", ()),
-        ("guarding_overhead", ("--rounds", "3")),
+        ("guarding_overhead", ("--rounds", "1") if short else ()),
         ("growth", ()),
         ("deadlines", ()),
-        ("scale", ()),
+        ("scale", ("--rounds", "1") if short else ()),
         ("store_floor", ()),
         ("reliability_cost", ()),
-        ("research_questions", ("--crew", str(given.crew))),  # its model takes every core
+        ("research_questions", ("--crew", str(1 if short else given.crew))),  # its model takes every core
     )
     with ThreadPoolExecutor(2) as both:
         ended = [*both.map(run, counted)]

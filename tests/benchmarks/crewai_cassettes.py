@@ -32,7 +32,7 @@ os.environ.update(CREWAI_DISABLE_TELEMETRY="true", OTEL_SDK_DISABLED="true", CRE
 import yaml
 
 from crew_guard import Limits, Policy, guard
-from crew_guard.models.usage import parse_usage
+from crew_guard.core.reported import parse_usage
 from crew_guard.store.memory import MemoryStore
 
 DATA = Path(os.environ.get("CREW_GUARD_DATA", Path(__file__).parents[2] / "../shared/data"))

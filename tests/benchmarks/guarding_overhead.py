@@ -209,7 +209,7 @@ def compare(host: str, rounds: int) -> tuple[float, float, float]:
     ]
     slow = [
         guarded(host, LATENCY, time.perf_counter, MemoryStore()) / alone(host, LATENCY, time.perf_counter)
-        for _ in range(max(3, rounds // 3))
+        for _ in range(max(min(3, rounds), rounds // 3))
     ]
     own = statistics.median(one for one, _ in pairs)
     more = statistics.median(other - one for one, other in pairs)
@@ -244,7 +244,7 @@ def main() -> bool:
     rows: list[tuple[str, float, float, float, float]] = []
     for host in given.hosts or HOSTS:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            rows.append((host, *compare(host, rounds), commits_a_step(host, 3)))
+            rows.append((host, *compare(host, rounds), commits_a_step(host, min(3, rounds))))
     print(f"{'host':14}{'alone µs/step':>15}{'guarded +µs/step':>18}{'at 20 ms':>10}{'+raw commits/step':>19}")
     for host, own, more, slow, commits in rows:
         print(f"{host:14}{own:>15,.0f}{more:>18,.0f}{slow:>10.3f}{commits:>19.2f}")

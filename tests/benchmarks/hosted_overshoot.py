@@ -62,7 +62,7 @@ def rows() -> Iterator[Row]:
 
 def _guarded(what: str, host: object, served: Callable[[], tuple[int, int]], cap: int) -> Row:
     rules = Policy(limits=Limits(max_tokens=cap))
-    result: Result = guard(host, rules, store=MemoryStore()).run("Find everything.")
+    result: Result = guard(host, rules, store=MemoryStore()).run({"task": "Find everything."})
     stop = result.stopped
     needed = int(stop.asked) if stop and stop.asked else None
     calls, tokens = served()

@@ -6,6 +6,7 @@ CPU seconds are compared, in turns, so that a busy machine slows both.
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import gc
 import os
@@ -43,7 +44,6 @@ POLICY = Policy.model_validate(
     }
 )
 RUNS, STEPS, MANY = 1_000, 10, 10_000
-ROUNDS = 5
 TIMES_AUTOGEN = 10.0
 KILOBYTES_A_RUN = 50.0
 SHARE_OF_GROUP_COMMIT = 0.5
@@ -113,11 +113,11 @@ def seconds(work: Coroutine[Any, Any, None], timer: Callable[[], float] = time.p
     return timer() - began
 
 
-def beside_autogen() -> tuple[float, float, float]:
+def beside_autogen(count: int) -> tuple[float, float, float]:
     """Medians: (our steps a second of CPU, AutoGen's, ours ÷ AutoGen's)."""
     seconds(ours(MemoryStore(), 50, Stateless()))
     seconds(autogens(50))
-    rounds = [(seconds(ours(MemoryStore(), RUNS, Stateless())), seconds(autogens(RUNS))) for _ in range(ROUNDS)]
+    rounds = [(seconds(ours(MemoryStore(), RUNS, Stateless())), seconds(autogens(RUNS))) for _ in range(count)]
     steps = RUNS * STEPS
     mine, theirs = (statistics.median(column) for column in zip(*rounds, strict=True))
     return steps / mine, steps / theirs, statistics.median(b / a for a, b in rounds)
@@ -206,11 +206,11 @@ def our_group_commits(path: Path, clients: int) -> float:
     return clients * EVENTS_A_CLIENT / spent
 
 
-def group_commits(clients: int) -> tuple[float, float, float]:
+def group_commits(clients: int, count: int) -> tuple[float, float, float]:
     """Medians: (raw events a second, the store's, the store's ÷ raw) with these many clients that await each event."""
     rounds: list[tuple[float, float]] = []
     with tempfile.TemporaryDirectory(dir=Path.cwd(), prefix=".bench_") as folder:
-        for number in range(ROUNDS):
+        for number in range(count):
             raw = raw_group_commits(Path(folder) / f"raw{number}.db", clients)
             rounds.append((raw, our_group_commits(Path(folder) / f"ours{number}.db", clients)))
     raw, mine = (statistics.median(column) for column in zip(*rounds, strict=True))
@@ -228,7 +228,10 @@ def on_disk() -> float:
 
 def main() -> bool:
     """Print the table; True if every ratio is where it should be."""
-    mine, theirs, times = beside_autogen()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5, help="of those whose median counts")
+    rounds = parser.parse_args().rounds
+    mine, theirs, times = beside_autogen(rounds)
     print(f"{RUNS:,} runs of {STEPS} steps at once")
     print(f"{'crew_guard, memory store':<40}{mine:>10,.0f} steps a second of CPU")
     print(f"{'AutoGen AssistantAgent':<40}{theirs:>10,.0f} steps a second of CPU")
@@ -241,7 +244,7 @@ def main() -> bool:
         (f"{kilobytes:.0f} KB a run", "at most", KILOBYTES_A_RUN, kilobytes <= KILOBYTES_A_RUN),
     ]
     for clients in (32, RUNS):
-        raw, store, share = group_commits(clients)
+        raw, store, share = group_commits(clients, rounds)
         print(f"{f'group commit, {clients:,} clients, raw':<40}{raw:>10,.0f} events a second")
         print(f"{f'group commit, {clients:,} clients, the store':<40}{store:>10,.0f} events a second")
         text = f"{share:.2f} of the raw group-commit rate with {clients:,} clients"

@@ -23,9 +23,9 @@ from genai_prices import calc_price
 from genai_prices.data_snapshot import get_snapshot
 from genai_prices.types import ConditionalPrice, TimeOfDateConstraint
 
+from crew_guard.core.reported import parse_usage
 from crew_guard.core.usage import NANO
 from crew_guard.models.prices import rates_at
-from crew_guard.models.usage import parse_usage
 
 DATA = Path(os.environ.get("CREW_GUARD_DATA", Path(__file__).parents[2] / "../shared/data"))
 FILE = DATA / "genai_usage_bodies/usages.json.gz"

@@ -13,6 +13,7 @@ from crew_guard.core.limits import UNCAPPED
 from crew_guard.core.policy import Policy
 from crew_guard.core.usage import Usage
 from crew_guard.models.scripted import Reply, ScriptedModel
+from crew_guard.store import reading
 from crew_guard.store.sqlite import SqliteStore
 from tests.cli.calls import run
 
@@ -165,6 +166,16 @@ def test_looking_makes_no_journal(tmp_path, monkeypatch):
     assert "there is no journal" in run("runs", "show", "x", code=5).stderr
     assert "there is no journal" in run("runs", "list", "--store", str(tmp_path / "no.db"), code=5).stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_commands_that_only_look_write_nothing(store, tmp_path, monkeypatch):
+    """Where the journal can't be written all of them work, and files and folder are as they were."""
+    monkeypatch.setattr(reading, "can_write", lambda path: False)
+    fell_back(store)
+    before = {one.name: (one.stat().st_size, one.stat().st_mtime_ns) for one in tmp_path.iterdir()}
+    for command in (("runs", "list"), ("runs", "show", "first"), ("reliability",), ("reliability", "explain", "first")):
+        assert "brief" in run(*command, "--store", store).stdout
+    assert {one.name: (one.stat().st_size, one.stat().st_mtime_ns) for one in tmp_path.iterdir()} == before
 
 
 def test_a_run_that_is_not_there_is_told(store):

@@ -78,7 +78,7 @@ def test_a_crew_is_told_with_its_agents_bounds_and_the_way_to_the_next_tier(stor
         "1.000 (0.854 to 1.000): 19 of 19 judged outcomes good",
         "Its parts say",
         "over 19 runs; the crew's part of 19 was judged",
-        "19 finished by the crew, 0 by its workflow",
+        "19 left to the crew, done or not; 0 ended by its workflow",
         "production: 40 good trials in a row",
         "the breaker opens at 10,000",
     ):

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from crew_guard.store import reading
+from tests.cli.calls import told
 
 MODEL = "ollama:{}"
 
@@ -104,6 +109,7 @@ def test_an_end_without_an_answer_has_its_own_exit_code(cli, crews, server, tmp_
         (["run", "{crews}:talk", "-i", "topic=x", "--model", "nobody:knows"], "ConfigError", "nobody"),
         (["research", " "], "ConfigError", "the question is empty"),
         (["research", "why?", "--corpus", "./nowhere"], "ConfigError", "nowhere"),
+        (["run", "{crews}:talk", "-i", "topic=x", "--base-url", "foo"], "ConfigError", "openai-compatible:NAME"),
         (["run"], "UsageError", "Missing argument"),
         (["run", "x:y", "--nonsense"], "UsageError", "nonsense"),
     ],
@@ -118,6 +124,24 @@ def test_wrong_usage_exits_with_2_and_one_message(cli, crews, arguments, kind, w
     assert words in error["message"]
     assert words in err
     assert "Traceback" not in err
+
+
+def test_research_with_the_embedded_model_takes_no_base_url(cli, tmp_path):
+    """Its workflow asks no other model: nothing would be sent there."""
+    (tmp_path / "corpus").mkdir()
+    (tmp_path / "corpus" / "note.txt").write_text("Rivers run to the sea.")
+    code, _, err = cli("research", "why?", "--corpus", "corpus", "--base-url", "foo")
+    assert code == 2
+    assert "--base-url 'foo' has no effect" in err
+
+
+def test_a_base_url_is_for_any_model_that_is_not_embedded(cli, crews, server):
+    """An agent that names a model of its own is one, though --model is embedded."""
+    crews.write_text(crews.read_text().replace('goal="Write")', 'goal="Write", model="ollama:talks")'))
+    chosen = ("--model", "embedded:smollm2", "--base-url", server.url)
+    code, _, err = cli("run", f"{crews}:talk", "-i", "topic=x", *chosen)
+    assert code == 0, err
+    assert server.asked
 
 
 def test_debug_shows_where_an_error_came_from(cli, crews):
@@ -211,3 +235,56 @@ def test_a_runtime_that_there_is_not_is_told_with_those_there_are(cli, crews, se
     assert (code, out) == (2, "")
     assert "there is no runtime 'langchain'; there are native" in err
     assert not server.asked
+
+
+def test_an_answer_that_cant_be_written_is_told_in_a_sentence(cli, crews, server):
+    """A full disk behind stdout: no traceback, the documented code, and where the answer is kept."""
+    with Path("/dev/full").open("wb") as full:
+        process = cli.start(*run_of(crews, server, "talk", "works", "--json", "--run-id", "kept"), stdout=full)
+        err = process.communicate(timeout=60)[1].decode()
+    assert process.returncode == 5
+    assert "could not be written to stdout: No space left" in err
+    assert "crew-guard runs show kept" in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    "arguments", [["runs", "list"], ["policy", "schema"], ["doctor"], ["--help"], ["runs", "--help"], ["--version"]]
+)
+def test_text_for_a_full_disk_is_told_in_a_sentence_too(cli, arguments):
+    """Whatever writes it: one line, no traceback, and the documented code."""
+    with Path("/dev/full").open("wb") as full:
+        process = cli.start(*arguments, stdout=full)
+        err = process.communicate(timeout=60)[1].decode()
+    assert process.returncode == 5
+    assert err == "crew-guard: the answer could not be written to stdout: No space left on device\n"
+
+
+def test_a_disk_that_is_full_elsewhere_is_not_stdouts(tmp_path, monkeypatch):
+    """The error says what failed, and stdout still gets its object."""
+
+    def full(file):
+        raise OSError(errno.ENOSPC, "No space left on device", str(file))
+
+    monkeypatch.setattr(reading, "open_to_read", full)
+    (tmp_path / "journal.db").touch()
+    error = told("runs", "list", "--store", str(tmp_path / "journal.db"), code=5)["error"]
+    assert error["type"] == "OSError"
+    assert "No space left on device: " in error["message"]
+    assert "stdout" not in error["message"]
+
+
+@pytest.mark.parametrize(("text", "said"), [('{"topic": 1, "topic": 2}', "twice"), ('{"topic": NaN}', "holds NaN")])
+def test_inputs_that_json_has_no_words_for_are_refused(cli, crews, server, tmp_path, text, said):
+    """A key given twice, or a number that is none, would be read otherwise by another program."""
+    (tmp_path / "in.json").write_text(text)
+    code, _, err = cli(*run_of(crews, server, "talk", "works")[:2], "--inputs-json", "in.json")
+    assert code == 2
+    assert said in err
+
+
+def test_an_empty_run_id_is_refused(cli, crews, server):
+    """It is not taken for none."""
+    code, _, err = cli(*run_of(crews, server, "talk", "works", "--run-id", ""))
+    assert code == 2
+    assert "run_id is empty" in err

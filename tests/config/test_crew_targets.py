@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 
@@ -80,6 +81,24 @@ def test_a_target_that_names_nothing_is_told(code, monkeypatch):
     assert "it holds: crew" in str(told("mycrew.py:crow"))
     assert "is no crew but a int" in str(told("mycrew.py:number"))
     assert "is no crew but a type" in str(told("mycrew.py:Kept"))
+
+
+@pytest.mark.parametrize("name", [".", "..", ".mycrew", "mycrew.", "my..crew"])
+def test_a_name_that_no_module_has_is_told(code, monkeypatch, name):
+    """What was given and what was expected; nothing of Python's own files."""
+    monkeypatch.chdir(code.parent)
+    error = told(f"{name}:x")
+    assert str(error).startswith(f"{name!r} is no module's name: expected path/to/file.py:attribute")
+    assert error.file is None
+
+
+def test_pythons_own_files_are_nobodys_code(code, monkeypatch):
+    """A module that Python can't even compile is named as it was given."""
+    monkeypatch.chdir(code.parent)
+    (code.parent / "withnul.py").write_bytes(b"x = 1\0\n")
+    error = told("withnul:x")
+    assert "null bytes" in str(error)
+    assert Path(str(error.file)).stem == "withnul"
 
 
 def test_code_that_fails_names_its_file_and_line(code, tmp_path):

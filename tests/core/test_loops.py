@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from crew_guard.core.loops import LoopRules, Trail
+from crew_guard.core.loops import Circle, LoopRules, Trail
 
 RULES = LoopRules()
 
@@ -104,3 +104,16 @@ def test_the_same_message_in_a_growing_conversation_is_told_and_then_stopped() -
 def test_what_is_said_again_for_a_reason_is_no_loop(said: list[tuple[str, int]]) -> None:
     """Labels, verdicts, and calls that each begin anew."""
     assert speak(*said) == []
+
+
+def test_each_conversation_is_counted_by_itself() -> None:
+    """Also where they go on side by side; of very many the oldest are forgotten."""
+    trail = Trail()
+    for prompt in range(1, 8):
+        for talk in (1, 2):
+            circle = trail.says(LONG, prompt, RULES, talk)
+            assert (circle.rung if circle else "") == ("tell" if prompt == 4 else "")
+    assert trail.says(LONG, 8, RULES, 1) == Circle("same_message", 8, 8, "stop")
+    for talk in range(1_000):
+        assert trail.says(LONG, 100 + talk, RULES, 10 + talk) is None
+    assert len(trail.talks) == 128

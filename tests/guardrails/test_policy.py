@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import textwrap
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 from crew_guard import Policy, load_policy
+from crew_guard.cli.app import app
 from crew_guard.core.content import ContentRules
 from crew_guard.core.tightening import tightened
 from crew_guard.errors import ConfigError, MissingDependencyError
@@ -59,6 +63,9 @@ def test_a_file_names_guardrails_by_place(tmp_path):
         ("- topics: {forbid: []}", 3, "expected"),
         ("- personal_data: {kinds: [name]}", 3, "expected email or phone"),
         ("- personal_data: {regions: [usa]}", 3, "a country of two capitals such as US, got usa"),
+        ("- personal_data: {regions: [UK]}", 3, "expected GB for the United Kingdom, got UK"),
+        ("- personal_data: {kinds: []}", 3, "expected at least 1"),
+        ("- length: {max_chars: 3, min_chars: 9}", 3, "min_chars is 9, more than max_chars, 3"),
         ("- judge: {}", 3, "is missing"),
         ("- citations: {}", 2, "citations can be checked in outputs only"),
         ("- citations:", 3, "is empty"),
@@ -98,3 +105,41 @@ def test_a_library_that_is_not_there_is_named_with_its_extra():
     """Before the run begins, not in the middle of it."""
     with pytest.raises(MissingDependencyError, match=r"crew-guard\[guardrails\]"):
         base.needed("no_such_module_of_ours", "finding secrets")
+
+
+def test_a_check_of_a_policy_says_what_no_run_could_carry_out(tmp_path):
+    """By file and line, also where the rule comes from the layer above; what may be meant is a warning."""
+    (tmp_path / "org.yaml").write_text(
+        textwrap.dedent(
+            """\
+            content:
+              outputs:
+                - secrets: {}
+                - json_schema: {follows: {type: foo}}
+            """
+        )
+    )
+    below = tmp_path / "own.yaml"
+    below.write_text(
+        textwrap.dedent(
+            """\
+            extends: org.yaml
+            content:
+              inputs:
+                - personal_data: {regions: [XX]}
+              outputs:
+                - judge: {rule: It is polite, model: nope}
+                - judge: {rule: It is polite, model: "openai:gpt-4.1-mini"}
+            """
+        )
+    )
+    ended = CliRunner().invoke(app, ["policy", "check", str(below), "--json"])
+    (told,) = json.loads(ended.stdout)["files"]
+    assert ended.exit_code == 2
+    assert [(Path(one["file"]).name, one["line"], one["key"]) for one in told["problems"]] == [
+        ("own.yaml", 4, "content.inputs.0"),
+        ("org.yaml", 4, "content.outputs.1"),
+    ]
+    (warning,) = told["warnings"]
+    assert (warning["line"], warning["key"]) == (6, "content.outputs.2")
+    assert "there is no model 'nope'" in warning["message"]

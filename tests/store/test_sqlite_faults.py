@@ -13,6 +13,7 @@ import pytest
 from crew_guard.core.events import encode
 from crew_guard.errors import StoreError
 from crew_guard.store import commits, database
+from crew_guard.store.reading import open_to_read
 from crew_guard.store.sqlite import SqliteStore
 from crew_guard.testing.events import moved, started
 
@@ -166,6 +167,22 @@ def test_a_read_only_file_is_an_error(plain_user):
     SqliteStore(path).close()
     path.chmod(0o400)
     refused(path, "can't be written")
+
+
+@pytest.mark.parametrize("mode", [0o500, 0o700])
+def test_a_read_only_journal_can_be_looked_at(plain_user, mode):
+    """Whether its folder is read-only as well or not, and nothing is made beside it; one that can't be read is told."""
+    path = plain_user / "journal.db"
+    store = SqliteStore(path)
+    store.begin("run", started()).result(30)
+    store.close()
+    path.chmod(0o400)
+    plain_user.chmod(mode)
+    assert [run.run_id for run in open_to_read(path).runs()] == ["run"]
+    assert list(plain_user.iterdir()) == [path]
+    path.chmod(0)
+    with pytest.raises(StoreError, match=r"can't be read: .*--store"):
+        open_to_read(path)
 
 
 def test_a_file_that_is_deleted_under_a_run_fails_that_run_only(journal, monkeypatch):

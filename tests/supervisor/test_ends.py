@@ -430,7 +430,9 @@ def test_a_second_ctrl_c_leaves_at_once() -> None:
             if type(events[0]).__name__ != "RunEnded":
                 return flushed
             interrupt()
-            return Flush()
+            return on_its_way
+
+    on_its_way = Flush()
 
     async def hang() -> None:
         await interrupt_the_waiting()
@@ -440,3 +442,4 @@ def test_a_second_ctrl_c_leaves_at_once() -> None:
     with pytest.raises(KeyboardInterrupt) as caught:
         Supervisor(model=ScriptedModel([Reply("never", wait=hang)]), store=Slow()).run(crew)
     assert not isinstance(caught.value, RunInterruptedError)
+    on_its_way.finish()  # for those after this test: nothing of it goes on

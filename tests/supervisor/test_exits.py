@@ -83,7 +83,7 @@ def test_a_verifier_that_would_end_the_process_has_not_said_yes(crew: Any, verif
     """The crew falls back, the verdict says what was raised, and another run of the loop goes on."""
     guilty, innocent = beside_an_innocent(crew(verify))
     assert (guilty.output, guilty.via) == ("by hand", "workflow")
-    raised = "SystemExit: 3" if verify is leave else "KeyboardInterrupt: "
+    raised = "SystemExit: 3" if verify is leave else "KeyboardInterrupt"
     assert [(one.passed, one.reason) for one in guilty.verdicts if not one.passed] == [
         (False, f"the verifier raised {raised}")
     ]

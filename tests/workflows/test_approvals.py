@@ -453,4 +453,4 @@ def test_an_agent_with_an_irreversible_tool_asks_before_it_begins():
     with pytest.raises(WorkflowError, match="'post' is irreversible: it is not tried again"):
         chain(mailing(approve=lambda _: True, retry=1))
     with pytest.raises(WorkflowError, match="approve= is for a node that is irreversible"):
-        agent_node(Agent(Role(name="ann", goal="x")), "x", caps={}, approve=lambda _: True)
+        agent_node(Agent(Role(name="ann", goal="x")), "x", caps={"max_steps": 5}, approve=lambda _: True)

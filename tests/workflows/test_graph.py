@@ -284,7 +284,7 @@ def test_an_agent_node_needs_a_task_and_caps():
     with pytest.raises(TypeError, match="caps"):
         agent_node(ann, "x")  # type: ignore[call-arg]
     with pytest.raises(WorkflowError, match="takes an Agent or a Crew"):
-        agent_node("ann", "x", caps={})  # type: ignore[arg-type]
+        agent_node("ann", "x", caps={"max_steps": 5})  # type: ignore[arg-type]
 
 
 class Shape(TypedDict):

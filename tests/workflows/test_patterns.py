@@ -414,14 +414,14 @@ def test_a_list_of_steps_is_no_chain():
 def test_an_agent_node_takes_a_crew_or_a_task_not_both():
     """A crew has its own."""
     with pytest.raises(WorkflowError, match="a crew has tasks of its own"):
-        agent_node(Crew([ann()], [Task("x")]), "x", caps={})
+        agent_node(Crew([ann()], [Task("x")]), "x", caps={"max_steps": 5})
 
 
 def test_an_agent_node_takes_no_crew_with_a_fallback():
     """It would never run there, and nobody would be told."""
     crew = Crew([ann()], [Task("x")], name="team", fallback=chain(node(lambda v: v, name="by_hand")))
     with pytest.raises(WorkflowError, match=r"agent_node\('team'\): .* no fallback of its own"):
-        agent_node(crew, caps={})
+        agent_node(crew, caps={"max_steps": 5})
 
 
 def yes_or_no(passed: bool) -> str:
@@ -487,3 +487,25 @@ def test_a_judge_may_be_a_gate():
     flow = chain(node(lambda _: "text", name="make"), gate(Judge("x", name="critic"), name="good"))
     assert "verified by the judge critic" in flow.mermaid()
     assert Ran(flow, models={"embedded:smollm2": ScriptedModel([yes_or_no(True)])}).result.output == "text"
+
+
+@pytest.mark.parametrize("error", [OSError("no line"), ValueError("no number"), TimeoutError()])
+def test_a_voter_that_raises_has_no_vote(error: Exception):
+    """Whatever it raises: the others decide."""
+    asked: list[int] = []
+
+    def ask(_: Any) -> str:
+        asked.append(1)
+        if len(asked) == 1:
+            raise error
+        return "yes"
+
+    assert Ran(vote(ask, voters=3)).result.output == "yes"
+
+
+def test_what_makes_no_sense_of_a_vote_or_an_agents_caps_is_refused():
+    """Rather than ignored."""
+    with pytest.raises(WorkflowError, match="give one of both"):
+        vote(lambda _: 1, voters=5, ahead_by=2)
+    with pytest.raises(WorkflowError, match=r"caps is \{\}; expected what bounds it"):
+        agent_node(ann(), "x", caps={})

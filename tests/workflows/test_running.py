@@ -700,3 +700,102 @@ def test_blocked_threads_of_one_run_hold_no_other_up(verifies: bool):
         return await asyncio.gather(*(one() for _ in range(50)))
 
     assert asyncio.run(main()) == [True] * 50
+
+
+@pytest.mark.parametrize("where", ["node", "retry", "verifier", "undo"])
+def test_what_a_users_own_code_cancels_is_no_end_of_the_run(where: str):
+    """A closed pool's task that a node awaits: the node has failed, and what was done is undone."""
+    undone: list[str] = []
+
+    async def cancelled(_: Any) -> None:
+        task = asyncio.ensure_future(asyncio.Event().wait())
+        task.cancel()
+        await task
+
+    def undo(output: Any) -> None:
+        undone.append(output)
+
+    step = {
+        "node": node(cancelled, name="step"),
+        "retry": node(cancelled, name="step", retry=Retry(1, first=0)),
+        "verifier": node(fails_first(0), name="step", verify=cancelled),
+        "undo": node(fails_first(9), name="step"),
+    }[where]
+    steps = [node(lambda _: "a", name="first", compensate=undo), step]
+    if where == "undo":
+        steps.insert(1, node(lambda _: "b", name="second", compensate=cancelled))
+    ran = Ran(chain(*steps))
+    assert (ran.result.status, undone) == ("failed", ["a"])
+    assert "'step'" in ran.result.error
+    assert "CancelledError" in ran.result.error
+
+
+def test_what_could_not_be_undone_is_told_though_a_cap_ended_the_run():
+    """The cap refused the undo: what failed before, and what is still there, stands in the result."""
+
+    @tool
+    def charge(cents: int) -> int:
+        """Charge, or give back."""
+        return cents
+
+    async def pay(_: Any, context: NodeContext) -> Any:
+        return (await context.call_tool(charge, {"cents": 1})).value
+
+    async def give_back(_: Any, context: NodeContext) -> None:
+        await context.call_tool(charge, {"cents": -1})
+
+    flow = chain(node(pay, compensate=give_back), node(fails_first(9), name="ship"))
+    result = Ran(flow, limits={"max_tool_calls": 1}).result
+    assert (result.status, result.stopped and result.stopped.limit) == ("stopped", "max_tool_calls")
+    assert result.error.startswith("node 'ship': ")
+    assert "not undone: pay (" in result.error
+
+
+def test_a_parameter_with_a_default_of_its_own_keeps_it():
+    """It is no NodeContext, unless it says so; verifiers and undos have the same rule."""
+    taken: list[Any] = []
+
+    def fetch(url: Any, timeout: float = 5.0, *, strict: bool = True) -> str:
+        taken.append((timeout, strict))
+        return "fetched"
+
+    def told(value: Any, retries: int = 3, context: NodeContext | None = None) -> str:
+        taken.append((retries, type(context).__name__))
+        return "told"
+
+    def both(fetch: str, told: str, least: int = 1) -> str:
+        taken.append(least)
+        return fetch + told
+
+    nodes = [node(lambda _: 1, name="start"), fetch, told, both]
+    flow = Workflow(nodes, [("start", "fetch", "both"), ("start", "told", "both")])
+    assert Ran(flow).result.output == "fetchedtold"
+    assert sorted(map(str, taken)) == ["(3, 'NodeContext')", "(5.0, True)", "1"]
+
+
+def test_a_blocking_node_that_is_stuck_is_named():
+    """Its thread can't be ended: the result is there at the deadline, and says what goes on."""
+    go_on = threading.Event()
+
+    def stuck(_: Any) -> str:
+        go_on.wait(30)
+        return "late"
+
+    try:
+        result = Ran(chain(stuck), limits={"max_seconds": 0.3}).result
+    finally:
+        go_on.set()
+    assert (result.stopped and result.stopped.reason, result.late) == ("deadline", ("node:stuck",))
+
+
+def test_what_a_group_of_errors_holds_is_told():
+    """A TaskGroup's own words name nothing that went wrong."""
+
+    async def fails() -> None:
+        raise OSError("order 4711 has no address")
+
+    async def ship(_: Any) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(fails())
+
+    assert "OSError: order 4711 has no address" in Ran(chain(ship)).result.error

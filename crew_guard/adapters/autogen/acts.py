@@ -6,6 +6,7 @@ An agent's turn and a team's run say who acts from there on; a call within a gat
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,7 +19,7 @@ from autogen_core.models import CreateResult
 from crew_guard.adapters.autogen.client import Exchange, ModelGate, check_client, is_cache
 from crew_guard.adapters.autogen.sdks import quiet
 from crew_guard.adapters.autogen.seams import Act, Frame, Here, Original, acted, acting, closed, here, leave
-from crew_guard.adapters.autogen.tools import ToolActs
+from crew_guard.adapters.autogen.tools import ToolActs, threaded
 from crew_guard.adapters.hosted import ModelFacts, failure
 from crew_guard.core.actions import Handoff, Outcome
 from crew_guard.ports import Gate
@@ -34,9 +35,10 @@ class GuardedRun:
     """Who a team's own model calls belong to, by the team's id."""
     tasks: set[asyncio.Task[Any]] = field(default_factory=set[asyncio.Task[Any]])
     """Where something acted: what is left of them when the run ends is ended."""
+    refused: bool = False
     _models: dict[tuple[int, str], ModelGate] = field(default_factory=dict[tuple[int, str], ModelGate])
-    _inner: dict[int, tuple[Any, Any]] = field(default_factory=dict[int, tuple[Any, Any]])
-    """Clients that another client asks, by id: each and what is asked in its place."""
+    _inner: dict[int, tuple[Any, Any, Any]] = field(default_factory=dict[int, tuple[Any, Any, Any]])
+    """Clients that another client asks, by id: each, the loop, and what is asked there in its place."""
     acts: Mapping[str, Act] = field(init=False)
     """See Acts."""
 
@@ -53,6 +55,7 @@ class GuardedRun:
             "on_messages": self._on_messages,
             "on_messages_stream": self._on_messages_stream,
             "run_stream": self._run_stream,
+            "_get_input": self._get_input,
         }
 
     def seen(self) -> None:
@@ -98,6 +101,13 @@ class GuardedRun:
         now = here.get()
         own = getattr(team, "_group_chat_manager_name", now.agent if now else "")
         return acted(Here(self, self.leaders.get(id(team), own)), original(team, *args, **options))
+
+    async def _get_input(self, original: Original, agent: Any, args: Any, options: Any) -> Any:
+        """UserProxyAgent._get_input: what asks a person may block a thread, as a tool may."""
+        if not agent._is_async:  # noqa: SLF001  AutoGen names it nowhere else
+            agent = copy.copy(agent)
+            agent.input_func = threaded(self.gate, f"{agent.name}/input_func", agent.input_func)
+        return await original(agent, *args, **options)
 
     # Models
 
@@ -195,16 +205,16 @@ class GuardedRun:
     def _model(self, client: Any, agent: str) -> ModelGate:
         key = id(client), agent
         known = self._models.get(key)
-        if known is None:
+        if known is None or known.loop is not asyncio.get_running_loop():
             known = self._models[key] = ModelGate(client, agent, self.gate, self.facts)
         return known
 
     def _quiet(self, client: Any) -> Any:
-        known = self._inner.get(id(client))
-        if known is None:
+        loop, known = asyncio.get_running_loop(), self._inner.get(id(client))
+        if known is None or known[1] is not loop:
             check_client(client)
-            known = self._inner[id(client)] = (client, client if is_cache(client) else quiet(client))
-        return known[1]
+            known = self._inner[id(client)] = (client, loop, client if is_cache(client) else quiet(client))
+        return known[2]
 
 
 def _leaf(frame: Frame, exchange: Exchange, outcome: Outcome) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -34,6 +35,7 @@ from crew_guard.adapters.hosted import (
     Attempt,
     ModelFacts,
     PromptCounter,
+    begins_with,
     come_from,
     reported,
     speaks_of_length,
@@ -83,10 +85,11 @@ class Exchange(Struct, eq=False):
 
 
 class ModelGate:
-    """One client as one agent uses it in one run: bounds, clamps and settles its calls."""
+    """One client as one agent uses it in one run, on one loop: bounds, clamps and settles its calls."""
 
     def __init__(self, client: ChatCompletionClient, agent: str, gate: Gate, facts: ModelFacts) -> None:
         check_client(client)  # it may have hidden in a closure until now
+        self.loop = asyncio.get_running_loop()
         self.client = quiet(client)
         self._agent = agent
         self._gate = gate
@@ -150,6 +153,7 @@ class ModelGate:
             clampable=self._clampable,
             streams=streams,
             text_only=images == 0,
+            conversation=begins_with(one.content for one in messages[:2] if type(one) is not AssistantMessage),
         )
 
     def _weighed(self, message: LLMMessage) -> Weighed:

@@ -9,11 +9,12 @@ from __future__ import annotations
 # ruff: noqa: SLF001
 # pyright: reportPrivateUsage=false
 import asyncio
-from collections.abc import Collection, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Collection, Generator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, cast
 
 from autogen_agentchat.teams import BaseGroupChat
+from autogen_agentchat.teams._group_chat._graph._digraph_group_chat import GraphFlowManager
 from autogen_core import CancellationToken
 
 
@@ -36,22 +37,66 @@ async def end(
     for team in teams:
         left |= {task for task in _runtime(team)._background_tasks if not task.done()}
     if tidy and not left:
+        for team in teams:  # one behind a tool may have been ended by an error, which the tool's agent was told
+            if not cast(Any, team)._is_running:
+                _tidy_up(team)
         return
     token.cancel()  # tools and code that AutoGen runs beside its agents, in processes say, end by the token only
+    _shut(teams)
+    work.cancel()
+    for task in left:
+        task.cancel()
+    await _emptied(teams)
+    await asyncio.gather(work, *left, return_exceptions=True)
+    await _usable_again(teams)
+
+
+@asynccontextmanager
+async def ended_after(teams: Sequence[BaseGroupChat], seconds: float) -> AsyncGenerator[None]:
+    """Have teams end when this has taken so long: who runs one waits for it, also where that is cancelled itself.
+
+    Args:
+        teams: the outermost first
+    """
+    if not teams:
+        yield
+        return
+    halts: list[asyncio.Future[None]] = []
+    timer = asyncio.get_running_loop().call_later(seconds, lambda: halts.append(asyncio.ensure_future(_halted(teams))))
+    try:
+        yield
+    finally:
+        timer.cancel()
+        if halts:
+            await asyncio.gather(*halts, return_exceptions=True)
+            await _usable_again(teams)
+
+
+async def _halted(teams: Sequence[BaseGroupChat]) -> None:
+    _shut(teams)
+    for team in teams:
+        for task in _runtime(team)._background_tasks:
+            task.cancel()
+    await _emptied(teams)
+
+
+def _shut(teams: Sequence[BaseGroupChat]) -> None:
     for team in teams:
         if (context := _runtime(team)._run_context) is not None:
             context._stopped.set()  # or it would turn in circles at the queue that is shut down
             _runtime(team)._message_queue.shutdown(immediate=True)
-    work.cancel()
-    for task in left:
-        task.cancel()
+
+
+async def _emptied(teams: Sequence[BaseGroupChat]) -> None:
     for team in reversed(teams):  # the innermost first: who runs a team waits for its queue
         await asyncio.gather(*_runtime(team)._background_tasks, return_exceptions=True)
         # A message whose task was cancelled before its first step is never counted as done, and is waited for.
         queue = _runtime(team)._message_queue
         queue._unfinished_tasks = 0
         queue._finished.set()
-    await asyncio.gather(work, *left, return_exceptions=True)
+
+
+async def _usable_again(teams: Sequence[BaseGroupChat]) -> None:
     for team in teams:
         await _stopped(_runtime(team))
         _tidy_up(team)
@@ -78,6 +123,10 @@ def _tidy_up(team: BaseGroupChat) -> None:
             agent._fifo_lock = type(lock)()
         speakers = getattr(agent, "_active_speakers", None)
         if isinstance(speakers, list):
+            if isinstance(agent, GraphFlowManager):
+                # A graph has taken them off its list of who is to speak, and without them would be done.
+                names = [name for name in cast("list[str]", speakers) if name not in agent._ready]
+                agent._ready.extendleft(reversed(names))
             speakers.clear()
 
 

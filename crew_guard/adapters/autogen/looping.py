@@ -36,6 +36,8 @@ class HostLoop(AgentLoop):
     """The answer as it counts, once there is one."""
     error: BaseException | None = None
     """What ended the member's turn, which a team of AutoGen tells in words only."""
+    in_team: bool = False
+    """Whether a team asks for its turns, which ends by itself where one of them ended in an error."""
     context: ChatCompletionContext | None = None
     _member: Member | None = None
     _reply: ModelReply | None = None

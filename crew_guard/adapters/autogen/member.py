@@ -162,7 +162,7 @@ class Member(AssistantAgent):
     ) -> AsyncGenerator[BaseAgentEvent | BaseChatMessage | Response, None]:
         """Turns until there is an answer that follows the task's model and that its guardrails let pass."""
         loop, response = self._loop, None
-        loop.output = None
+        loop.output = loop.error = None
         try:
             told = [*await loop.feed(self.model_context), *messages]
             while loop.output is None and loop.heir is None:
@@ -180,11 +180,23 @@ class Member(AssistantAgent):
                     told = await loop.feed(self.model_context)
         except BaseException as error:
             loop.error = error
-            raise
+            if not loop.in_team or not isinstance(error, Exception):
+                raise
+            # Its termination condition ends the team: an exception would be logged there, at every ordinary stop.
         finally:
             await loop.listen(self.model_context)
-        said = str(loop.output) if loop.heir is None else f"{loop.heir} goes on"
-        yield response or Response(chat_message=TextMessage(content=said, source=self.name))
+        yield self._told(response)
+
+    def _told(self, response: Response | None) -> Response:
+        """What the others hear of a turn: an answer as it counts, which is not always as the model gave it."""
+        loop = self._loop
+        if loop.error is not None or response is None:
+            said = "it was ended" if loop.error else str(loop.output) if loop.heir is None else f"{loop.heir} goes on"
+            return Response(chat_message=TextMessage(content=said, source=self.name))
+        message: Any = response.chat_message
+        if loop.heir is None and message.content != loop.output:
+            message = message.model_copy(update={"content": loop.output})
+        return Response(chat_message=message, inner_messages=response.inner_messages)
 
 
 class HandedOverError(Exception):

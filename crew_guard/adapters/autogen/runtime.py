@@ -16,7 +16,9 @@ from autogen_core import CancellationToken
 from crew_guard.adapters.autogen.acts import GuardedRun
 from crew_guard.adapters.autogen.cast import Cast, cast_of
 from crew_guard.adapters.autogen.ending import end, on_this_loop
+from crew_guard.adapters.autogen.logs import tell_no_stops
 from crew_guard.adapters.autogen.seams import Here, acting, here, install
+from crew_guard.adapters.autogen.tasks import task_of
 from crew_guard.adapters.embedding import Embeds, embedding_by
 from crew_guard.adapters.hosted import ModelFacts
 from crew_guard.errors import ConfigError, RefusedError
@@ -46,21 +48,19 @@ class AutoGenRuntime:
         return self._cast.names
 
     async def run(self, inputs: Mapping[str, Any], gate: Gate) -> RuntimeResult:
-        """Run it on its task; the content of its last message is the output.
+        """Run it on its task; the content of what it said last is the output.
 
         Args:
-            inputs: the task as AutoGen takes it, under "task" or "input"
+            inputs: the task as AutoGen takes it, under "task" or "input"; none where it goes on with what it heard
             gate: every model call and tool call goes through it
         Raises:
-            ConfigError: there is no task, or a part of it is in another guarded run
+            ConfigError: it can't be run on this, or a part of it is in another guarded run
             RefusedError: the guard refused a model call and the agent let that through
         """
-        task = inputs.get("task", inputs.get("input"))
-        if not task:
-            what = "agent" if isinstance(self.host, ChatAgent) else "team"
-            raise ConfigError(f"{what} {self.host.name!r} needs a task: run('…') or run({{'task': '…'}})")
+        task = await task_of(self.host, inputs)
         cast = cast_of(self.host)  # again: it may have changed since
         install()
+        tell_no_stops()
         with _alone(cast):
             return await _Play(self.host, cast, GuardedRun(gate, self.facts, cast.leaders)).until_over(task)
 
@@ -104,16 +104,18 @@ class _Play:
     async def _work(self, task: Any) -> RuntimeResult:
         if isinstance(self.host, ChatAgent):
             result = await self.host.run(task=task, cancellation_token=self.token)
-        else:
-            result = None
-            async for item in self.host.run_stream(task=task, cancellation_token=self.token):
-                if isinstance(item, TaskResult):
-                    result = item
-                elif isinstance(item, BaseChatMessage):
-                    self.said.append(item)
-        if result is None or not result.messages:
-            return RuntimeResult(None, partial=True, reason=f"{self.host.name} said nothing")
-        return RuntimeResult(_content(result.messages[-1]))
+            return RuntimeResult(_content(result.messages[-1]))
+        why = ""
+        # Without the task's messages, which are no answer: a team may end before anybody speaks.
+        async for item in self.host.run_stream(task=task, cancellation_token=self.token, output_task_messages=False):
+            if isinstance(item, TaskResult):
+                why = item.stop_reason or ""
+            elif isinstance(item, BaseChatMessage):
+                self.said.append(item)
+        if not self.said:
+            reason = f"{self.host.name} ended before anybody spoke{': ' if why else ''}{why}"
+            return RuntimeResult(None, partial=True, reason=reason)
+        return RuntimeResult(_content(self.said[-1]))
 
     def _so_far(self, reason: str) -> RuntimeResult:
         return RuntimeResult(_content(self.said[-1]), partial=True, reason=reason)

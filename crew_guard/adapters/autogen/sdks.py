@@ -5,12 +5,14 @@ AutoGen's results leave out what a provider read from its cache or wrote to it, 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Literal, TypeAlias, TypeVar, cast
 
 from autogen_core.models import ChatCompletionClient
 
 from crew_guard.adapters.autogen.seams import here
+from crew_guard.adapters.connections import quiet_client
 from crew_guard.adapters.hosted import come_from, length_key, reported, room_beside
 from crew_guard.core.usage import NO_PARTS, Parts, Usage
 from crew_guard.errors import ConfigError
@@ -23,6 +25,8 @@ _FAMILIES: Mapping[str, Family] = {
     "BaseOllamaChatCompletionClient": "ollama",
     "AzureAIChatCompletionClient": "azure",
 }
+_OF_A_LOOP: frozenset[Family | None] = frozenset({"openai", "anthropic", "ollama"})
+"""Whose SDKs' clients hold connections that can be opened anew."""
 LENGTHS = ("max_completion_tokens", "max_tokens")
 _NO_ARGS: Mapping[str, Any] = {}
 T = TypeVar("T")
@@ -111,10 +115,12 @@ def _predicted(given: Mapping[str, Any]) -> Any:
 
 def quiet(client: ChatCompletionClient) -> ChatCompletionClient:
     """The same client with the retries of its SDK off, and heard: each attempt is a step, and a step is admitted."""
-    sdk: Any = getattr(client, "_client", None)
-    if getattr(sdk, "max_retries", 0) != 0 and hasattr(sdk, "with_options"):
-        sdk = sdk.with_options(max_retries=0)
-    listens = _LISTENERS.get(family_of(client) or "")
+    family, sdk = family_of(client), getattr(client, "_client", None)
+    if family in _OF_A_LOOP and sdk is not None:
+        sdk = quiet_client(sdk)
+    elif getattr(sdk, "max_retries", 0) != 0 and hasattr(sdk, "with_options"):
+        sdk = cast(Any, sdk).with_options(max_retries=0)
+    listens = _LISTENERS.get(family or "")
     if listens is not None and sdk is not None:
         sdk = listens(sdk)
     return client if sdk is getattr(client, "_client", None) else variant(client, {"_client": sdk})
@@ -150,6 +156,8 @@ def _ollama(sdk: Any) -> Any:
 
 
 def _azure(sdk: Any) -> Any:
+    _check_loop(sdk)
+
     async def complete(**request: Any) -> Any:
         if request.get("stream"):
             extras: Mapping[str, Any] = request.get("model_extras") or _NO_ARGS
@@ -159,6 +167,17 @@ def _azure(sdk: Any) -> Any:
         return await sdk.complete(**request, retry_total=0)
 
     return _Part(sdk, "complete", _heard(complete, _of_azure))
+
+
+def _check_loop(sdk: Any) -> None:
+    pipeline: Any = getattr(getattr(sdk, "_client", None), "_pipeline", None)
+    session: Any = getattr(getattr(pipeline, "_transport", None), "session", None)
+    loop = getattr(session, "_loop", None)
+    if loop is not None and loop is not asyncio.get_running_loop():
+        raise ConfigError(
+            "this client of Azure AI was used on another event loop, where its connections belong, and can't open new "
+            "ones: await arun() on that loop, or make a client for each"
+        )
 
 
 _LISTENERS: Mapping[str, Callable[[Any], Any]] = {"anthropic": _claude, "ollama": _ollama, "azure": _azure}

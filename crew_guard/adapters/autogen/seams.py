@@ -13,6 +13,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, M
 from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from autogen_agentchat.agents import UserProxyAgent
 from autogen_agentchat.base import ChatAgent, Team
 from autogen_core.code_executor import CodeExecutor
 from autogen_core.models import ChatCompletionClient
@@ -21,6 +22,7 @@ from msgspec import Struct
 
 if TYPE_CHECKING:
     from crew_guard.adapters.autogen.client import Exchange
+    from crew_guard.core.actions import Grant
 
 Original = Callable[..., Any]
 Act = Callable[[Original, Any, tuple[Any, ...], dict[str, Any]], Any]
@@ -35,6 +37,8 @@ class Frame(Struct, eq=False):
     """How many calls it has made that may be its own work."""
     exchange: Exchange | None = None
     """Of a model call."""
+    grant: Grant | None = None
+    """Of a tool's execution."""
 
 
 class Here(Struct, frozen=True, eq=False):
@@ -47,6 +51,9 @@ class Here(Struct, frozen=True, eq=False):
 
 class Acts(Protocol):
     """What a guarded run does at each seam, in place of the original."""
+
+    refused: bool
+    """Whether a refusal has ended something of it."""
 
     @property
     def acts(self) -> Mapping[str, Act]:
@@ -113,6 +120,7 @@ _METHODS: Mapping[type, tuple[str, ...]] = {
     CodeExecutor: ("execute_code_blocks",),
     ChatAgent: ("on_messages", "on_messages_stream"),
     Team: ("run_stream",),
+    UserProxyAgent: ("_get_input",),
 }
 _SEAM = "_crew_guard_seam"
 """Marks what stands in a method's place, with itself: who wraps it copies the mark."""

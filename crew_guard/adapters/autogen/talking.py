@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -66,6 +67,7 @@ class HostTalk(Talk):
         work = self.work
         assert isinstance(work, HostWork)  # noqa: S101  conversation() made it with one
         loop = work.loop(agent, replace(self.task, output=None))
+        loop.in_team = True
         loop.brief(work.inputs)
         return loop
 
@@ -85,7 +87,7 @@ class HostTalk(Talk):
         turns = self.work.crew.turns
         assert turns is not None  # noqa: S101  the crew has checked it
         self.said.append(Said(agent.name, text))
-        if self._over(turns):
+        if await self._over(turns):
             return False
         speaker = await self._next(agent)
         self.next_name = identifier(speaker.name) if speaker else ""
@@ -122,12 +124,13 @@ class _Turns(TerminationCondition):
             loop = self._loops.get(message.source)
             if loop is None or not isinstance(message, BaseChatMessage):
                 continue
-            try:
-                self._over = not await self._talk.goes_on(loop.agent, str(loop.output))
-            except BaseException as error:
-                self.error = error
-                raise
-            if self._over:
+            if loop.error is None:
+                try:
+                    self._over = not await self._talk.goes_on(loop.agent, str(loop.output))
+                except Exception as error:  # noqa: BLE001  whoever runs the team raises it
+                    self.error = error
+            if self._over or loop.error or self.error:
+                self._over = True
                 return StopMessage(content="the conversation is over", source="crew_guard")
         return None
 
@@ -145,11 +148,11 @@ async def _run(team: BaseGroupChat, wish: str, loops: dict[str, HostLoop], ends:
     work = asyncio.ensure_future(team.run(task=wish, cancellation_token=token))
     try:
         await asyncio.wait({work})
-        await work
-    except Exception:
+        with suppress(Exception):
+            await work
         own = next((loop.error for loop in loops.values() if loop.error is not None), ends.error)
-        if own is None:
-            raise
-        raise own from None
+        if own is not None:
+            raise own
+        await work
     finally:
         await end(work, token, [team], ())

@@ -16,6 +16,9 @@ from functools import cache
 from types import FunctionType
 from typing import Any, cast
 
+from autogen_agentchat.base import TaskResult
+from autogen_agentchat.messages import BaseChatMessage, TextMessage
+from autogen_agentchat.tools import TeamTool
 from autogen_core.code_executor import CodeExecutor, CodeResult
 from autogen_core.tools import (
     BaseStreamTool,
@@ -27,10 +30,11 @@ from autogen_core.tools import (
     ToolResult,
     Workbench,
 )
-from pydantic import ValidationError
 
 from crew_guard.adapters.autogen.seams import Frame, Here, Original, acted, acting, closed, here, leave
+from crew_guard.adapters.autogen.timing import timed, timed_items
 from crew_guard.adapters.hosted import RESULT_CHARS, json_of, tool_failure
+from crew_guard.adapters.tool_time import ToolOverdueError
 from crew_guard.core.actions import Grant, Outcome, ToolCall
 from crew_guard.core.content import withheld
 from crew_guard.errors import RefusedError
@@ -41,6 +45,7 @@ CODE_EXECUTOR = "code_executor"
 _VALIDATING = ((BaseTool, "run_json"), (BaseStreamTool, "run_json_stream"))
 """The methods that check a tool's arguments before they run it."""
 _HANDOFF = "Handoff.handoff_tool"
+_HOLDING = {"autogen_core.FunctionTool": "_func", "autogen_ext.LangChainToolAdapter": "_callable"}
 
 
 @dataclass(slots=True)
@@ -60,11 +65,13 @@ class ToolActs:
         try:
             grant = await self._admit(now.agent, name, arguments, irreversible=_runs_code(tool))
         except RefusedError as error:
-            return _refused(name, error)
+            return _failed(name, error)
         try:
-            with acting(_within(now, "workbench", bench)):
-                result = await original(bench, *args, **options)
+            with acting(_within(now, "workbench", bench, grant)):
+                result = await timed(self.gate, grant, tool or bench, original(bench, *args, **options))
             result = await self._looked_at(now.agent, name, result)
+        except ToolOverdueError as error:
+            result = _failed(name, error)
         except BaseException as error:
             self._ended(grant, error)
             raise
@@ -76,17 +83,18 @@ class ToolActs:
     ) -> AsyncGenerator[Any, None]:
         """StaticStreamWorkbench.call_tool_stream."""
         now, name, arguments = self._asked(args, options)
-        tool, inside = _tool(bench, name), _within(now, "workbench", bench)
+        tool = _tool(bench, name)
         if _is_part(now.frame, bench, ("workbench",)) or not _starts(tool, arguments):
-            async for event in acted(inside, original(bench, *args, **options)):
+            async for event in acted(_within(now, "workbench", bench), original(bench, *args, **options)):
                 yield event
             return
         try:
             grant = await self._admit(now.agent, name, arguments, irreversible=_runs_code(tool))
         except RefusedError as error:
-            yield _refused(name, error)
+            yield _failed(name, error)
             return
-        events, settled = original(bench, *args, **options), False
+        inside = _within(now, "workbench", bench, grant)
+        events, settled = timed_items(self.gate, grant, tool or bench, original(bench, *args, **options)), False
         try:
             while True:
                 token = here.set(inside)  # as `acted` does: one generator less for each item
@@ -94,6 +102,8 @@ class ToolActs:
                     event = await anext(events)
                 except StopAsyncIteration:
                     return
+                except ToolOverdueError as error:
+                    event = _failed(name, error)
                 finally:
                     leave(token)
                 if isinstance(event, ToolResult):
@@ -113,15 +123,16 @@ class ToolActs:
     async def run_json(self, original: Original, tool: Any, args: Any, options: Any) -> Any:
         """BaseTool.run_json: of a workbench's tool a part of its call, else an agent executes a tool by itself."""
         now, arguments = self._given(args, options)
-        inside = _within(now, "tool", tool)
-        if _is_part(now.frame, tool, ("workbench",)) or _is_handoff(tool) or not _fits(tool, arguments):
-            with acting(inside):
-                return await original(_in_context(tool), *args, **options)
+        part = _is_part(now.frame, tool, ("workbench",))
+        if part or _is_handoff(tool) or not _fits(tool, arguments):
+            grant = now.frame.grant if part and now.frame else None
+            with acting(_within(now, "tool", tool, grant)):
+                return _as_answer(tool, await original(self._in_context(tool, grant), *args, **options))
         grant = await self._admit(now.agent, tool.name, arguments, irreversible=_runs_code(tool))
         try:
-            with acting(inside):
-                value = await original(_in_context(tool), *args, **options)
-            value = await self._value_looked_at(now.agent, tool, value)
+            with acting(_within(now, "tool", tool, grant)):
+                value = await timed(self.gate, grant, tool, original(self._in_context(tool, grant), *args, **options))
+            value = await self._value_looked_at(now.agent, tool, _as_answer(tool, value))
         except BaseException as error:
             self._ended(grant, error)
             raise
@@ -133,13 +144,14 @@ class ToolActs:
     ) -> AsyncGenerator[Any, None]:
         """BaseStreamTool.run_json_stream, in the same way."""
         now, arguments = self._given(args, options)
-        grant = None
+        grant, items = None, original(tool, *args, **options)
         if not _is_part(now.frame, tool, ("workbench",)) and _fits(tool, arguments):
             grant = await self._admit(now.agent, tool.name, arguments, irreversible=_runs_code(tool))
-        items = acted(_within(now, "tool", tool), original(tool, *args, **options))
+            items = timed_items(self.gate, grant, tool, items)
+        items = acted(_within(now, "tool", tool, grant), items)
         try:
             async for item in items:
-                yield item
+                yield _as_answer(tool, item)
         except BaseException as error:
             if grant:
                 self._ended(grant, error)
@@ -165,8 +177,11 @@ class ToolActs:
             return CodeResult(exit_code=1, output=str(error))
         try:
             with acting(inside):
-                result = await original(executor, *args, **options)
+                result = await timed(self.gate, grant, executor, original(executor, *args, **options))
             check = await self.gate.check("tool_results", now.agent, CODE_EXECUTOR, result.output)
+        except ToolOverdueError as error:
+            self._ended(grant, error)
+            return CodeResult(exit_code=1, output=str(error))
         except BaseException as error:
             self._ended(grant, error)
             raise
@@ -220,6 +235,15 @@ class ToolActs:
     def _ended(self, grant: Grant, error: BaseException) -> None:
         self.gate.settle(grant, tool_failure(error))
 
+    def _in_context(self, tool: Any, grant: Grant | None) -> Any:
+        """The tool, its function taking who acts along to its thread: a model that it asks there is gated too."""
+        held = _function_of(cast(type[Any], type(tool)))
+        if held is None or _is_coroutine(function := getattr(tool, held)):
+            return tool
+        same = copy.copy(tool)
+        setattr(same, held, threaded(self.gate, grant, function))
+        return same
+
 
 def _now() -> Here:
     now = here.get()
@@ -227,8 +251,8 @@ def _now() -> Here:
     return now
 
 
-def _within(now: Here, kind: Any, owner: object) -> Here:
-    return Here(now.run, now.agent, Frame(kind, owner))
+def _within(now: Here, kind: Any, owner: object, grant: Grant | None = None) -> Here:
+    return Here(now.run, now.agent, Frame(kind, owner, grant=grant))
 
 
 def _is_part(frame: Frame | None, owner: object, kinds: tuple[str, ...]) -> bool:
@@ -265,7 +289,7 @@ def _fits(tool: Any, arguments: Mapping[str, Any]) -> bool:
         return True
     try:
         tool.args_type().model_validate(arguments)
-    except ValidationError:
+    except Exception:  # noqa: BLE001  whatever a validator of the user's raises, AutoGen turns the call down there
         return False
     return True
 
@@ -295,23 +319,45 @@ def _is_handoff(tool: Any) -> bool:
     return type(tool) is FunctionTool and _HANDOFF in getattr(tool._func, "__qualname__", "")  # noqa: SLF001  AutoGen makes it there  # pyright: ignore[reportPrivateUsage]
 
 
-def _in_context(tool: Any) -> Any:
-    """The tool, its function taking who acts along to its thread: a model that it asks there is gated too."""
-    if type(tool) is not FunctionTool:
-        return tool
-    function: Any = tool._func  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-    if _is_coroutine(function):
-        return tool
-    same = copy.copy(tool)
-    same._func = functools.partial(contextvars.copy_context().run, function)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-    return same
-
-
 def _is_coroutine(function: Any) -> bool:
     # The plain case by itself: inspect takes its time for it.
     plain = type(function) is FunctionType and function.__code__.co_flags & inspect.CO_COROUTINE
     return bool(plain) or inspect.iscoroutinefunction(function)
 
 
-def _refused(name: str, error: RefusedError) -> ToolResult:
+@cache
+def _function_of(kind: type[Any]) -> str | None:
+    """Where a class of tools keeps the function that its run calls, in a thread if it isn't async."""
+    for base in kind.__mro__:
+        if name := _HOLDING.get(f"{base.__module__.partition('.')[0]}.{base.__name__}"):
+            runs: Any = base
+            return name if kind.run is runs.run and kind.run_json is runs.run_json else None
+    return None
+
+
+def threaded(gate: Gate, work: Grant | str | None, function: Callable[..., Any]) -> Callable[..., Any]:
+    """What blocks a thread, in its caller's context there; as long as it goes on, the run's result names it."""
+    here_too = functools.partial(contextvars.copy_context().run, function)
+    return here_too if work is None else functools.partial(_named, gate, work, here_too)
+
+
+def _named(gate: Gate, work: Grant | str, function: Callable[..., Any], /, *given: Any, **more: Any) -> Any:
+    over = gate.in_thread(work)
+    try:
+        return function(*given, **more)
+    finally:
+        over()
+
+
+def _as_answer(tool: Any, value: Any) -> Any:
+    """What a tool gives; of a team that didn't speak, where its last message would be the task itself, why not."""
+    if type(value) is not TaskResult or not isinstance(tool, TeamTool):
+        return value
+    if any(isinstance(one, BaseChatMessage) for one in value.messages[1:]):
+        return value
+    said = TextMessage(content=f"{tool.name} said nothing: {value.stop_reason}", source=tool.name)
+    return TaskResult(messages=[said], stop_reason=value.stop_reason)
+
+
+def _failed(name: str, error: Exception) -> ToolResult:
     return ToolResult(name=name, result=[TextResultContent(content=str(error))], is_error=True)

@@ -6,6 +6,7 @@ grant as its max_tokens and a fresh dictionary as its counters, to this thread o
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
@@ -16,18 +17,20 @@ from crewai.llms.base_llm import BaseLLM
 from msgspec import Struct
 from msgspec.structs import replace
 
+from crew_guard.adapters.connections import quiet_client
 from crew_guard.adapters.crewai import bedrock, gemini
 from crew_guard.adapters.crewai.azure import LENGTH, is_azure
 from crew_guard.adapters.crewai.checks import host_class
-from crew_guard.adapters.crewai.clients import sent_once, sent_once_async
+from crew_guard.adapters.crewai.clients import sent_once, sent_once_async, usage_of, watched, watched_async
 from crew_guard.adapters.crewai.inside import part_of, refuse_late_work
 from crew_guard.adapters.crewai.lengths import LENGTHS, declared, lengths_of, wish
-from crew_guard.adapters.crewai.prompts import PromptBounds, asked_for, text_of
+from crew_guard.adapters.crewai.prompts import PromptBounds, asked_for, opening_of, text_of
 from crew_guard.adapters.hosted import (
     Attempt,
     ModelFacts,
     PromptCounter,
     RunNotes,
+    begins_with,
     length_key,
     reported,
     speaks_of_length,
@@ -74,8 +77,10 @@ class _ModelSeam:
     clampable: bool
     length: str
     """What its provider calls the longest completion."""
-    quiet: dict[int, Any] = field(default_factory=dict[int, Any])
-    """SDK clients without retries, by the id of the user's."""
+    quiet: dict[Any, Any] = field(default_factory=dict[Any, Any])
+    """SDK clients without retries, by the id of the user's; of async ones by that of the loop, too."""
+    held: list[tuple[Any, Any]] = field(default_factory=list[tuple[Any, Any]])
+    """Whose ids those are."""
     kind: type[_Call] | None = None
     """How a call of it goes, where that is not as of most."""
 
@@ -110,6 +115,8 @@ class _Call(Struct, eq=False):
     beside: int = 0
     written: int = 0
     """Tokens of the prompt that the provider reported beside it, and those of them that it put into its cache."""
+    answer: Any = None
+    """The HTTP response of the request under way, where its client tells."""
     _counted: tuple[int, int, int] = (0, 0, 0)
     """Prompt, completion and cached tokens that earlier requests of this call were settled with."""
     _tokens: tuple[Any, Any] = None, None
@@ -129,7 +136,7 @@ class _Call(Struct, eq=False):
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         if error is not None:
             attempt = self.attempt
-            if attempt.sent == 0 and self.seam.quiet and _own(self.llm) is host_class(self.llm):
+            if attempt.sent == 0 and _is_watched(self.llm):
                 attempt.settle(Outcome("withdrawn", text=str(error)))  # its client is watched, and sent nothing
             attempt.fail(error, self.usage())
         _call.reset(self._tokens[0])
@@ -148,6 +155,9 @@ class _Call(Struct, eq=False):
         usage = reported(prompt, now[1] - before[1], now[2] - before[2])
         if usage is not None:
             self._counted = now
+        elif self.answer is not None:
+            usage = usage_of(self.answer)  # CrewAI counts what its client could read
+        self.answer = None
         return usage
 
     def settle(self, reply: Any) -> None:
@@ -199,7 +209,7 @@ def _gated_call(llm: BaseLLM, messages: Any, *args: Any, **kwargs: Any) -> Any:
         lengths = lengths_of(llm)
         grant = seam.gate.admit_blocking(_action(llm, lengths, messages, args, kwargs))
     except RefusedError as error:
-        error.__context__ = None  # CrewAI looks for a provider's throttling in it, and would sleep and ask again
+        _plain(error)
         raise
     call = (seam.kind or _Call)(llm, seam, Attempt(seam.gate, grant), "call", lengths, {"tools": _tools(args, kwargs)})
     with call:
@@ -219,7 +229,7 @@ async def _gated_acall(llm: BaseLLM, messages: Any, *args: Any, **kwargs: Any) -
         lengths = lengths_of(llm)
         grant = await seam.gate.admit(_action(llm, lengths, messages, args, kwargs))
     except RefusedError as error:
-        error.__context__ = None
+        _plain(error)
         raise
     call = (seam.kind or _Call)(llm, seam, Attempt(seam.gate, grant), "acall", lengths, {"tools": _tools(args, kwargs)})
     with call:
@@ -252,6 +262,18 @@ def _own(llm: BaseLLM) -> type[BaseLLM]:
     return type(llm).__bases__[0]
 
 
+def _is_watched(llm: BaseLLM) -> bool:
+    """Whether all that a model sends is seen as it leaves: its class is a provider's of CrewAI's, and nobody's else."""
+    own = _own(llm)
+    return own is host_class(llm) and own is not BaseLLM
+
+
+def _plain(error: RefusedError) -> None:
+    """Have CrewAI take a refusal for what it is."""
+    error.__context__ = None  # CrewAI looks for a provider's throttling in it, and would sleep and ask again
+    cast(Any, error)._flow_listener_logged = True  # noqa: SLF001  the run's result tells it
+
+
 def _action(
     llm: BaseLLM, lengths: dict[str, int], messages: Any, args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> ModelCall:
@@ -272,6 +294,7 @@ def _action(
         streams=streams,
         parent=part_of.get(),
         text_only=text_only,
+        conversation=begins_with(opening_of(messages)),
     )
 
 
@@ -301,34 +324,29 @@ def _quiet_client(llm: Any) -> Any:
         if not hasattr(client, "with_options"):
             quiet = seam.quiet[id(client)] = sent_once(host_class(llm), client, seam.before, seam.before_async)
             return quiet
-        quiet = seam.quiet[id(client)] = client.with_options(max_retries=0)
-        prepare = quiet._prepare_request  # noqa: SLF001
-
-        def watched(request: Any) -> Any:
-            seam.before()
-            return prepare(request)
-
-        quiet._prepare_request = watched  # noqa: SLF001
+        quiet = seam.quiet[id(client)] = watched(client.with_options(max_retries=0), seam.before, _arrived)
     return quiet
 
 
 def _quiet_async_client(llm: Any) -> Any:
     seam: _ModelSeam = seam_of(llm)
     client = cast(Any, _own(llm))._get_async_client(llm)  # noqa: SLF001
-    quiet = seam.quiet.get(id(client))
+    loop = asyncio.get_running_loop()
+    key = id(client), id(loop)
+    quiet = seam.quiet.get(key)
     if quiet is None:
+        seam.held.append((client, loop))
         if not hasattr(client, "with_options"):
-            quiet = seam.quiet[id(client)] = sent_once_async(client, seam.before_async)
+            quiet = seam.quiet[key] = sent_once_async(client, seam.before_async)
             return quiet
-        quiet = seam.quiet[id(client)] = client.with_options(max_retries=0)
-        prepare = quiet._prepare_request  # noqa: SLF001
-
-        async def watched(request: Any) -> Any:
-            await seam.before_async()
-            return await prepare(request)
-
-        quiet._prepare_request = watched  # noqa: SLF001
+        copy = quiet_client(client).with_options()  # it is watched for this run only
+        quiet = seam.quiet[key] = watched_async(copy, seam.before_async, _arrived)
     return quiet
+
+
+def _arrived(response: Any) -> None:
+    if call := _call.get():
+        call.answer = response
 
 
 async def _bedrock_client(llm: Any) -> Any:

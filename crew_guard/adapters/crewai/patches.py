@@ -6,6 +6,7 @@ words, whatever a flow's method builds), so what is gated is the class that acts
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +14,7 @@ from functools import partial, wraps
 from types import ModuleType
 from typing import Any, cast
 
-from crewai import Agent, lite_agent
+from crewai import Agent, Task, lite_agent
 from crewai.agents import agent_executor
 from crewai.flow.flow import Flow
 from crewai.llms import base_llm
@@ -23,17 +24,21 @@ from crewai.tools.base_tool import BaseTool
 from crewai.utilities.converter import Converter
 from crewai.utilities.internal_instructor import InternalInstructor
 from crewai.utilities.llm_utils import create_llm
+from crewai.utilities.message_utils import message_content_text
 
 from crew_guard.adapters.crewai.bridge import delegated, table_of_run
 from crew_guard.adapters.crewai.checks import name_of
 from crew_guard.adapters.crewai.litellm_calls import asks_through_litellm, structured
-from crew_guard.adapters.crewai.scope import as_actor, scope_of_run
+from crew_guard.adapters.crewai.scope import RunScope, as_actor, scope_of_run
 from crew_guard.adapters.crewai.timing import aon_time, on_time
+from crew_guard.adapters.run_tasks import contained
 from crew_guard.adapters.stand_in import is_stand_in, is_stand_in_class
 from crew_guard.errors import RefusedError
 
 _Method = Callable[..., Any]
 _TOOL_METHODS = ("run", "arun", "_run", "_arun")
+_CHARS = 4
+"""Characters that CrewAI takes for a token."""
 _lock = threading.Lock()
 _installed: list[bool] = []
 
@@ -54,6 +59,8 @@ def install() -> None:
         _patch(BaseAgentTool, "_execute", _delegating)
         runner = next(kind for kind in Flow.__mro__ if "_execute_method" in vars(kind))
         _patch(runner, "_execute_method", _flow_method)
+        _patch(Task, "_execute_core", _at_task)
+        _patch(Task, "_aexecute_core", _at_task)
         _patch(InternalInstructor, "_create_instructor_client", _no_client)
         _patch(InternalInstructor, "to_pydantic", _structured)
         _patch(agent_executor, "check_repeated_tool_call", _repeated)
@@ -96,6 +103,20 @@ def _patch_model(kind: type) -> None:
     if kind is not BaseLLM:
         _patch(kind, "call", _gated_call)
         _patch(kind, "acall", _gated_acall)
+        if kind.__module__.startswith("crewai.llms."):
+            _patch(kind, "get_input_tokens_count", _counted_here)
+
+
+def _counted_here(own: _Method) -> _Method:
+    """CrewAI's own estimate where there is no count to be had: to have a prompt counted is to send it."""
+
+    def count(llm: BaseLLM, messages: Any, tools: Any = None, response_model: Any = None) -> int:
+        if scope_of_run.get() is None:
+            return own(llm, messages, tools, response_model)
+        texts = [messages] if isinstance(messages, str) else map(message_content_text, messages)
+        return -(-sum(map(len, texts)) // _CHARS)
+
+    return count
 
 
 def _gated_call(own: _Method) -> _Method:
@@ -218,7 +239,7 @@ def _acting(own: _Method) -> _Method:
             scope = scope_of_run.get()
             if scope is None:
                 return await own(agent, *args, **kwargs)
-            with scope.acting(agent):
+            with contained(), scope.acting(agent):
                 return await own(agent, *args, **kwargs)
 
         return act_async
@@ -227,7 +248,7 @@ def _acting(own: _Method) -> _Method:
         scope = scope_of_run.get()
         if scope is None:
             return own(agent, *args, **kwargs)
-        with scope.acting(agent) as name:
+        with scope.threads.busy(), scope.acting(agent) as name:
             seconds = getattr(agent, "max_execution_time", None)
             if own.__name__ != "kickoff" or not seconds:
                 return own(agent, *args, **kwargs)
@@ -255,17 +276,53 @@ def _in_time_async(own: _Method) -> _Method:
 
 
 def _flow_method(own: _Method) -> _Method:
-    async def as_one(flow: Any, method_name: str, args: Any, kwargs: Any) -> Any:
-        with as_actor(str(method_name)):
-            return await own(flow, method_name, *args, **kwargs)
+    async def as_one(scope: RunScope, flow: Any, method_name: str, method: _Method, given: Any) -> Any:
+        if not asyncio.iscoroutinefunction(method):  # pyright: ignore[reportDeprecated]  as CrewAI tells them apart
+            method = _in_its_thread(method, scope, f"{type(flow).__name__}/{method_name}")
+        with contained(), as_actor(str(method_name)):
+            found = await own(flow, method_name, method, *given[0], **given[1])
+        scope.done.method(flow, str(method_name), found[0])
+        return found
 
-    def execute(flow: Any, method_name: str, *args: Any, **kwargs: Any) -> Any:
+    def execute(flow: Any, method_name: str, method: _Method, *args: Any, **kwargs: Any) -> Any:
+        scope = scope_of_run.get()
         # CrewAI's own flows, an agent's executor say, are what somebody else does; they go through a dozen a step.
-        if scope_of_run.get() is None or type(flow).__module__.startswith("crewai."):
-            return own(flow, method_name, *args, **kwargs)
-        return as_one(flow, method_name, args, kwargs)
+        if scope is None or type(flow).__module__.startswith("crewai."):
+            return own(flow, method_name, method, *args, **kwargs)
+        return as_one(scope, flow, method_name, method, (args, kwargs))
 
     return execute
+
+
+def _in_its_thread(method: _Method, scope: RunScope, name: str) -> _Method:
+    @wraps(method)
+    def work(*args: Any, **kwargs: Any) -> Any:
+        with scope.threads.busy(scope.gate.in_thread(name)):
+            return method(*args, **kwargs)
+
+    return work
+
+
+def _at_task(own: _Method) -> _Method:
+    if inspect.iscoroutinefunction(own):
+
+        async def do_async(task: Any, agent: Any, *args: Any) -> Any:
+            scope = scope_of_run.get()
+            if scope is None:
+                return await own(task, agent, *args)
+            with scope.done.at_task(agent or task.agent) as note:
+                return note(await own(task, agent, *args))
+
+        return do_async
+
+    def do(task: Any, agent: Any, *args: Any) -> Any:
+        scope = scope_of_run.get()
+        if scope is None:
+            return own(task, agent, *args)
+        with scope.done.at_task(agent or task.agent) as note:
+            return note(own(task, agent, *args))
+
+    return do
 
 
 # The client that CrewAI builds by itself for output_json

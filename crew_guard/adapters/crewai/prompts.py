@@ -60,6 +60,14 @@ class PromptBounds:
         return tokens
 
 
+def opening_of(messages: Any) -> list[object]:
+    """The texts that a conversation begins with, before its agent has said anything."""
+    if not isinstance(messages, list):
+        return [messages]
+    first = cast("list[Any]", messages)[:2]
+    return [one.get("content") for one in first if isinstance(one, dict) and one.get("role") != "assistant"]  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+
+
 def _kept(message: State) -> State:
     kept = dict(message)
     if list in map(type, kept.values()):

@@ -1,10 +1,13 @@
-"""An Agent, a Crew or a Flow as a Runtime: kicked off on a thread, in the scope of a guarded run."""
+"""An Agent, a Crew or a Flow as a Runtime: kicked off in the scope of a guarded run.
+
+On a thread of its own, because CrewAI blocks; but a Flow, which is async by itself, on the loop of who awaits it.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -14,12 +17,17 @@ from anyio import CapacityLimiter, to_thread
 from crewai import Agent, Crew
 from crewai.flow.flow import Flow
 
+from crew_guard.adapters.crewai.busy import Threads
 from crew_guard.adapters.crewai.checks import agents_of, check_agent, check_crew, manager_of, name_of
+from crew_guard.adapters.crewai.done import Done, by_task, of_each
+from crew_guard.adapters.crewai.inputs import FOR_EACH, check_inputs, inputs_of, task_of
 from crew_guard.adapters.crewai.patches import install
 from crew_guard.adapters.crewai.scope import RunScope, scope_of_run, who_embeds
 from crew_guard.adapters.embedding import Embeds, embedding_by
 from crew_guard.adapters.hosted import ModelFacts
-from crew_guard.errors import ConfigError, LimitExceededError
+from crew_guard.adapters.run_tasks import noting, with_its_tasks
+from crew_guard.errors import ConfigError, LimitExceededError, RefusedError
+from crew_guard.loops import is_ours
 from crew_guard.ports import Gate, RuntimeResult
 
 _GRACE = 0.5
@@ -55,6 +63,10 @@ class CrewAIRuntime:
         names = [*map(name_of, agents_of(self.host)), *([manager] if manager else [])]
         return list(dict.fromkeys(names))
 
+    def inputs_of(self, text: str) -> Mapping[str, Any]:
+        """See Spoken."""
+        return inputs_of(self.host, text)
+
     def task_texts(self, inputs: Mapping[str, Any]) -> Sequence[str]:  # noqa: ARG002  CrewAI fills them in itself
         """The tasks' descriptions as they were declared; see Tasked. An agent's task is among the inputs."""
         if not isinstance(self.host, Crew):
@@ -63,7 +75,7 @@ class CrewAIRuntime:
         return [task._original_description or task.description for task in self.host.tasks]  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
 
     async def run(self, inputs: Mapping[str, Any], gate: Gate) -> RuntimeResult:
-        """Kick off on a thread; the answer, as a pydantic object where it is one, is the output.
+        """Kick off; the answer, as a pydantic object where it is one, is the output.
 
         A thread can't be ended. Where this is cancelled it waits for the thread, whose every further call
         the gate refuses; cancelled again, it leaves the thread behind.
@@ -73,50 +85,68 @@ class CrewAIRuntime:
                 "for_each" a list of several, one after the other; for a flow what its state takes
             gate: every model call and tool execution goes through it
         Raises:
-            ConfigError: an agent has no task, or the host is in another guarded run
+            ConfigError: the inputs are none for this host, or it is in another guarded run
             RefusedError: the guard refused an action and CrewAI let that through
         """
-        if isinstance(self.host, Agent) and not inputs.get("task", inputs.get("input")):
-            raise ConfigError(f"agent {name_of(self.host)!r} needs a task: run('…') or run({{'task': '…'}})")
+        check_inputs(self.host, inputs)
         self._check()
-        scope, loop, time_is_up = RunScope(gate, self.facts), asyncio.get_running_loop(), asyncio.Event()
+        is_flow = isinstance(self.host, Flow)
+        done = Done(self.host if is_flow else None, several=FOR_EACH in inputs)
+        scope, loop, time_is_up = RunScope(gate, self.facts, done), asyncio.get_running_loop(), asyncio.Event()
         scope.when_time_is_up = partial(loop.call_soon_threadsafe, time_is_up.set)
-        # A limiter of its own: threads that were left behind must not use up those of others.
-        work = to_thread.run_sync(self._run, inputs, scope, abandon_on_cancel=True, limiter=CapacityLimiter(1))
-        thread = asyncio.ensure_future(work)
+        here = is_flow and not is_ours(loop)
+        work = asyncio.ensure_future(self._here(inputs, scope) if here else self._on_a_thread(inputs, scope))
         try:
-            return await self._until_over(thread, scope, time_is_up)
-        except asyncio.CancelledError:
-            await asyncio.wait({thread})  # so that whoever cancelled sees that the work goes on
-            _ = thread.cancelled() or thread.exception()
+            return await _until_over(work, scope, time_is_up, ends=here)
+        except ConfigError:
             raise
+        except asyncio.CancelledError:
+            if here:
+                work.cancel()
+            await asyncio.wait({work})  # so that whoever cancelled sees that the work goes on
+            _ = work.cancelled() or work.exception()
+            if not (outputs := scope.done.outputs):
+                raise
+            return RuntimeResult(None, outputs, partial=True, reason="it was ended")
+        except Exception as error:
+            if not (outputs := scope.done.outputs):
+                raise
+            stop = error.stop if isinstance(error, RefusedError) else None
+            return RuntimeResult(
+                None, outputs, partial=True, reason=str(stop or error), stop=stop, error=None if stop else error
+            )
 
-    @staticmethod
-    async def _until_over(thread: asyncio.Future[Any], scope: RunScope, time_is_up: asyncio.Event) -> RuntimeResult:
-        """Until the thread is done, or is to be left behind: a flow's loop waits for its threads before it ends."""
-        up = asyncio.ensure_future(time_is_up.wait())
-        try:
-            await asyncio.wait({thread, up}, return_when=asyncio.FIRST_COMPLETED)
-            if not thread.done():
-                await asyncio.wait({thread}, timeout=_GRACE)
-        finally:
-            up.cancel()
-        if thread.done() or scope.time_up is None:
-            return await asyncio.shield(thread)
-        thread.add_done_callback(lambda left: left.cancelled() or left.exception())
-        raise LimitExceededError(scope.time_up.stop)
+    async def _on_a_thread(self, inputs: Mapping[str, Any], scope: RunScope) -> RuntimeResult:
+        def kicked_off() -> RuntimeResult:
+            with self._in_scope(scope):
+                found = _kicked_off(self.host, inputs)
+            return self._result(scope, *found)
 
-    def _run(self, inputs: Mapping[str, Any], scope: RunScope) -> RuntimeResult:
-        with _alone_with(_parts(self.host)), embedding_by(Embeds(scope.gate, self.facts, who_embeds)):
+        # A limiter of its own: threads that were left behind must not use up those of others.
+        return await to_thread.run_sync(kicked_off, abandon_on_cancel=True, limiter=CapacityLimiter(1))
+
+    async def _here(self, inputs: Mapping[str, Any], scope: RunScope) -> RuntimeResult:
+        with self._in_scope(scope), noting(asyncio.get_running_loop()):
+            try:
+                found = await with_its_tasks(partial(_flowed_here, self.host, inputs), at_home=True)
+            finally:
+                await scope.threads.ended()
+        return self._result(scope, *found)
+
+    @contextmanager
+    def _in_scope(self, scope: RunScope) -> Generator[None]:
+        with _alone_with(_parts(self.host), scope.threads), embedding_by(Embeds(scope.gate, self.facts, who_embeds)):
             token = scope_of_run.set(scope)
             try:
-                output, outputs = _kicked_off(self.host, inputs)
+                yield
             except TimeoutError as error:
                 if scope.time_up is None:
                     raise
                 raise LimitExceededError(scope.time_up.stop) from error
             finally:
                 scope_of_run.reset(token)
+
+    def _result(self, scope: RunScope, output: Any, outputs: dict[str, Any]) -> RuntimeResult:
         if scope.problem is not None:
             raise scope.problem
         if scope.notes.unanswered and not isinstance(self.host, Flow):  # a flow may carry requests out by itself
@@ -131,35 +161,72 @@ class CrewAIRuntime:
             check_agent(self.host)
 
 
+async def _until_over(
+    work: asyncio.Future[RuntimeResult], scope: RunScope, time_is_up: asyncio.Event, *, ends: bool
+) -> RuntimeResult:
+    """Until the work is done, or is to be left behind: a flow's own loop waits for its threads before it ends.
+
+    Args:
+        ends: whether the work can be ended, on this loop as it is
+    """
+    up = asyncio.ensure_future(time_is_up.wait())
+    try:
+        await asyncio.wait({work, up}, return_when=asyncio.FIRST_COMPLETED)
+        if not work.done():
+            await asyncio.wait({work}, timeout=_GRACE)
+    finally:
+        up.cancel()
+    if work.done() or scope.time_up is None:
+        return await asyncio.shield(work)
+    if ends:
+        work.cancel()
+    work.add_done_callback(lambda left: left.cancelled() or left.exception())
+    raise LimitExceededError(scope.time_up.stop)
+
+
 def _kicked_off(host: Any, inputs: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
     """The output, and the outputs by task or method."""
     if isinstance(host, Agent):
-        answer = cast(Any, host).kickoff(inputs.get("task", inputs.get("input")))
+        answer = cast(Any, host).kickoff(task_of(inputs))
         return _content(answer), {}
     if isinstance(host, Flow):
         return _flowed(host, inputs)
     crew: Any = host
-    each = inputs.get("for_each")
-    if isinstance(each, list) and len(inputs) == 1:
-        several = [_drained(one) for one in crew.kickoff_for_each(inputs=each)]
-        outputs = {f"{i}.{name}": text for i, one in enumerate(several, 1) for name, text in _by_task(one).items()}
-        return [_content(one) for one in several], outputs
+    if FOR_EACH in inputs:
+        several = [_drained(one) for one in crew.kickoff_for_each(inputs=inputs[FOR_EACH])]
+        return [_content(one) for one in several], of_each(by_task(one.tasks_output) for one in several)
     answer = _drained(crew.kickoff(inputs=dict(inputs)))
-    return _content(answer), _by_task(answer)
+    return _content(answer), by_task(answer.tasks_output)
 
 
 def _flowed(flow: Any, inputs: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
-    answer = _drained(flow.kickoff(inputs=dict(inputs) or None))
+    return _of_flow(flow, _drained(flow.kickoff(inputs=dict(inputs) or None)))
+
+
+async def _flowed_here(flow: Any, inputs: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+    answer = await flow.kickoff_async(inputs=dict(inputs) or None)
+    if _streams(answer):
+        async for _ in cast(AsyncIterable[Any], answer):
+            pass
+        answer = answer.result
+    return _of_flow(flow, answer)
+
+
+def _of_flow(flow: Any, answer: Any) -> tuple[Any, dict[str, Any]]:
     return _content(answer), {one["method"]: one["output"] for one in flow._method_outputs}  # noqa: SLF001
 
 
 def _drained(answer: Any) -> Any:
     """What a kickoff gives in the end, where the host streams."""
-    if not hasattr(answer, "is_completed"):
+    if not _streams(answer):
         return answer
     for _ in cast(Iterable[Any], answer):
         pass
     return answer.result
+
+
+def _streams(answer: Any) -> bool:
+    return hasattr(answer, "is_completed")
 
 
 def _content(answer: Any) -> Any:
@@ -169,18 +236,16 @@ def _content(answer: Any) -> Any:
     return answer
 
 
-def _by_task(answer: Any) -> dict[str, Any]:
-    return {task.name or f"task_{i}": task.raw for i, task in enumerate(answer.tasks_output, 1)}
-
-
 def _parts(host: Any) -> list[object]:
     return [host] if isinstance(host, Flow) else [host, *agents_of(host)]
 
 
 @contextmanager
-def _alone_with(parts: Sequence[object]) -> Generator[None]:
+def _alone_with(parts: Sequence[object], threads: Threads) -> Generator[None]:
     """Keep others off: an agent's executor, and a flow's state, can serve one run at a time.
 
+    Args:
+        threads: those of the run; as long as one works, others are kept off
     Raises:
         ConfigError: one of them is in a run
     """
@@ -192,9 +257,13 @@ def _alone_with(parts: Sequence[object]) -> Generator[None]:
                     f"{whose} is in a guarded run already, or a thread of one that was ended still works on it"
                 )
         _busy.update({id(part): part for part in parts})
-    try:
-        yield
-    finally:
+
+    def release() -> None:
         with _lock:
             for part in parts:
                 _busy.pop(id(part), None)
+
+    try:
+        yield
+    finally:
+        threads.when_ended(release)

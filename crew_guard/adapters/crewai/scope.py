@@ -16,7 +16,9 @@ from typing import Any, TypeVar
 from crewai.llms.base_llm import BaseLLM
 from crewai.tools.base_tool import BaseTool
 
+from crew_guard.adapters.crewai.busy import Threads
 from crew_guard.adapters.crewai.checks import check_agent, check_model, host_class, name_of
+from crew_guard.adapters.crewai.done import Done
 from crew_guard.adapters.crewai.inside import TimeUp, part_of, refuse_late_work, who
 from crew_guard.adapters.crewai.litellm_bounds import goes_through_litellm
 from crew_guard.adapters.crewai.model import gated_model
@@ -38,6 +40,7 @@ class RunScope:
 
     gate: Gate
     facts: ModelFacts
+    done: Done
     notes: RunNotes = field(default_factory=RunNotes)
     problem: ConfigError | None = None
     """The first part that can't be guarded: it was not run, and the run has failed, whoever caught that."""
@@ -45,6 +48,7 @@ class RunScope:
     """The first agent whose max_execution_time was over."""
     when_time_is_up: Callable[[], object] | None = None
     """Told when that happens, from any thread."""
+    threads: Threads = field(default_factory=Threads)
     _doubles: dict[tuple[int, str], tuple[object, Any]] = field(default_factory=dict[Any, Any])
     _checked: dict[int, object] = field(default_factory=dict[int, object])
     _lock: threading.Lock = field(default_factory=threading.Lock)

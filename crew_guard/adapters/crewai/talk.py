@@ -29,6 +29,9 @@ T = TypeVar("T")
 class PartEndedError(Exception):
     """The crew's part has ended; CrewAI has nothing to try again. Why stands at the table."""
 
+    _flow_listener_logged = True
+    """CrewAI prints no error of a listener: the run's result tells why it ended."""
+
     def __init__(self) -> None:
         super().__init__("crew_guard ended the crew's part")
 

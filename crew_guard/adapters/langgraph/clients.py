@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from crew_guard.adapters.boto import has_endpoint, sent_once
+from crew_guard.adapters.connections import quiet_client
 from crew_guard.adapters.genai import QuietGemini, is_genai
+from crew_guard.adapters.hosted import come_from
 from crew_guard.adapters.versions import Supported
 from crew_guard.errors import ConfigError
 
@@ -21,7 +23,15 @@ _QUIET = (0, 1, None)
 
 
 def quiet(known: dict[int, tuple[Any, Any]], client: Any) -> Any:
-    """The same client without retries, made once; what isn't an SDK's client comes back as it is."""
+    """The same client without retries, made once; what isn't an SDK's client comes back as it is.
+
+    An async one is of the loop that asks.
+    """
+    sdk = client if hasattr(client, "with_options") else getattr(client, "_client", None)
+    if hasattr(sdk, "with_options"):
+        return quiet_client(client) if sdk is client else type(client)(quiet_client(sdk))
+    if come_from(client, "ollama", frozenset({"AsyncClient"})):
+        return quiet_client(client)
     found = known.get(id(client))
     if found is None:
         found = known[id(client)] = (client, _quietened(client))
@@ -44,17 +54,7 @@ def _quietened(client: Any) -> Any:
         return sent_once(client, _never)
     if is_genai(client):
         return QuietGemini(client, _as_long, _as_long_async)
-    if _retries(client) and hasattr(client, "with_options"):
-        return client.with_options(max_retries=0)
-    inner = getattr(client, "_client", None)  # of a part of the API, such as client.chat.completions
-    if _retries(inner) and hasattr(inner, "with_options"):
-        return type(client)(cast(Any, inner).with_options(max_retries=0))
     return client
-
-
-def _retries(client: object) -> bool:
-    most = getattr(client, "max_retries", 0)
-    return isinstance(most, int) and most > 0
 
 
 def _is_boto(client: object) -> bool:

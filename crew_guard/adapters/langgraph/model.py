@@ -16,7 +16,8 @@ from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import BaseMessage
 from msgspec import Struct
 
-from crew_guard.adapters.hosted import Attempt, failure
+from crew_guard.adapters.hearing import ClaudeAccount, Hear, heard_claude, is_claudes
+from crew_guard.adapters.hosted import Attempt, begins_with, failure
 from crew_guard.adapters.langgraph.bounds import check_bound, check_model, is_clampable, model_name
 from crew_guard.adapters.langgraph.clients import CLIENTS, calm, quiet
 from crew_guard.adapters.langgraph.lengths import LENGTHS, declared, integration, shorten, wish_of
@@ -26,7 +27,7 @@ from crew_guard.adapters.langgraph.scope import Scope, in_graph, inside_tool
 from crew_guard.adapters.langgraph.usage import read, usage_of
 from crew_guard.adapters.stand_in import ABSENT, is_stand_in, own_value, seam_of, shown, stand_in
 from crew_guard.core.actions import Grant, ModelCall, Outcome
-from crew_guard.core.usage import Rates
+from crew_guard.core.usage import Parts, Rates, Usage
 from crew_guard.errors import RefusedError
 
 _WATCHED = CLIENTS.union(LENGTHS, ("stream_usage",))
@@ -47,11 +48,22 @@ class Call(Struct, eq=False):
     attempt: Attempt | None = None
     sent: int = 0
     """How often the model's own code asked again within this call."""
+    account: ClaudeAccount | None = None
+    """What Anthropic's SDK told of the latest request, where it was one."""
 
     def begin(self, grant: Grant) -> None:
         """An attempt leaves."""
-        self.attempt, self.sent = Attempt(self.scope.gate, grant), 0
+        self.attempt, self.sent, self.account = Attempt(self.scope.gate, grant), 0, None
         self.scope.flights.begin(self)
+
+    def listen(self) -> Hear:
+        """Anthropic's SDK sends a request."""
+        self.account = ClaudeAccount()
+        return self.account.hear
+
+    def tokens(self, told: Callable[[], tuple[Usage | None, Parts]]) -> tuple[Usage | None, Parts]:
+        """What the answer cost: as Anthropic's SDK said of a stream, else as LangChain tells."""
+        return (self.account and self.account.tokens) or told()
 
     def settle(self, outcome: Outcome) -> None:
         """Its attempt is over; what comes later changes nothing."""
@@ -111,7 +123,13 @@ def _during_a_call(model: Any, name: str) -> Any:
     if name not in CLIENTS:
         return call.overrides.get(name, ABSENT)
     value = own_value(model, name)
-    return value if value is None or value is ABSENT else quiet(call.scope.quiet, value)
+    if value is ABSENT:
+        private: dict[str, Any] = model.__pydantic_private__ or {}
+        value = private.get(name, ABSENT)
+    if value is None or value is ABSENT:
+        return value
+    client = quiet(call.scope.quiet, value)
+    return heard_claude(client, call.listen) if is_claudes(client) else client
 
 
 def _generating(own: Any) -> Any:
@@ -252,6 +270,7 @@ def _action(
         streams=streams,
         parent=inside_tool.get(),
         text_only=text_only,
+        conversation=begins_with(one.content for one in messages[:2] if one.type != "ai"),
     )
 
 
@@ -336,7 +355,7 @@ def _settle_stream(call: Call, model: Any, heard: list[Any]) -> None:
         return
     events: list[Any] = [each for each in reversed(heard) if isinstance(each, dict)]
     usage = next((each["usage"] for each in events if each.get("usage")), None)
-    used, parts = read(usage)
+    used, parts = call.tokens(lambda: read(usage))
     call.settle(Outcome("ok" if used or heard else "failed", used, parts))
 
 
@@ -345,7 +364,7 @@ def _settle(call: Call, model: Any, messages: Sequence[BaseMessage], output: Map
     if attempt is None or attempt.settled:
         return
     message = messages[0] if messages else None
-    usage, parts = usage_of(message, output)
+    usage, parts = call.tokens(lambda: usage_of(message, output))
     if usage and usage.output_tokens > attempt.grant.max_tokens:
         # It doesn't keep to a length: from now on all that it may make is reserved.
         call.scope.unbelieved.add(type(model).__bases__[0])

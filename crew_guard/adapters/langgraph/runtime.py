@@ -10,20 +10,21 @@ from typing import Any, cast
 
 from anyio import CapacityLimiter, to_thread
 from langchain_core.messages import BaseMessage
+from langgraph.channels import EphemeralValue  # pyright: ignore[reportMissingTypeStubs]  it has types, and no stubs
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.pregel import Pregel  # pyright: ignore[reportMissingTypeStubs]  it has types, and no stubs
-from langgraph.types import Command
 
 from crew_guard.adapters.embedding import Embeds, embedding_by
 from crew_guard.adapters.hosted import ModelFacts
+from crew_guard.adapters.langgraph.inputs import Given, given_to
 from crew_guard.adapters.langgraph.scope import Scope, current, in_graph
 from crew_guard.adapters.langgraph.seams import install
 from crew_guard.core.decisions import Stop
 from crew_guard.errors import ConfigError, RefusedError
 from crew_guard.ports import Gate, RuntimeResult
 
-_OURS = ("config", "resume", "command")
-"""Keys of the inputs that are for LangGraph itself, where the graph has no channel of that name."""
+_OF_MESSAGES = frozenset({"messages", "structured_response"})
+"""What a graph of messages shows of its state."""
 
 
 @dataclass(slots=True)
@@ -55,7 +56,9 @@ class LangGraphRuntime:
     """A Pregel: a compiled StateGraph, or an entrypoint."""
     facts: ModelFacts
     _executions: dict[str, dict[str, int]] = field(default_factory=dict[str, dict[str, int]])
-    """By thread, by tool."""
+    """By thread, by tool: until its end is told."""
+    _awaited: dict[type, bool] = field(default_factory=dict[type, bool])
+    """By class of checkpointer: whether it has coroutines that work."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.graph, Pregel):
@@ -75,47 +78,44 @@ class LangGraphRuntime:
 
     def job_of(self, inputs: Mapping[str, Any]) -> str | None:
         """The thread that a run goes on with; see Continuing."""
-        if not self.graph.checkpointer:
-            return None
-        given: Any = self._given(inputs)[1].get("configurable") or {}
-        thread = {**self._own("configurable"), **given}.get("thread_id")
-        return None if thread is None else str(thread)
+        return given_to(self.graph, inputs).thread if self.graph.checkpointer else None
 
     def executions(self, job: str) -> Mapping[str, int]:
         """Executions by tool in the latest run of a thread; see Continuing."""
-        return self._executions.get(job, {})
+        return self._executions.pop(job, {})
 
     async def run(self, inputs: Mapping[str, Any], gate: Gate) -> RuntimeResult:
         """Run the graph; what it answers, or its state, is the output.
 
         Args:
-            inputs: the graph's input; besides it `config` (a RunnableConfig), and `resume` (a value) or `command`
-                (a Command) to go on after an interrupt
+            inputs: the graph's input; besides it `config` (a RunnableConfig), `context` (of its context_schema), and
+                `resume` (a value) or `command` (a Command) to go on after an interrupt
             gate: every call of a chat model and every execution of a tool goes through it
         Raises:
             ConfigError: the inputs don't fit the graph, or it is run inside of another guarded run
         """
         if current.get() is not None:
             raise ConfigError("this graph is run inside of a guarded run, which guards it already: call it as it is")
-        given, config = self._given(inputs)
+        given = given_to(self.graph, inputs)
         scope, seen = Scope(gate, self.facts, self._crew()), _Seen()
-        if (job := self.job_of(inputs)) is not None:
-            self._executions[job] = scope.executions
+        if self.graph.checkpointer and given.thread is not None:
+            self._executions[given.thread] = scope.executions
         token = current.set(scope)
         try:
             with embedding_by(Embeds(gate, self.facts, scope.place, in_graph)):
-                await self._through(given, config, seen)
+                await self._through(given, seen)
         except RefusedError as error:
-            return RuntimeResult(_answer(seen.state), partial=True, reason=str(error.stop), stop=error.stop)
+            so_far = _answer(self.graph, seen.state)
+            return RuntimeResult(so_far, partial=True, reason=str(error.stop), stop=error.stop)
         except asyncio.CancelledError:
             await scope.threads.ended()  # so that whoever cancelled sees what goes on; cancelled again, it is left
-            return RuntimeResult(_answer(seen.state), partial=True, reason="it was ended")
+            return RuntimeResult(_answer(self.graph, seen.state), partial=True, reason="it was ended")
         finally:
             current.reset(token)
-        if waits := await self._waits(seen, config):
+        if waits := await self._waits(seen, given):
             stop = Stop("cancelled", "crew", detail=f"the graph waits: {waits}; go on with run({{'resume': …}})")
-            return RuntimeResult(_answer(seen.state), partial=True, reason=str(stop), stop=stop)
-        return RuntimeResult(_answer(seen.state))
+            return RuntimeResult(seen.state, partial=True, reason=str(stop), stop=stop)
+        return RuntimeResult(_output(self.graph, seen.state))
 
     def _own(self, key: str) -> Mapping[str, Any]:
         """A part of the config that the graph was made with."""
@@ -126,17 +126,19 @@ class LangGraphRuntime:
         name = (self.members() or [self.graph.get_name()])[0]
         return "agent" if name == "LangGraph" else name
 
-    async def _through(self, given: Any, config: Any, seen: _Seen) -> None:
-        modes: Any = ["updates", "values"]
-        if self._is_async():
-            stream: AsyncIterator[Any] = self.graph.astream(given, config, stream_mode=modes)
+    async def _through(self, given: Given, seen: _Seen) -> None:
+        options: dict[str, Any] = {"stream_mode": ["updates", "values"]}
+        if given.context is not None:
+            options["context"] = given.context
+        if await self._is_async(given):
+            stream: AsyncIterator[Any] = self.graph.astream(given.input, given.config, **options)
             async with aclosing(cast(Any, stream)) as items:
                 async for item in items:
                     seen.hear(item)
             return
 
         def through() -> None:
-            for item in cast(Iterator[Any], self.graph.stream(given, config, stream_mode=modes)):
+            for item in cast(Iterator[Any], self.graph.stream(given.input, given.config, **options)):
                 seen.hear(item)
 
         scope = cast(Scope, current.get())
@@ -147,67 +149,70 @@ class LangGraphRuntime:
 
         await to_thread.run_sync(tracked, abandon_on_cancel=True, limiter=CapacityLimiter(1))
 
-    def _is_async(self) -> bool:
-        """Whether the graph's checkpointer, where it has one, can be awaited."""
+    async def _is_async(self, given: Given) -> bool:
+        """Whether the graph's checkpointer, where it has one, can be awaited: some have coroutines that only refuse."""
         saver: Any = self.graph.checkpointer
-        if not isinstance(saver, BaseCheckpointSaver):
+        if not isinstance(saver, BaseCheckpointSaver) or given.thread is None:
             return True
-        return cast(Any, type(cast(Any, saver))).aget_tuple is not cast(Any, BaseCheckpointSaver).aget_tuple
+        kind: Any = cast(Any, type(cast(Any, saver)))
+        known = self._awaited.get(kind)
+        if known is None:
+            if kind.aget_tuple is cast(Any, BaseCheckpointSaver).aget_tuple:
+                known = False
+            else:
+                known = await _answers(saver, given.now)
+            self._awaited[kind] = known
+        return known
 
-    async def _waits(self, seen: _Seen, config: Any) -> str:
+    async def _waits(self, seen: _Seen, given: Given) -> str:
         """What a graph that was interrupted waits for, in words; empty where it came to its end."""
         if seen.interrupts:
             return "; ".join(str(each.value) for each in seen.interrupts)
-        if not self.graph.checkpointer:
+        if not self.graph.checkpointer or given.thread is None:
             return ""
-        merged: Any = config or None
-        if self._is_async():
-            state = await self.graph.aget_state(merged)
+        if await self._is_async(given):
+            state = await self.graph.aget_state(given.now)
         else:
-            state = await to_thread.run_sync(self.graph.get_state, merged)
+            state = await to_thread.run_sync(self.graph.get_state, given.now)
         return f"before {', '.join(state.next)}" if state.next else ""
 
-    def _given(self, inputs: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
-        """The graph's input, and LangGraph's config."""
-        ours = {key: inputs[key] for key in _OURS if key in inputs and key not in self.graph.channels}
-        rest = {key: value for key, value in inputs.items() if key not in ours}
-        config: Any = ours.get("config") or {}
-        if not isinstance(config, Mapping):
-            raise ConfigError(f"config must be a RunnableConfig, such as {{'configurable': {{…}}}}, not {config!r}")
-        given = dict(cast(Mapping[str, Any], config))
-        if "command" in ours:
-            if not isinstance(ours["command"], Command):
-                raise ConfigError(f"command must be a Command of LangGraph, not {ours['command']!r}")
-            return cast(Any, ours["command"]), given
-        if "resume" in ours:
-            return Command(resume=ours["resume"]), given
-        return self._input(rest), given
 
-    def _input(self, given: Mapping[str, Any]) -> Any:
-        if not given:
-            return None  # goes on where a thread stopped
-        channels: Mapping[str, Any] = self.graph.channels
-        if set(given) == {"task"} and "task" not in channels:
-            if "messages" in channels:
-                return {"messages": [("user", str(given["task"]))]}
-            if names := ", ".join(name for name in channels if not _is_internal(name)):
-                raise ConfigError(f"the graph takes no task as a text; give it a mapping of its channels: {names}")
-        return dict(given)
+async def _answers(saver: Any, config: dict[str, Any]) -> bool:
+    try:
+        await saver.aget_tuple(config)
+    except NotImplementedError:
+        return False
+    except Exception:  # noqa: BLE001  of its database, say: the graph will meet it, too
+        return True
+    return True
 
 
-def _is_internal(channel: str) -> bool:
-    return channel.startswith(("__", "branch:"))
+def _output(graph: Any, state: Any) -> Any:
+    """What a graph of messages has answered, else what it shows of its state: as its invoke would."""
+    answer = _answer(graph, state)
+    if answer is not state or not isinstance(state, dict):
+        return answer
+    known = cast(dict[str, Any], state)
+    return {name: known[name] for name in _shown(graph, known) if name in known}
 
 
-def _answer(state: Any) -> Any:
-    """What a graph of messages has answered: its structured response, or its last message's text; else the state."""
+def _shown(graph: Any, state: dict[str, Any]) -> list[str]:
+    """The names of what a graph gives of its state; an entrypoint gives all that it returns."""
+    names: Any = graph.output_channels
+    if isinstance(names, str):
+        return list(state)
+    return [name for name in names if not isinstance(graph.channels.get(name), EphemeralValue)]
+
+
+def _answer(graph: Any, state: Any) -> Any:
+    """The structured response, or the last text of a graph that shows nothing but messages; else the state."""
     if not isinstance(state, dict):
         return state
     known = cast(dict[str, Any], state)
     if known.get("structured_response") is not None:
         return known["structured_response"]
     messages: Any = known.get("messages")
-    if set(known) <= {"messages", "structured_response"} and isinstance(messages, list) and messages:
+    if _OF_MESSAGES.issuperset(_shown(graph, known)) and isinstance(messages, list) and messages:
         last = cast(list[Any], messages)[-1]
         return str(last.text) if isinstance(last, BaseMessage) else last
     return cast(Any, state)

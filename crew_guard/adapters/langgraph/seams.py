@@ -91,9 +91,11 @@ def _running(own: Any) -> Any:
         if scope is None:
             return own(tool, tool_input, *args, **kwargs)
         request = kwargs.get("tool_call_id")
+        double = tools.gated(tool, scope, tool_input, kwargs.get("config"), request)
         try:
-            double = tools.gated(tool, scope, tool_input, kwargs.get("config"), request)
             return own(double, tool_input, *args, **kwargs)
+        except tools.OverdueInGraphError as error:
+            return tools.overdue(double, error, request)
         except RefusedError as error:
             if not tools.goes_on(error, request):
                 scope.flights.landed_blocking()
@@ -109,9 +111,11 @@ def _running_async(own: Any) -> Any:
         if scope is None:
             return await own(tool, tool_input, *args, **kwargs)
         request = kwargs.get("tool_call_id")
+        double = tools.gated(tool, scope, tool_input, kwargs.get("config"), request)
         try:
-            double = tools.gated(tool, scope, tool_input, kwargs.get("config"), request)
             return await own(double, tool_input, *args, **kwargs)
+        except tools.OverdueInGraphError as error:
+            return tools.overdue(double, error, request)
         except RefusedError as error:
             if not tools.goes_on(error, request):
                 await scope.flights.landed()

@@ -6,11 +6,12 @@ A refusal of one tool is told to the agent that asked for it, as the tool's mess
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any, cast
 
 from langchain_core.messages import ToolMessage
-from langchain_core.tools import BaseTool
+from langchain_core.tools import BaseTool, ToolException
 from langgraph.errors import GraphBubbleUp
 from langgraph.types import Command
 from msgspec import Struct
@@ -19,6 +20,7 @@ from crew_guard.adapters.hosted import RESULT_CHARS, json_of, tool_failure
 from crew_guard.adapters.langgraph.like import like
 from crew_guard.adapters.langgraph.scope import Scope, in_graph, inside_tool
 from crew_guard.adapters.stand_in import is_stand_in, seam_of, stand_in
+from crew_guard.adapters.tool_time import ToolOverdueError, in_time, in_time_blocking
 from crew_guard.core.actions import Grant, Outcome, ToolCall
 from crew_guard.core.content import Check, withheld
 from crew_guard.errors import RefusedError
@@ -32,6 +34,14 @@ class Execution(Struct, eq=False):
     pair: bool
     """Whether the tool gives content and artifact."""
     grant: Grant | None = None
+
+
+class OverdueInGraphError(ToolException):
+    """A tool did not end in time: a failed tool to LangChain, whose own handle_tool_error is for it, too."""
+
+    def __init__(self, error: ToolOverdueError, execution: Execution) -> None:
+        super().__init__(str(error))
+        self.execution = execution
 
 
 def gated(tool: BaseTool, scope: Scope, given: Any, config: Mapping[str, Any] | None, request: str | None) -> Any:
@@ -78,6 +88,19 @@ def told(tool: BaseTool, error: RefusedError, request: str | None) -> ToolMessag
     return ToolMessage(text, name=tool.name, tool_call_id=request, status="error")
 
 
+def overdue(double: BaseTool, error: OverdueInGraphError, request: str | None) -> ToolMessage:
+    """An execution that was ended, as the agent reads it that asked for it.
+
+    Args:
+        double: the stand-in of the tool that was run
+    Raises:
+        OverdueInGraphError: code has asked, or it is another tool's that this one ran
+    """
+    if request is None or error.execution is not seam_of(double):
+        raise error
+    return ToolMessage(str(error), name=double.name, tool_call_id=request, status="error")
+
+
 def _methods(kind: type[BaseTool]) -> dict[str, Any]:
     own = [name for name in ("_run", "_arun") if getattr(kind, name) is not getattr(BaseTool, name)]
     return {name: _gate_of(getattr(kind, name)) for name in own}
@@ -96,7 +119,8 @@ def _gate_of(own: Callable[..., Any]) -> Callable[..., Any]:
             seam.grant = await seam.scope.gate.admit(seam.action)
             token = _begin(seam)
             try:
-                result = await own(tool, *args, **kwargs)
+                work = own(tool, *args, **kwargs)
+                result = await (work if seam.grant.max_seconds is None else _in_time_async(seam, work))
                 return await _seen_async(seam, result)
             except BaseException as error:
                 _fail(seam, error)
@@ -115,7 +139,10 @@ def _gate_of(own: Callable[..., Any]) -> Callable[..., Any]:
         token = _begin(seam)
         try:
             with seam.scope.threads.busy():
-                result = own(tool, *args, **kwargs)
+                if seam.grant.max_seconds is None:
+                    result = own(tool, *args, **kwargs)
+                else:
+                    result = _in_time(seam, partial(own, tool, *args, **kwargs))
             return _seen(seam, result)
         except BaseException as error:
             _fail(seam, error)
@@ -130,6 +157,20 @@ def _falls_back(tool: Any) -> bool:
     """Whether the tool has no coroutine, so that LangChain runs its function on a thread: gated there."""
     fields: Any = cast(Any, type(tool)).model_fields
     return "coroutine" in fields and "func" in fields and tool.coroutine is None
+
+
+def _in_time(seam: Execution, work: Callable[[], Any]) -> Any:
+    try:
+        return in_time_blocking(seam.scope.gate, cast(Grant, seam.grant), work)
+    except ToolOverdueError as error:
+        raise OverdueInGraphError(error, seam) from None
+
+
+async def _in_time_async(seam: Execution, work: Awaitable[Any]) -> Any:
+    try:
+        return await in_time(cast(Grant, seam.grant), work, gate=seam.scope.gate)
+    except ToolOverdueError as error:
+        raise OverdueInGraphError(error, seam) from None
 
 
 def _begin(seam: Execution) -> Any:

@@ -11,6 +11,7 @@ from typing import Any, Self
 
 from crew_guard.adapters.hosted import Attempt, json_of, reported
 from crew_guard.adapters.llama_index.scope import HostRun, current
+from crew_guard.adapters.llama_index.threads import named
 from crew_guard.core.actions import Action, ModelCall, Outcome, ToolCall
 from crew_guard.core.messages import Message
 
@@ -66,6 +67,7 @@ class Use:
     def __init__(self, action: Callable[[HostRun], Action], max_tokens: int | None) -> None:
         self._action = action
         self._attempt: Attempt | None = None
+        self._over: Callable[[], object] | None = None
         self._outcome = Outcome("ok")
         self.max_tokens = max_tokens
         """The longest completion that may be asked for: give it to the SDK, with its own retries off."""
@@ -77,7 +79,9 @@ class Use:
     def __enter__(self) -> Self:
         run = current.get()
         if run is not None:
-            self._began(Attempt(run.gate, run.gate.admit_blocking(self._action(run))))
+            grant = run.gate.admit_blocking(self._action(run))
+            self._began(Attempt(run.gate, grant))
+            self._over = named(run.gate, grant)
         return self
 
     async def __aenter__(self) -> Self:
@@ -92,6 +96,8 @@ class Use:
             self.max_tokens = attempt.grant.max_tokens
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if self._over is not None:
+            self._over()
         if self._attempt is None:
             return
         if error is not None and self._outcome.usage is None:

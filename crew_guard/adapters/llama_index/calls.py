@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any, TypeAlias, cast
 
-from crew_guard.adapters.hosted import Attempt
+from crew_guard.adapters.hosted import Attempt, begins_with
 from crew_guard.adapters.llama_index.double import LENGTHS, double_of
 from crew_guard.adapters.llama_index.kinds import (
     keeps_plain,
@@ -22,9 +22,10 @@ from crew_guard.adapters.llama_index.kinds import (
     unbounded,
     wish_of,
 )
-from crew_guard.adapters.llama_index.messages import bound_prompt, said_in, usage_of
+from crew_guard.adapters.llama_index.messages import bound_prompt, opening_of, said_in, usage_of
 from crew_guard.adapters.llama_index.scope import HostRun
 from crew_guard.adapters.llama_index.tapped import Heard
+from crew_guard.adapters.llama_index.threads import named
 from crew_guard.core.actions import Grant, ModelCall, Outcome
 from crew_guard.core.usage import NO_PARTS, Parts, Usage
 from crew_guard.errors import ConfigError
@@ -51,6 +52,8 @@ class LLMCall:
         self.heard = None if kind.known is None else Heard(kind.known.counts)
         """What a provider's SDK said of the request under way; None where the host's responses say it."""
         self._attempt: Attempt | None = None
+        self._sent = False
+        """Whether a request of this attempt has left, where its provider's SDK is watched."""
         self._inner_ended = False
         self._last: Any = None
         self._counted: tuple[Any, _Cost] = None, _UNKNOWN
@@ -84,6 +87,7 @@ class LLMCall:
             clampable=self.clampable,
             streams=self._streams,
             text_only=text_only and keeps_plain(llm, kwargs, kind),
+            conversation=begins_with(opening_of(self._prompt)),
         )
 
     def begin(self, grant: Grant) -> tuple[Any, dict[str, Any]]:
@@ -98,6 +102,48 @@ class LLMCall:
             if not openai:
                 kwargs["max_tokens"] = grant.max_tokens  # OpenAI's are clamped as their requests are made
         return double_of(self.llm, self, openai=openai), kwargs
+
+    # Requests that a provider's SDK sends
+
+    @property
+    def _is_watched(self) -> bool:
+        return self.heard is not None or self._kind.openai
+
+    def may_leave(self) -> None:
+        """A client of OpenAI's SDK is at hand, or a request for one: it may send from now on."""
+        self._sent = True
+
+    def leaves(self) -> int | None:
+        """A request leaves now; one after another is an attempt of its own.
+
+        Returns:
+            the longest completion that it may ask for
+        Raises:
+            RefusedError, StoreError: it must not be sent
+        """
+        if action := self._another:
+            self.go_on(self.run.gate.admit_blocking(action))
+        return self._leaving()
+
+    async def leaves_async(self) -> int | None:
+        """The same of an async client."""
+        if action := self._another:
+            self.go_on(await self.run.gate.admit(action))
+        return self._leaving()
+
+    def _leaving(self) -> int | None:
+        self._sent = True
+        if self.heard is not None:
+            self.heard.begin()
+        return self.length
+
+    @property
+    def _another(self) -> ModelCall | None:
+        if not self._sent or self._attempt is None:
+            return None
+        usage, parts = self._cost_of(None)
+        self._attempt.settle(Outcome("ok" if usage else "failed", usage, parts))
+        return self._attempt.following()
 
     # Methods of the same LLM inside of this call
 
@@ -115,6 +161,7 @@ class LLMCall:
     def go_on(self, grant: Grant) -> None:
         """Go on under another grant."""
         assert self._attempt is not None  # noqa: S101  there was a request before
+        self._sent = False
         self._attempt.follow(grant)
 
     def inner_ended(self, response: Any = None, error: BaseException | None = None) -> None:
@@ -152,9 +199,13 @@ class LLMCall:
         attempt.settle(Outcome("ok", usage, parts, text, asked))
 
     def failed(self, error: BaseException) -> None:
-        """Settle a call that raised."""
-        if self._attempt is not None:
+        """Settle a call that raised: where its provider's SDK is watched, and sent nothing, it was never begun."""
+        if self._attempt is None:
+            return
+        if self._sent or not self._is_watched:
             self._attempt.fail(error, self._cost_of(self._last)[0])
+        else:
+            self._attempt.settle(Outcome("withdrawn", text=f"{type(error).__name__}: {error}"))
 
     def piece(self, response: Any) -> None:
         """A piece of a stream arrived."""
@@ -173,10 +224,13 @@ class LLMCall:
         self._settle(self._attempt, last, self._streamed if self.heard is None else self.heard.usage)
 
     def __enter__(self) -> None:
-        self._token = _under_way.set(self)
+        assert self._attempt is not None  # noqa: S101  it was begun
+        self._token, self._over = _under_way.set(self), named(self.run.gate, self._attempt.grant)
 
     def __exit__(self, *_: object) -> None:
         _under_way.reset(self._token)
+        if self._over is not None:
+            self._over()
 
 
 def watched(call: LLMCall, stream: Iterator[Any]) -> Iterator[Any]:

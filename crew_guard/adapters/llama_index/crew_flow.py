@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import cache
-from typing import Any, Union, cast
+from typing import Any, ClassVar, Union, cast
+from weakref import WeakKeyDictionary
 
 from workflows import Workflow, step
 from workflows.events import Event, StartEvent, StopEvent
@@ -17,12 +18,14 @@ from crew_guard.core.roles import Crew, Task
 class CrewFlow(Workflow):
     """What the workflows of crews share. A task's step gives the events that begin the tasks after it."""
 
-    crew: Crew
-    events_of: Mapping[str, type[Event]]
+    events_of: ClassVar[Mapping[str, type[Event]]]
     """By task: what begins its step."""
+    needs_of: ClassVar[Mapping[str, Sequence[str]]]
+    """By task: those that must be done before it."""
 
-    def __init__(self, do: Callable[[Task], Awaitable[None]]) -> None:
+    def __init__(self, do: Callable[[Task], Awaitable[None]], tasks: Sequence[Task] = ()) -> None:
         super().__init__(timeout=None)  # the run has a deadline of its own
+        self.tasks = {task.name: task for task in tasks}
         self.do = do
         self.ended: TaskEndedError | None = None
         self.error: Exception | None = None
@@ -32,12 +35,12 @@ class CrewFlow(Workflow):
 
     def ready(self) -> list[Event]:
         """The events of the tasks that may begin now, each once."""
-        found = [task.name for task in self.crew.tasks if task.name not in self.begun and self._may_begin(task)]
+        found = [name for name in self.tasks if name not in self.begun and self._may_begin(name)]
         self.begun.update(found)
         return [self.events_of[name]() for name in found]
 
-    def _may_begin(self, task: Task) -> bool:
-        return all(name in self.done for name in needs(self.crew)[task.name])
+    def _may_begin(self, name: str) -> bool:
+        return all(needed in self.done for needed in self.needs_of[name])
 
     async def end(self) -> None:
         """End the tasks under way, each of which hands over what there is of it. The host needn't end for that."""
@@ -47,12 +50,12 @@ class CrewFlow(Workflow):
         if tasks:
             await asyncio.wait(tasks)
 
-    async def carry_out(self, task: Task) -> list[Event] | StopEvent:
-        """Do one task; what comes after it."""
+    async def carry_out(self, name: str) -> list[Event] | StopEvent:
+        """Do the task of this name; what comes after it."""
         here = cast("asyncio.Task[Any]", asyncio.current_task())
         self._under_way.add(here)
         try:
-            await self.do(task)
+            await self.do(self.tasks[name])
         except TaskEndedError as error:
             self.ended = self.ended or error
             return StopEvent()
@@ -61,8 +64,8 @@ class CrewFlow(Workflow):
             return StopEvent()
         finally:
             self._under_way.discard(here)
-        self.done.add(task.name)
-        return StopEvent() if len(self.done) == len(self.crew.tasks) else self.ready()
+        self.done.add(name)
+        return StopEvent() if len(self.done) == len(self.tasks) else self.ready()
 
 
 def needs(crew: Crew) -> dict[str, Sequence[str]]:
@@ -73,24 +76,37 @@ def needs(crew: Crew) -> dict[str, Sequence[str]]:
     return {name: names[max(0, i - 1) : i] for i, name in enumerate(names)}
 
 
-@cache
+_made: WeakKeyDictionary[Crew, type[CrewFlow]] = WeakKeyDictionary()
+"""By crew. A class knows its crew's tasks by their names only: else it would keep what keeps it."""
+
+
 def flow_for(crew: Crew) -> type[CrewFlow]:
-    """The class for a crew, made once; its steps have the tasks' names."""
-    events = {task.name: _event(f"{task.name} may begin") for task in crew.tasks}
-    steps = {_step_name(task): _step(task, crew, events) for task in crew.tasks}
-    namespace = {"crew": crew, "events_of": events, "begin": _begin(events), **steps, "__module__": __name__}
+    """The class for a crew, made once as long as there is the crew; its steps have the tasks' names."""
+    made = _made.get(crew)
+    if made is None:
+        made = _made[crew] = _flow(crew)
+    return made
+
+
+def _flow(crew: Crew) -> type[CrewFlow]:
+    needed = needs(crew)
+    events = {name: _event(number) for number, name in enumerate(needed, 1)}
+    steps = {_step_name(name): _step(name, needed, events) for name in needed}
+    namespace = {"events_of": events, "needs_of": needed, "begin": _begin(events), **steps, "__module__": __name__}
     metaclass: Any = type(Workflow)
     return metaclass(crew.name, (CrewFlow,), namespace)
 
 
-def _event(name: str) -> type[Event]:
+@cache
+def _event(number: int) -> type[Event]:
+    """By a task's place, for all crews: pydantic never lets go of a class of events."""
     metaclass: Any = type(Event)
-    return metaclass(name, (Event,), {"__module__": __name__})
+    return metaclass(f"task {number} may begin", (Event,), {"__module__": __name__})
 
 
-def _step_name(task: Task) -> str:
+def _step_name(task: str) -> str:
     """The task's name, unless a Workflow has something else by it."""
-    return f"task {task.name}" if task.name == "begin" or hasattr(CrewFlow, task.name) else task.name
+    return f"task {task}" if task == "begin" or hasattr(CrewFlow, task) else task
 
 
 def _begin(events: Mapping[str, type[Event]]) -> Any:
@@ -100,14 +116,14 @@ def _begin(events: Mapping[str, type[Event]]) -> Any:
     return _as_step(begin, StartEvent, [*events.values()])
 
 
-def _step(task: Task, crew: Crew, events: Mapping[str, type[Event]]) -> Any:
+def _step(task: str, needed: Mapping[str, Sequence[str]], events: Mapping[str, type[Event]]) -> Any:
     async def work_on(self: CrewFlow, ev: Any) -> Any:  # noqa: ARG001  a step's signature
         after = await self.carry_out(task)
         return after if isinstance(after, StopEvent) else _sent(after)
 
     work_on.__name__ = _step_name(task)
-    following = [events[name] for name, needed in needs(crew).items() if task.name in needed]
-    return _as_step(work_on, events[task.name], [*following, StopEvent])
+    following = [events[name] for name, before in needed.items() if task in before]
+    return _as_step(work_on, events[task], [*following, StopEvent])
 
 
 def _sent(events: list[Event]) -> Any:

@@ -65,7 +65,7 @@ async def _parallel(work: Work) -> RuntimeResult:
 
 async def _flow_through(work: Work, do: Callable[[Task], Awaitable[None]]) -> TaskEndedError | None:
     """Run the crew's workflow; what ended it early, or None."""
-    flow: CrewFlow = flow_for(work.crew)(do)
+    flow: CrewFlow = flow_for(work.crew)(do, work.crew.tasks)
     try:
         await finished(flow.run(), at_once=True)
     except asyncio.CancelledError:

@@ -10,9 +10,11 @@ from collections.abc import Callable, Mapping
 from functools import cache, partial
 from typing import Any, cast
 
+from crew_guard.adapters.connections import quiet_client
+from crew_guard.adapters.genai import is_genai
 from crew_guard.adapters.hosted import length_key
+from crew_guard.adapters.llama_index.google import gemini_of
 from crew_guard.adapters.llama_index.providers import Provider
-from crew_guard.adapters.llama_index.quiet import quiet_client
 from crew_guard.adapters.llama_index.tapped import tapped
 from crew_guard.adapters.stand_in import ABSENT, is_stand_in, own_value, seam_of, shown, stand_in
 
@@ -59,8 +61,9 @@ def _sdk_methods(known: Provider) -> Callable[[type[Any]], Mapping[str, Any]]:
 
 
 def _tapped_client(known: Provider, double: Any, name: str) -> Any:
-    call = call_of(double)  # the user's model is asked: a client that is made now is kept as they would have it
-    return tapped(quiet_client(getattr(call.llm, name), kept=True), known, call)
+    call = call_of(double)
+    client = getattr(call.llm, name)  # of the user's model: one that is made now is kept as they would have it
+    return gemini_of(client, call) if is_genai(client) else tapped(quiet_client(client), known, call)
 
 
 def _own(double: Any) -> Any:
@@ -80,6 +83,7 @@ def _shown(double: Any, name: str) -> Any:
 def _clamped_request(double: Any, **kwargs: Any) -> dict[str, Any]:
     made: Mapping[str, Any] = _own(double)._get_model_kwargs(double, **kwargs)  # noqa: SLF001  the seam
     request = dict(made)
+    call_of(double).may_leave()
     length = call_of(double).length
     if length is not None:
         key = "max_completion_tokens" if "max_completion_tokens" in request else length_key(str(request.get("model")))
@@ -99,9 +103,13 @@ def _leave_length(double: Any, all_kwargs: dict[str, Any], prompt: str) -> None:
 
 def _quiet_sync(double: Any) -> Any:
     llm = call_of(double).llm  # the user's, so that a client that is made now is kept as they would have it
-    return quiet_client(_own(double)._get_client(llm), kept=llm.reuse_client)  # noqa: SLF001  the seam
+    client = quiet_client(_own(double)._get_client(llm), kept=llm.reuse_client)  # noqa: SLF001  the seam
+    call_of(double).may_leave()
+    return client
 
 
 def _quiet_async(double: Any) -> Any:
     llm = call_of(double).llm
-    return quiet_client(_own(double)._get_aclient(llm), kept=llm.reuse_client)  # noqa: SLF001  the seam
+    client = quiet_client(_own(double)._get_aclient(llm), kept=llm.reuse_client)  # noqa: SLF001  the seam
+    call_of(double).may_leave()
+    return client

@@ -24,7 +24,7 @@ def gated(name: str, method: Any) -> Any:
 
 def _gated_sync(name: str, method: Any) -> Any:
     streams = name.startswith("stream_")
-    taken_apart = _structured if name.endswith("structured_predict") else _taken_apart
+    taken_apart = _structured if "structured_predict" in name else _taken_apart
 
     @wraps(method)
     def call_llm(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -88,7 +88,7 @@ def _until_it_ends(call: LLMCall, stream: Iterator[Any]) -> Iterator[Any]:
 
 def _gated_async(name: str, method: Any) -> Any:
     streams = name.startswith("astream_")
-    taken_apart = _structured if name.endswith("structured_predict") else _taken_apart
+    taken_apart = _structured if "structured_predict" in name else _taken_apart
 
     @wraps(method)
     async def call_llm(self: Any, *args: Any, **kwargs: Any) -> Any:

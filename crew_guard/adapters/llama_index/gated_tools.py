@@ -5,20 +5,27 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from contextvars import ContextVar
-from functools import wraps
-from typing import Any
+from functools import partial, wraps
+from typing import Any, cast
 
 from llama_index.core.agent.workflow import multi_agent_workflow
 from llama_index.core.tools import FunctionTool, ToolOutput
+from llama_index.core.tools.function_tool import sync_to_async
 
 from crew_guard.adapters.hosted import RESULT_CHARS, json_of, looking, tool_failure
 from crew_guard.adapters.llama_index.scope import HostRun, Taken, current
+from crew_guard.adapters.llama_index.threads import blocking
+from crew_guard.adapters.tool_time import in_time
 from crew_guard.core.actions import Action, Grant, Handoff, Outcome, ToolCall
 from crew_guard.core.content import Check, withheld
 from crew_guard.errors import RefusedError
+from crew_guard.ports import Gate
 
+AWAITED = "_async_fn"
+"""What `acall` of a FunctionTool awaits."""
 _HANDOFF: Any = multi_agent_workflow.handoff
-_running: ContextVar[object] = ContextVar("crew_guard_llama_index_tool", default=None)
+_running: ContextVar[tuple[object, Gate, Grant] | None] = ContextVar("crew_guard_llama_index_tool", default=None)
+"""The tool that is executed."""
 
 
 def gated(name: str, method: Any) -> Any:
@@ -34,9 +41,9 @@ def _gated_sync(method: Any) -> Any:
             return method.__get__(self, type(self))(*args, **kwargs)
         one = _Execution(run, self, args, kwargs)
         grant = run.gate.admit_blocking(one.action)
-        token = _running.set(self)
+        token = _running.set((self, run.gate, grant))
         try:
-            output = method.__get__(self, type(self))(*args, **kwargs)
+            output = blocking(run.gate, grant, partial(method.__get__(self, type(self)), *args, **kwargs))
         except RefusedError as error:
             one.fail(grant, error)
             raise
@@ -70,9 +77,9 @@ def _gated_async(method: Any) -> Any:
             return await method.__get__(self, type(self))(*args, **kwargs)
         one = _Execution(run, self, args, kwargs)
         grant = await run.gate.admit(one.action)
-        token = _running.set(self)
+        token = _running.set((self, run.gate, grant))
         try:
-            output = await method.__get__(self, type(self))(*args, **kwargs)
+            output = await in_time(grant, method.__get__(self, type(self))(*args, **kwargs), gate=run.gate)
             text = _text(output)
             check = await run.gate.check("tool_results", one.agent, one.tool, text)
             output, text = one.seen(check, output, text)
@@ -99,7 +106,41 @@ def _gated_async(method: Any) -> Any:
 
 def _is_inside(tool: object) -> bool:
     """Whether this is a method that another one of the same tool calls; a FunctionTool's don't call each other."""
-    return _running.get() is tool and not isinstance(tool, FunctionTool)
+    running = _running.get()
+    return running is not None and running[0] is tool and not isinstance(tool, FunctionTool)
+
+
+class AsyncOfBlocking:
+    """The attribute of a FunctionTool that `acall` awaits. Of one that blocks, it begins a thread."""
+
+    def __get__(self, tool: Any, owner: object = None) -> Any:
+        if tool is None:
+            return self
+        try:
+            function = cast(Any, vars(tool)[AWAITED])
+        except KeyError:
+            raise AttributeError(AWAITED) from None
+        running = _running.get()
+        if running is None or running[0] is not tool or not _made_by_llama_index(function):
+            return function
+        return sync_to_async(partial(_in_its_thread, running, tool.fn))
+
+    def __set__(self, tool: Any, function: Any) -> None:
+        vars(tool)[AWAITED] = function
+
+
+def _in_its_thread(running: tuple[object, Gate, Grant], function: Any, *args: Any, **kwargs: Any) -> Any:
+    _, gate, grant = running
+    over = gate.in_thread(grant)
+    try:
+        return function(*args, **kwargs)
+    finally:
+        over()
+
+
+def _made_by_llama_index(function: Any) -> bool:
+    """Whether the async function of a tool was made of the other one, or the other way round."""
+    return getattr(function, "__module__", None) == FunctionTool.__module__
 
 
 class _Execution:
@@ -163,8 +204,8 @@ def _starts(run: HostRun, tool: Any, args: tuple[Any, ...], kwargs: Mapping[str,
     if not isinstance(tool, FunctionTool):
         return True
     function: Any = tool.async_fn if is_async else tool.fn
-    if getattr(function, "__module__", None) == FunctionTool.__module__:
-        function = tool.fn if is_async else tool.async_fn  # LlamaIndex made the one of the other
+    if _made_by_llama_index(function):
+        function = tool.fn if is_async else tool.async_fn
     known = run.takes.get(id(function))
     if known is None:
         known = run.takes[id(function)] = function, _names(function)

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any, cast
 
-from crew_guard.adapters.hosted import speaks_of_length
+from crew_guard.adapters.hosted import room_beside, speaks_of_length
 from crew_guard.adapters.llama_index.double import LENGTHS
+from crew_guard.adapters.llama_index.google import (
+    beside_messages,
+    not_bounded_of_gemini,
+    says_more_than_text,
+    tools_in,
+)
 from crew_guard.adapters.llama_index.providers import Provider, keeps_long, not_bounded, provider_of, thinks, tools_of
 from crew_guard.errors import ConfigError
 
 _PROVIDERS = "llama_index.llms."
 _PACKAGES = frozenset({"llama_index", "llama_index_instrumentation", "pydantic", "builtins", "abc", "typing"})
 _NONE: Mapping[str, Any] = {}
-_NAMES = {"openai_like": "openai-compatible", "azure_openai": "azure"}
+_NAMES = {"openai_like": "openai-compatible", "azure_openai": "azure", "google_genai": "gemini"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +76,12 @@ def model_name(llm: Any, kind: Kind) -> str:
 
 def wish_of(llm: Any, kwargs: Mapping[str, Any], kind: Kind, *, clampable: bool) -> int | None:
     """The longest completion that a call asks for; of a class that can't be clamped the longest that it declares."""
-    extra = _extra(llm, kind)
     if (known := kind.known) is not None:
-        name = known.length[-1]
-        wish = _positive(kwargs.get(name)) if known.by_call else None
-        return wish or _positive(extra.get(name)) or _positive(_declared(llm, name, kind))
+        name, given = known.length[-1], _given(llm, kwargs, kind)
+        said = (_positive(options.get(name)) for options in given[0 if known.by_call else 1 :])
+        wish = next(filter(None, said), None) or _positive(_declared(llm, name, kind))
+        return room_beside(thinks(known, llm, given), wish)[0]
+    extra = _extra(llm, kind)
     wish = _length(extra) if extra else None
     if wish is None:
         wish = _positive(_declared(llm, "max_tokens", kind)) or _length(kwargs)
@@ -87,24 +94,29 @@ def wish_of(llm: Any, kwargs: Mapping[str, Any], kind: Kind, *, clampable: bool)
 
 def least_of(llm: Any, kwargs: Mapping[str, Any], kind: Kind, wish: int | None) -> int | None:
     """The shortest completion of use: one that ends above the thought that comes before it; None where none is said."""
-    if kind.known is None or not (budget := thinks(llm, (kwargs, _extra(llm, kind)))):
+    if kind.known is None or not (budget := thinks(kind.known, llm, _given(llm, kwargs, kind))):
         return None
     return budget + 1 if wish is None else min(wish, budget + 1)
 
 
 def shown_with(llm: Any, kwargs: Mapping[str, Any], kind: Kind) -> Mapping[str, Any]:
     """What a call gives, with the tools that its model has itself: all of them are in the prompt."""
-    if kind.known is None or not kind.known.has_tools:
+    if kind.known is None:
         return kwargs
+    if kind.known.settings is not None:
+        more = beside_messages(_given(llm, kwargs, kind)[:2])
+        return {**kwargs, "tools": [*tools_in(kwargs), more]} if more else kwargs
     tools = tools_of(kind.known, llm, (_extra(llm, kind), kwargs))
     return {**kwargs, "tools": tools} if tools else kwargs
 
 
 def keeps_plain(llm: Any, kwargs: Mapping[str, Any], kind: Kind) -> bool:
-    """Whether neither a call, nor its model, nor a tool has something kept for an hour: that is dearer than text."""
+    """Whether nothing makes a call dearer than text: not what is kept for an hour, nor an answer in images."""
     if kind.known is None:
         return True
-    given = (_extra(llm, kind), kwargs)
+    given = _given(llm, kwargs, kind)
+    if kind.known.settings is not None:
+        return not says_more_than_text(given)
     controls = [options.get("cache_control") for options in (*given, *tools_of(kind.known, llm, given))]
     return not any(map(keeps_long, controls))
 
@@ -127,14 +139,16 @@ def unbounded(llm: Any, kwargs: Mapping[str, Any], kind: Kind) -> str | None:
         kwargs: what a single call adds to what the model says
         kind: its class
     """
-    given: Sequence[Mapping[str, Any]] = (_extra(llm, kind), kwargs)
+    given = _given(llm, kwargs, kind)
     if kind.known is not None:
-        if (problem := not_bounded(kind.known, llm, given)) is not None:
+        refuses = not_bounded_of_gemini if kind.known.settings else partial(not_bounded, kind.known)
+        if (problem := refuses(llm, given)) is not None:
             return problem
     elif kind.provider is not None and not kind.openai:
         return (
             f"is a {type(llm).__module__}.{type(llm).__name__}, whose own retries and lengths can't be bounded yet; "
-            "use OpenAI or OpenAILike (any OpenAI-compatible server), Anthropic, Ollama, or a CustomLLM of your own"
+            "use OpenAI or OpenAILike (any OpenAI-compatible server), Anthropic, GoogleGenAI, Ollama, or a CustomLLM "
+            "of your own"
         )
     for options in given:
         if not options:
@@ -145,6 +159,14 @@ def unbounded(llm: Any, kwargs: Mapping[str, Any], kind: Kind) -> str | None:
         if body and (key := next((key for key in (*LENGTHS, "n") if key in body), None)):
             return f"has an extra_body that sets {key}, which goes around the guard; give it to the model itself"
     return None
+
+
+def _given(llm: Any, kwargs: Mapping[str, Any], kind: Kind) -> Sequence[Mapping[str, Any]]:
+    """The options of a request, the nearest first."""
+    if kind.known is None or kind.known.settings is None:
+        return kwargs, _extra(llm, kind)
+    own, of_call = kind.known.settings
+    return kwargs.get(of_call) or _NONE, getattr(llm, own) or _NONE, kwargs
 
 
 def _extra(llm: Any, kind: Kind) -> Mapping[str, Any]:

@@ -40,6 +40,14 @@ def bound_prompt(known: Known, prompt: str | Sequence[ChatMessage], kwargs: Mapp
     return total + tokens, files == 0
 
 
+def opening_of(prompt: str | Sequence[ChatMessage]) -> list[object]:
+    """The texts that a conversation begins with, before its agent has said anything."""
+    if isinstance(prompt, str):
+        return [prompt]
+    first = [state for one in prompt[:2] if (state := state_of(one))["role"] != "assistant"]
+    return [state_of(block).get("text") for state in first for block in state["blocks"][:1]]
+
+
 def _weighed(known: Known, message: ChatMessage) -> Weighed:
     """A message counted, and kept as it is with its blocks: LlamaIndex changes its messages in place."""
     state = state_of(message)
@@ -120,6 +128,8 @@ _written = writer(_plain, ascii_only=False)
 
 def _spec(tool: Any) -> ToolSpec:
     entry = cast("Mapping[str, Any]", tool) if isinstance(tool, Mapping) else {"name": str(tool)}
+    if "name" not in entry and "function" not in entry:
+        return ToolSpec(_written(entry), "", {})  # all that it says
     shown = cast("Mapping[str, Any]", entry.get("function") or entry)
     return ToolSpec(str(shown.get("name")), str(shown.get("description") or ""), _parameters(shown))
 

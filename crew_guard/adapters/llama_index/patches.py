@@ -15,6 +15,7 @@ from llama_index.core.agent.workflow import AgentWorkflow
 from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.base.llms.base import BaseLLM
 from llama_index.core.llms.structured_llm import StructuredLLM
+from llama_index.core.tools import FunctionTool
 from llama_index.core.tools.types import AsyncBaseTool, BaseTool, BaseToolAsyncAdapter
 
 from crew_guard.adapters.llama_index import gated_embeddings, gated_llms, gated_tools
@@ -44,6 +45,7 @@ def install() -> None:
         for kind in _below(BaseLLM):
             _patch_beside(kind)
         _patch_family(BaseTool, _TOOL_METHODS, gated_tools.gated, leave=(BaseToolAsyncAdapter,))
+        setattr(FunctionTool, gated_tools.AWAITED, gated_tools.AsyncOfBlocking())
         _patch_family(BaseEmbedding, _EMBEDDING_METHODS, gated_embeddings.gated, leave=())
         _note_the_agent()
         _installed = True

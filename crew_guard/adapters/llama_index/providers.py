@@ -49,7 +49,8 @@ class Provider:
     """The client's methods that send a request for tokens."""
     length: Path
     """Where the method's arguments say how long a completion may be."""
-    counts: Counts
+    counts: Counts | None
+    """None where who watches its client reads its account."""
     by_call: bool = False
     """Whether a call may say that, too."""
     beside: frozenset[str] = frozenset()
@@ -58,6 +59,10 @@ class Provider:
     """Options with which its servers do by themselves what makes tokens."""
     has_tools: bool = False
     """Whether the model itself may have tools, besides those of a call."""
+    settings: tuple[str, str] | None = None
+    """Where its settings are, if neither fields nor additional_kwargs have them: an attribute, an option of a call."""
+    thinking: Path = ()
+    """Of settings: how long the model may think within its answer."""
 
 
 _STRUCTURED = frozenset(f"{prefix}structured_predict" for prefix in ("", "a", "stream_", "astream_"))
@@ -86,6 +91,20 @@ PROVIDERS = (
         beside=_STRUCTURED,
         refused=("mcp_servers",),
         has_tools=True,
+        thinking=("thinking", "budget_tokens"),
+    ),
+    Provider(
+        kind=("llama_index.llms.google_genai.base", "GoogleGenAI"),
+        clients=("_client",),
+        held=("_client",),
+        sdk=frozenset({"Client"}),
+        sends=(),  # by chats, too, which are made of the client: all of it is watched, see google.py
+        length=("max_output_tokens",),
+        by_call=True,
+        counts=None,
+        beside=_STRUCTURED | {"structured_predict_without_function_calling"},
+        settings=("_generation_config", "generation_config"),
+        thinking=("thinking_config", "thinking_budget"),
     ),
     Provider(
         kind=("llama_index.llms.ollama.base", "Ollama"),
@@ -158,13 +177,16 @@ def keeps_long(control: Any) -> bool:
     return ttl == "1h"
 
 
-def thinks(llm: Any, given: Sequence[Mapping[str, Any]]) -> int:
-    """The length of thought that Anthropic's models are told, which an answer's must be above; 0 for none.
+def thinks(provider: Provider, llm: Any, given: Sequence[Mapping[str, Any]]) -> int:
+    """The length of thought that a model is told, which an answer's must be above; 0 for none.
 
     Args:
         given: options of the call and of the model, the nearest first
     """
-    told = next((options["thinking"] for options in given if options.get("thinking")), None)
+    if not provider.thinking:
+        return 0
+    place, name = provider.thinking
+    told = next((options[place] for options in given if options.get(place)), None)
     told = told or getattr(llm, "thinking_dict", None)
-    budget: Any = cast("Mapping[str, Any]", told).get("budget_tokens") if isinstance(told, Mapping) else None
-    return budget if isinstance(budget, int) else 0
+    budget: Any = cast("Mapping[str, Any]", told).get(name) if isinstance(told, Mapping) else getattr(told, name, None)
+    return budget if isinstance(budget, int) and budget > 0 else 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -9,26 +10,29 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
 
+from pydantic import ValidationError
 from workflows import Workflow
 from workflows.errors import WorkflowRuntimeError
 from workflows.plugins.basic import BasicRuntime
 from workflows.runtime.verbose import VerboseDecorator  # pyright: ignore[reportMissingTypeStubs]
 
+from crew_guard.adapters.connections import quiet_client
 from crew_guard.adapters.embedding import Embeds, embedding_by
-from crew_guard.adapters.hosted import ModelFacts
+from crew_guard.adapters.hosted import ModelFacts, come_from
 from crew_guard.adapters.llama_index.handlers import finished
-from crew_guard.adapters.llama_index.host_loop import host_loop
+from crew_guard.adapters.llama_index.host_loop import carried
 from crew_guard.adapters.llama_index.installed import CORE
 from crew_guard.adapters.llama_index.kinds import check_llm
-from crew_guard.adapters.llama_index.quiet import quiet_client
 from crew_guard.adapters.llama_index.scope import HostRun, current
+from crew_guard.adapters.llama_index.threads import name_steps
 from crew_guard.adapters.llama_index.whose import actor, is_agent, is_team, name_of
 from crew_guard.errors import ConfigError
 from crew_guard.ports import Gate, RuntimeResult
 
+_MESSAGE = frozenset({"ChatMessage"})
 _lock = threading.Lock()
-_limited: set[int] = set()
-"""Workflows with num_concurrent_runs that run now, by id: their semaphore belongs to one loop."""
+_limited: dict[int, tuple[asyncio.AbstractEventLoop, int]] = {}
+"""By the id of a workflow with num_concurrent_runs: the loop that its semaphore belongs to, and guarded runs there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,7 @@ class LlamaIndexRuntime:
 
     def __post_init__(self) -> None:
         _check_runtime(self.workflow)
+        name_steps()
         if CORE.is_installed():
             from crew_guard.adapters.llama_index.patches import install
 
@@ -72,8 +77,8 @@ class LlamaIndexRuntime:
         run = HostRun(gate, self.facts, partial(actor, self.workflow), code)
         token = current.set(run)
         try:
-            with _alone(self.workflow), embedding_by(Embeds(gate, self.facts, run.place, quiet=_quiet)):
-                result = await host_loop().run(partial(_finished, self.workflow, given))
+            with embedding_by(Embeds(gate, self.facts, run.place, quiet=quiet_client)):
+                result = await carried(partial(_finished, self.workflow, given))
         except Exception:
             if run.problem is not None:
                 raise run.problem from None
@@ -85,15 +90,36 @@ class LlamaIndexRuntime:
         return RuntimeResult(_output(result))
 
 
-_quiet = partial(quiet_client, kept=True)
-
-
 async def _finished(workflow: Workflow, given: Mapping[str, Any]) -> Any:
-    try:
-        handler = cast(Any, workflow).run(**given)
-    except WorkflowRuntimeError as error:
-        raise ConfigError(f"workflow {type(workflow).__name__}: {error}") from error
-    return await finished(handler)
+    with _on_one_loop(workflow):
+        try:
+            handler = cast(Any, workflow).run(**given)
+        except (WorkflowRuntimeError, ValidationError) as error:
+            raise ConfigError(_unfit(workflow, given, error)) from None
+        return await finished(handler)
+
+
+def _unfit(workflow: Workflow, given: Mapping[str, Any], error: Exception) -> str:
+    """Why a run could not begin; values stay out of it, they may be secrets."""
+    kind: Any = cast(Any, workflow)._start_event_class  # noqa: SLF001  it has no other name
+    fields = {name: value for name, value in given.items() if name != "ctx"}
+    problem = error if isinstance(error, ValidationError) else None
+    if problem is None and "start_event" not in given:
+        try:
+            kind(**fields)
+        except ValidationError as found:
+            problem = found
+    if problem is None:
+        return f"workflow {name_of(workflow)}: {error}"
+    wrong = [
+        f"{'.'.join(map(str, each['loc']))}: {each['msg']}"
+        for each in problem.errors(include_url=False, include_context=False, include_input=False)
+    ]
+    names = ", ".join(fields) or "nothing"
+    return (
+        f"workflow {name_of(workflow)}: the inputs don't make its {kind.__name__}: {'; '.join(wrong)}. "
+        f"It was given {names}; give run() its fields by name"
+    )
 
 
 def _start_of(workflow: Workflow, inputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -103,7 +129,13 @@ def _start_of(workflow: Workflow, inputs: Mapping[str, Any]) -> dict[str, Any]:
     task = given.pop("task", given.pop("input", None))
     if task is not None:
         given.setdefault("user_msg", task)
-    if not (given.get("user_msg") or given.get("chat_history")):
+    said = given.get("user_msg")
+    if said is not None and not (isinstance(said, str) or come_from(said, "llama_index", _MESSAGE)):
+        raise ConfigError(
+            f"agent {name_of(workflow)!r} takes its task as a text or a ChatMessage, and was given "
+            f"{type(said).__name__}: run('…') or run({{'task': '…'}})"
+        )
+    if not (said or given.get("chat_history")):
         raise ConfigError(f"agent {name_of(workflow)!r} needs a task: run('…') or run({{'task': '…'}})")
     return given
 
@@ -145,21 +177,25 @@ def _held(workflow: Workflow) -> Iterator[tuple[str, Any]]:
 
 
 @contextmanager
-def _alone(workflow: Workflow) -> Generator[None]:
-    """A workflow with num_concurrent_runs in one guarded run at a time: its semaphore doesn't reach across loops."""
+def _on_one_loop(workflow: Workflow) -> Generator[None]:
+    """A workflow with num_concurrent_runs runs on one loop at a time: its semaphore doesn't reach across loops."""
     limit: int | None = cast(Any, workflow)._num_concurrent_runs  # noqa: SLF001  it has no other name
     if limit is None:
         yield
         return
+    here, key = asyncio.get_running_loop(), id(workflow)
     with _lock:
-        if id(workflow) in _limited:
-            kind = type(workflow).__name__
+        home, runs = _limited.get(key, (here, 0))
+        if home is not here:
             raise ConfigError(
-                f"workflow {kind} has num_concurrent_runs and is in a guarded run already: run them in turn"
+                f"workflow {name_of(workflow)} has num_concurrent_runs and is in a guarded run on another event loop: "
+                "run them in turn, or await them all on one loop"
             )
-        _limited.add(id(workflow))
+        _limited[key] = home, runs + 1
     try:
         yield
     finally:
         with _lock:
-            _limited.discard(id(workflow))
+            _, runs = _limited.pop(key)
+            if runs > 1:
+                _limited[key] = here, runs - 1

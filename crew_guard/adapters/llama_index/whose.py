@@ -53,6 +53,13 @@ def actor(outermost: Workflow) -> str:
     return step.state.step_name
 
 
+def step_under_way() -> str:
+    """The step that the current code belongs to, as WORKFLOW/STEP."""
+    step, workflow = StepWorkerStateContextVar.get(None), _workflow_under_way()
+    names = (None if workflow is None else name_of(workflow), None if step is None else step.state.step_name)
+    return "/".join(filter(None, names)) or "a step"
+
+
 def name_of(workflow: Workflow) -> str:
     """What a whole workflow is called."""
     return cast(Any, workflow).name if is_agent(workflow) else type(workflow).__name__

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -10,6 +11,7 @@ from typing import Any
 from crew_guard.adapters.native.loop import AgentLoop, wish_of
 from crew_guard.adapters.native.work import TaskEndedError, Work, ending
 from crew_guard.core.messages import Message
+from crew_guard.core.plain import error_words
 from crew_guard.core.processes import Said, Turns
 from crew_guard.core.roles import Agent, Task
 from crew_guard.ports import RuntimeResult
@@ -49,7 +51,7 @@ class Talk:
         while speaker is not None:
             text = await self._turn(speaker, self.task.description, plain=True)
             self.said.append(Said(speaker.name, str(text)))
-            if self._over(turns):
+            if await self._over(turns):
                 break
             speaker = await self._next(speaker)
         if self.task.output is not None:
@@ -63,11 +65,12 @@ class Talk:
             text = text.replace(turns.until, "").strip()
         return text or self.said[-2 if len(self.said) > 1 else -1].text
 
-    def _over(self, turns: Turns) -> bool:
+    async def _over(self, turns: Turns) -> bool:
         try:
-            over = turns.over(self.said)
+            found = turns.over(self.said)
+            over = bool(await found) if inspect.isawaitable(found) else found
         except Exception as error:
-            raise TaskEndedError(f"until raised {type(error).__name__}: {error}", self.said[-1].text) from error
+            raise TaskEndedError(f"until raised {error_words(error)}", self.said[-1].text) from error
         if over or turns.max_turns is None or len(self.said) < turns.max_turns:
             return over
         if turns.until is not None:

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from crew_guard.adapters.native.compaction import Shape, compacted
 from crew_guard.core.decisions import Stop
@@ -20,7 +20,7 @@ from crew_guard.core.events import AgentStep
 from crew_guard.core.messages import JsonObject, Message, ModelReply, ModelRequest, ToolRequest, ToolSpec, Transcript
 from crew_guard.core.plain import plain
 from crew_guard.core.roles import Agent, Task, Verdict, fill
-from crew_guard.core.tools import Tool, explain_validation
+from crew_guard.core.tools import Tool, misfit
 from crew_guard.errors import RefusedError
 from crew_guard.ports import CallTerms, Gate, Model
 
@@ -192,8 +192,8 @@ class AgentLoop:
         else:
             try:
                 return output.model_validate_json(_json_of(reply.text))
-            except ValidationError as error:
-                problem = explain_validation(error, "the answer")
+            except Exception as error:  # noqa: BLE001  a validator of a user's may raise what it likes
+                problem = misfit(error, "the answer")
         self._mend(problem, reply.text)
         return None
 

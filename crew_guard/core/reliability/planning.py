@@ -142,13 +142,17 @@ def _measures(
 ) -> list[tuple[Measure | None, str, float, float, float]]:
     """(measure, words, success, dollars, seconds) of what can be put around one model's trial."""
     found: list[tuple[Measure | None, str, float, float, float]] = [(None, "", p, usd, seconds)]
+    share, passed = f"{verifier.sensitivity:.0%}", f"{verifier.specificity:.0%}"
+    quality = f" (taken to find {share} of what is bad, and to pass {passed} of what is good)"
     for times in _RETRIES:
         after = formulas.retry(p, times, verifier.sensitivity, verifier.specificity, verifier.icc)
         cost, took = after.attempts * (usd + verifier.usd), after.attempts * (seconds + verifier.seconds)
         if times == 1:
-            found.append(("verifier", "verify {} and try once more what is flagged", after.good, cost, took))
+            words = f"try {{}} once more where a verifier flags it{quality}"
+            found.append(("verifier", words, after.good, cost, took))
         else:
-            found.append(("retry", f"verify {{}} and try up to {times} times more", after.good, cost, took))
+            words = f"try {{}} up to {times} times more while a verifier flags it{quality}"
+            found.append(("retry", words, after.good, cost, took))
     for voters in _VOTERS:
         won = formulas.majority(p, voters, verifier.icc)
         found.append(("vote", f"let {voters} trials of {{}} vote", won, voters * usd, seconds))

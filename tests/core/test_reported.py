@@ -7,9 +7,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from crew_guard.core.reported import parse_usage
 from crew_guard.core.usage import NO_PARTS, PartRates, Parts, Rate, Rates, Usage, cost
 from crew_guard.models.prices import rates_at
-from crew_guard.models.usage import parse_usage
 from tests.benchmarks import usage_bodies
 
 

@@ -1,0 +1,167 @@
+"""From a model's name, or a model of a user's own, to one that can be asked and costs what the policy says."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from types import CoroutineType
+from typing import Any
+
+from crew_guard import config
+from crew_guard.core.messages import ModelReply
+from crew_guard.core.plain import shown
+from crew_guard.core.policy import Policy
+from crew_guard.core.usage import Rates
+from crew_guard.errors import ConfigError
+from crew_guard.ports import Model, Workflow
+
+DEFAULT_MODEL = "embedded:smollm2"
+_PARTS = ("name", "rates", "window", "streams", "bound", "bound_request", "complete")
+_METHODS = _PARTS[4:]
+
+
+class PricedModel:
+    """A model as it is, at other rates than its own."""
+
+    __slots__ = ("_own", "bound", "bound_request", "complete", "rates")
+
+    def __init__(self, own: Model, rates: Rates) -> None:
+        self._own = own
+        self.rates: Rates | None = rates
+        # Its own methods, so that a turn goes through no further call.
+        self.bound: Callable[..., int] = own.bound
+        self.bound_request: Callable[..., int] = own.bound_request
+        self.complete: Callable[..., CoroutineType[Any, Any, ModelReply]] = own.complete
+
+    @property
+    def name(self) -> str:
+        """The model's own."""
+        return self._own.name
+
+    @property
+    def window(self) -> int | None:
+        """The model's own."""
+        return self._own.window
+
+    @property
+    def streams(self) -> bool:
+        """The model's own."""
+        return self._own.streams
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._own, name)
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What a supervisor was given to find models by."""
+
+    models: Mapping[str, Model]
+    policy: Policy
+    base_url: str | None
+
+
+@dataclass(slots=True)
+class FoundModels:
+    """The models of one supervisor, each found once. Usable from any thread."""
+
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _named: dict[str, Model] = field(default_factory=dict[str, Model])
+    _own: dict[tuple[int, str], tuple[Model, Model]] = field(default_factory=dict[tuple[int, str], tuple[Model, Model]])
+    """By a user's object and what it is called: the object, which thereby keeps its id, and what is asked."""
+
+    def find(self, wanted: Model | str, known: Known) -> Model:
+        """The model of this name, or this model, at the policy's price.
+
+        Raises:
+            ConfigError: there is none, or what is there is no model
+            MissingDependencyError: it needs an extra
+        """
+        with self._lock:
+            if not isinstance(wanted, str):
+                return self._of_a_user(wanted, "", known.policy)
+            own = known.models.get(wanted)
+            if own is not None:
+                return self._of_a_user(own, wanted, known.policy)
+            found = self._named.get(wanted)
+            if found is None:
+                found = self._named[wanted] = _resolved(wanted, known)
+            return found
+
+    def _of_a_user(self, own: Model, called: str, policy: Policy) -> Model:
+        kept = self._own.get((id(own), called))
+        if kept is None:
+            check_model(own, f"models[{called!r}]" if called else "model")
+            kept = self._own[id(own), called] = (own, priced(own, policy, called))
+        return kept[1]
+
+
+def _resolved(name: str, known: Known) -> Model:
+    from crew_guard.models.registry import model_for
+
+    rates = price_of(known.policy, name)
+    found = model_for(name, base_url=known.base_url, api_key=None, env=config.environment(), rates=rates)
+    return priced(found, known.policy)
+
+
+def price_of(policy: Policy, name: str) -> Rates | None:
+    """What the policy says that a model costs; None where it says nothing."""
+    price = policy.prices.get(name)
+    if price is None:
+        return None
+    from crew_guard.models.prices import dearest, rates_for
+
+    table = rates_for(name) if name in policy.yielding else None
+    return price.rates() if table is None else dearest([price.rates(), table])
+
+
+def priced(model: Model, policy: Policy, called: str = "") -> Model:
+    """The model at what the policy says that it costs, under its own name or another; itself where that is no more.
+
+    Of two prices the dearer holds: a policy's caps are not to be stretched by what an object says of itself.
+    """
+    prices = [rates for name in {model.name, called} if (rates := price_of(policy, name)) is not None]
+    if not prices:
+        return model
+    from crew_guard.models.prices import dearest
+
+    own = model.rates
+    rates = dearest(prices if own is None else [own, *prices])
+    return model if rates == own else PricedModel(model, rates)
+
+
+def with_prices(workflow: Workflow, find: Callable[[Model], Model]) -> Workflow:
+    """A graph whose nodes' own model objects cost what the policy says; another workflow, or one without, as it is."""
+    from crew_guard.workflows.graph import Workflow as Graph
+
+    if not isinstance(workflow, Graph):
+        return workflow
+    found = {
+        name: find(one.model)
+        for name, one in workflow.shape.nodes.items()
+        if one.model is not None and not isinstance(one.model, str)
+    }
+    changed = {name for name, model in found.items() if model is not workflow.shape.nodes[name].model}
+    if not changed:
+        return workflow
+    nodes = [
+        replace(one, model=found[one.name]) if one.name in changed else one for one in workflow.shape.nodes.values()
+    ]
+    return replace(workflow, nodes=nodes)
+
+
+def check_model(model: object, what: str) -> None:
+    """Whether something can be asked as a model.
+
+    Raises:
+        ConfigError: names what it lacks
+    """
+    wanted = "a Model (see crew_guard.ports), or a model's name such as 'openai:gpt-4.1-mini'"
+    if missing := [name for name in _PARTS if not hasattr(model, name)]:
+        raise ConfigError(f"{what} must be {wanted}, not {shown(model)}, which has no {', '.join(missing)}")
+    name: Any = getattr(model, "name")  # noqa: B009  of whatever it is
+    if not isinstance(name, str) or not name:
+        raise ConfigError(f"{what}: the name of {shown(model)} must be a text as PROVIDER:NAME, not {shown(name)}")
+    if wrong := [name for name in _METHODS if not callable(getattr(model, name))]:
+        raise ConfigError(f"{what}: {wrong[0]} of {shown(model)} must be a method")

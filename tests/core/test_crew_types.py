@@ -1,0 +1,46 @@
+"""What a crew is made of has the types that journals hold: said where it is made, not when its journal is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from crew_guard import Agent, Crew, Role, Task
+from crew_guard.core.verdicts import Judge
+
+ANN = Agent(Role(name="ann", goal="Find"))
+odd: Any = 5
+
+
+class Named(str):
+    """A text of a user's own kind, which no journal can hold as it is."""
+
+    __slots__ = ()
+
+
+@pytest.mark.parametrize(
+    ("build", "said"),
+    [
+        (lambda: Agent(Role(name="a", goal="g"), name=odd), "an agent's name must be a text, not 5"),
+        (lambda: Agent(Role(name="a", goal="g"), model=odd), "an agent's model must be a text, not 5"),
+        (lambda: Task(None), "a task's description must be a text, not None"),  # pyright: ignore[reportArgumentType]
+        (lambda: Task("x", odd), "a task's agent must be a text, not 5"),
+        (lambda: Task("x", name=odd), "a task's name must be a text, not 5"),
+        (lambda: Task("x", kind=odd), "a task's kind must be a text, not 5"),
+        (lambda: Crew([ANN], [Task("x")], name=odd), "a crew's name must be a text, not 5"),
+        (lambda: Crew([ANN], [Task("x")], defaults=[odd]), "a crew's defaults must be a Mapping, not"),  # pyright: ignore[reportArgumentType]
+        (lambda: Crew([ANN], [Task("x", verify=Judge("Is it right?", name=odd))]), "a judge's name must be a text"),
+    ],
+)
+def test_what_is_no_text_is_refused_by_name(build: Callable[[], object], said: str):
+    """The error names the argument, what was given and what was expected."""
+    with pytest.raises(TypeError, match=said):
+        build()
+
+
+def test_a_text_of_another_kind_is_taken_as_its_plain_text():
+    """An enumeration's member, say, is kept as what it says."""
+    crew = Crew([Agent(Role(name="a", goal="g"), name=Named("ann"))], [Task(Named("x"), name=Named("t"))])
+    assert [type(one) for one in (crew.agents[0].name, crew.tasks[0].name, crew.tasks[0].description)] == [str] * 3
