@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import gc
 import threading
+import time
 from abc import abstractmethod
 from typing import Any, ClassVar
 from weakref import ref
@@ -274,7 +275,10 @@ class RuntimeContract(VerdictContract, AwaitedContract):
         """What its tools hold, a connection say, is let go of with the crew, while its supervisor stays."""
         supervisor = self.supervisor(ScriptedModel(lambda _: "done"))
 
-        def run() -> ref[Looking]:
+        kept: list[ref[Looking]] = []
+        freed = threading.Event()
+
+        def run() -> None:
             held = Looking()
 
             @tool
@@ -284,11 +288,15 @@ class RuntimeContract(VerdictContract, AwaitedContract):
                 return query
 
             assert supervisor.run(searcher(look)).done
-            return ref(held)
+            kept.append(ref(held, lambda _: freed.set()))
 
-        run()  # a thread that a host starts once keeps the context of its first run
-        kept = [run() for _ in range(3)]
-        gc.collect()
+        for _ in range(3):
+            run()
+        patience = time.monotonic() + 10
+        while any(one() is not None for one in kept) and time.monotonic() < patience:
+            gc.collect()
+            freed.wait(0.05)  # a host's listeners may be told of its end a little later
+            freed.clear()
         assert [one() for one in kept] == [None] * 3
 
     # Ways to go about the tasks

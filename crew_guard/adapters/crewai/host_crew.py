@@ -16,6 +16,7 @@ from crewai.tasks.conditional_task import ConditionalTask
 
 from crew_guard.adapters.compiling import CrewRuntime, Seat
 from crew_guard.adapters.crewai.bridge import SeatModel, SeatTool, table_of_run
+from crew_guard.adapters.crewai.leftovers import forget_earlier_runs
 from crew_guard.adapters.crewai.patches import install
 from crew_guard.adapters.crewai.talk import Table, ended_by
 from crew_guard.adapters.native.work import TaskEndedError, Work
@@ -88,6 +89,7 @@ class CompiledRuntime(CrewRuntime):
     @staticmethod
     def _kickoff(table: Table, host: HostCrew) -> None:
         token = table_of_run.set(table)
+        forget_earlier_runs(host)
         try:
             cast(Any, host).kickoff()
         finally:

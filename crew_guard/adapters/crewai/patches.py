@@ -28,6 +28,7 @@ from crewai.utilities.message_utils import message_content_text
 
 from crew_guard.adapters.crewai.bridge import delegated, table_of_run
 from crew_guard.adapters.crewai.checks import name_of
+from crew_guard.adapters.crewai.leftovers import start_bus
 from crew_guard.adapters.crewai.litellm_calls import asks_through_litellm, structured
 from crew_guard.adapters.crewai.scope import RunScope, as_actor, scope_of_run
 from crew_guard.adapters.crewai.timing import aon_time, on_time
@@ -49,6 +50,7 @@ def install() -> None:
         if _installed:
             return
         _installed.append(True)
+        start_bus()
         _patch_family(BaseLLM, _patch_model)
         _patch_family(BaseTool, _patch_tool)
         for kind in (Agent, cast(type, vars(lite_agent)["LiteAgent"])):

@@ -21,6 +21,7 @@ from crew_guard.adapters.crewai.busy import Threads
 from crew_guard.adapters.crewai.checks import agents_of, check_agent, check_crew, manager_of, name_of
 from crew_guard.adapters.crewai.done import Done, by_task, of_each
 from crew_guard.adapters.crewai.inputs import FOR_EACH, check_inputs, inputs_of, task_of
+from crew_guard.adapters.crewai.leftovers import forget_earlier_runs
 from crew_guard.adapters.crewai.patches import install
 from crew_guard.adapters.crewai.scope import RunScope, scope_of_run, who_embeds
 from crew_guard.adapters.embedding import Embeds, embedding_by
@@ -137,6 +138,7 @@ class CrewAIRuntime:
     def _in_scope(self, scope: RunScope) -> Generator[None]:
         with _alone_with(_parts(self.host), scope.threads), embedding_by(Embeds(scope.gate, self.facts, who_embeds)):
             token = scope_of_run.set(scope)
+            forget_earlier_runs(self.host)
             try:
                 yield
             except TimeoutError as error:
