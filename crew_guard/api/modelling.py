@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import CoroutineType
 from typing import Any
 
@@ -14,11 +14,13 @@ from crew_guard.core.plain import shown
 from crew_guard.core.policy import Policy
 from crew_guard.core.usage import Rates
 from crew_guard.errors import ConfigError
-from crew_guard.ports import Model, Workflow
+from crew_guard.ports import Model
 
 DEFAULT_MODEL = "embedded:smollm2"
 _PARTS = ("name", "rates", "window", "streams", "bound", "bound_request", "complete")
 _METHODS = _PARTS[4:]
+_MOST = 1000
+"""Models of a user's own that are kept at another price than theirs."""
 
 
 class PricedModel:
@@ -91,10 +93,15 @@ class FoundModels:
 
     def _of_a_user(self, own: Model, called: str, policy: Policy) -> Model:
         kept = self._own.get((id(own), called))
-        if kept is None:
-            check_model(own, f"models[{called!r}]" if called else "model")
-            kept = self._own[id(own), called] = (own, priced(own, policy, called))
-        return kept[1]
+        if kept is not None:
+            return kept[1]
+        check_model(own, f"models[{called!r}]" if called else "model")
+        found = priced(own, policy, called)
+        if found is not own:
+            if len(self._own) >= _MOST:  # of nodes that make a new one for each question, say
+                self._own.clear()
+            self._own[id(own), called] = (own, found)
+        return found
 
 
 def _resolved(name: str, known: Known) -> Model:
@@ -129,26 +136,6 @@ def priced(model: Model, policy: Policy, called: str = "") -> Model:
     own = model.rates
     rates = dearest(prices if own is None else [own, *prices])
     return model if rates == own else PricedModel(model, rates)
-
-
-def with_prices(workflow: Workflow, find: Callable[[Model], Model]) -> Workflow:
-    """A graph whose nodes' own model objects cost what the policy says; another workflow, or one without, as it is."""
-    from crew_guard.workflows.graph import Workflow as Graph
-
-    if not isinstance(workflow, Graph):
-        return workflow
-    found = {
-        name: find(one.model)
-        for name, one in workflow.shape.nodes.items()
-        if one.model is not None and not isinstance(one.model, str)
-    }
-    changed = {name for name, model in found.items() if model is not workflow.shape.nodes[name].model}
-    if not changed:
-        return workflow
-    nodes = [
-        replace(one, model=found[one.name]) if one.name in changed else one for one in workflow.shape.nodes.values()
-    ]
-    return replace(workflow, nodes=nodes)
 
 
 def check_model(model: object, what: str) -> None:

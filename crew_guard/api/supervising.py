@@ -17,7 +17,7 @@ from crew_guard import config
 from crew_guard.adapters.compiling import Models
 from crew_guard.api.checking import check_models, check_observers, check_policy, check_store
 from crew_guard.api.ids import run_id_of
-from crew_guard.api.modelling import DEFAULT_MODEL, FoundModels, Known, price_of, with_prices
+from crew_guard.api.modelling import DEFAULT_MODEL, FoundModels, Known, price_of
 from crew_guard.api.relying import no_fallback, relied_on, relied_on_host, relied_on_workflow
 from crew_guard.api.stores import Holder
 from crew_guard.core.decisions import Stop
@@ -258,7 +258,6 @@ class Supervisor:
 
     def _equipped(self, workflow: Workflow) -> Workflow:
         """The workflow with the models and crews that its nodes name."""
-        workflow = with_prices(workflow, self.model_named)
         means = Means(self.model_named, self._runtime_of)
         return workflow.equipped(means) if isinstance(workflow, Equippable) else workflow
 

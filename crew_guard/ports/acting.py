@@ -291,8 +291,11 @@ class Resuming(Protocol):
 class Means:
     """What a workflow's nodes name and the supervisor has."""
 
-    model_named: Callable[[str | None], Model]
-    """None gives the supervisor's own. Raises ConfigError or MissingDependencyError for a name that leads nowhere."""
+    model_named: Callable[[Model | str | None], Model]
+    """A model object at the policy's price; of None, the supervisor's own.
+
+    Raises ConfigError or MissingDependencyError for a name that leads nowhere.
+    """
     runtime_of: Callable[[Crew], Runtime]
     """What runs a crew inside of a node."""
 

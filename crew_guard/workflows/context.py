@@ -101,13 +101,14 @@ class NodeContext:
         return await answered(question, self)
 
     def model_named(self, model: Model | str | None) -> Model:
-        """The model of this name; the supervisor's where there is none.
+        """The model of this name, or this one, at the policy's price; the supervisor's where none is named.
 
         Raises:
+            ConfigError, MissingDependencyError: there is none
             NodeFailedError: the workflow runs without a supervisor, who knows models by name
         """
-        if model is not None and not isinstance(model, str):
-            return model
         if self.means is None:
+            if model is not None and not isinstance(model, str):
+                return model
             raise NodeFailedError(f"{self.node}: nobody knows a model named {model!r}: a Supervisor does")
         return self.means.model_named(model)

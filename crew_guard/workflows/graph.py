@@ -107,7 +107,7 @@ class Workflow:
         return await run_graph(self.shape, Going(self.name, inputs, gate, done, self.means))
 
     def equipped(self, means: Means) -> Workflow:
-        """The same workflow with all models that it names found.
+        """The same workflow with all its models found.
 
         Raises:
             ConfigError, MissingDependencyError: a node names a model that can't be had
@@ -116,7 +116,7 @@ class Workflow:
         _raise(self.name, input_problems(self.shape))
         for one in self.shape.nodes.values():
             try:
-                if isinstance(one.model, str):
+                if one.model is not None:
                     means.model_named(one.model)
                 if isinstance(one.function, Delegation):
                     means.runtime_of(one.function.crew)

@@ -17,6 +17,7 @@ import pytest
 from crew_guard import (
     Agent,
     Crew,
+    NodeContext,
     Policy,
     Role,
     Supervisor,
@@ -80,12 +81,19 @@ def test_a_model_is_priced_by_what_it_is_called_here_too():
     assert found.rates.input.base == 3 * 10**9
 
 
-def test_a_policys_price_holds_for_the_object_of_a_node():
+@pytest.mark.parametrize("how", ["its model", "asked by it"])
+def test_a_policys_price_holds_for_the_object_of_a_node(how: str):
     """A workflow's node that asks a model object is charged the policy's price, as a crew's agent is."""
     for price, status in ((1, "done"), (1_000_000, "stopped")):
-        step = node(lambda value: "a question", name="ask", model=ScriptedModel(["hello"], rates=None))
+        model = ScriptedModel(["hello"], rates=None)
+
+        async def ask(_: Any, ctx: NodeContext, model: ScriptedModel = model) -> str:
+            return await ctx.ask(model, "a question")
+
+        step = node(lambda value: "a question", name="ask", model=model) if how == "its model" else node(ask)
         result = Supervisor(policy(price), store=MemoryStore()).run(chain(step))
         assert result.status == status, result
+        assert (result.usage.nano_usd > 0) is (status == "done")
 
 
 # Models
