@@ -6,11 +6,11 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from crew_guard.core.content import Check
 from crew_guard.core.plain import plain
-from crew_guard.core.tools import explain_validation
+from crew_guard.core.tools import misfit
 
 _Mend = Callable[[str], str]
 
@@ -62,8 +62,8 @@ def put_back(value: Any, check: Check) -> Any:
         return made
     try:
         return type(value).model_validate(made)
-    except ValidationError as error:
-        raise ValueError(explain_validation(error, "its fix")) from None
+    except Exception as error:  # noqa: BLE001  a validator of a user's may raise what it likes
+        raise ValueError(misfit(error, "its fix")) from None
 
 
 def _parsed(text: str) -> Any:

@@ -10,13 +10,13 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from crew_guard.core.decisions import Stop
 from crew_guard.core.limits import NO_CAP, UNCAPPED
 from crew_guard.core.plain import error_words
 from crew_guard.core.roles import Verdict
-from crew_guard.core.tools import Tool, explain_validation
+from crew_guard.core.tools import Tool, misfit
 from crew_guard.core.verdicts import Judge, raised, verdict_of
 from crew_guard.errors import ApprovalDeniedError, ModelError, RefusedError, StoreError
 from crew_guard.ports import Flow, Gate
@@ -319,5 +319,5 @@ async def _called(flow: Flow, node: Node, value: Any, by_name: bool, context: No
 def _as_output(output: type[BaseModel], made: Any) -> BaseModel:
     try:
         return output.model_validate(made)
-    except ValidationError as error:
-        raise NodeFailedError(explain_validation(error, "what it gave")) from None
+    except Exception as error:  # noqa: BLE001  a validator of a user's may raise what it likes
+        raise NodeFailedError(misfit(error, "what it gave")) from None

@@ -8,6 +8,7 @@ import pytest
 from pydantic import BaseModel, field_validator
 
 from crew_guard import Agent, Crew, Policy, Role, Supervisor, Task, chain, node, tool
+from crew_guard.adapters.crewai.host_crew import CompiledRuntime
 from crew_guard.testing import MemoryStore, Reply, ScriptedModel
 
 NAMES = {"DE": "Germany"}
@@ -25,28 +26,33 @@ class Country(BaseModel):
 WRONG, RIGHT = '{"code": "XX"}', '{"code": "DE"}'
 
 
-def supervisor(*said: Any) -> tuple[Supervisor, ScriptedModel]:
+RUNTIMES = ["native", "crewai", "autogen", "langgraph", "llama-index"]
+
+
+def supervisor(*said: Any, runtime: Any = "native") -> tuple[Supervisor, ScriptedModel]:
     model = ScriptedModel(list(said))
-    return Supervisor(Policy(), model=model, store=MemoryStore()), model
+    return Supervisor(Policy(), model=model, store=MemoryStore(), runtime=runtime), model
 
 
-def test_an_answer_is_mended_whatever_its_validator_raised() -> None:
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_an_answer_is_mended_whatever_its_validator_raised(runtime: Any) -> None:
     """The agent reads what was raised, and answers again."""
-    guard, model = supervisor(WRONG, RIGHT)
+    guard, model = supervisor(WRONG, RIGHT, runtime=runtime)
     result = guard.run(Crew([Agent(Role(name="ann", goal="x"))], [Task("x", output=Country)]))
     assert result.output.code == "Germany"
     assert "the answer: KeyError: 'XX'" in model.calls[1].messages[-1].text
 
 
-def test_an_answer_that_is_never_mended_is_a_failed_trial() -> None:
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_an_answer_that_is_never_mended_is_a_failed_trial(runtime: Any) -> None:
     """Its verdict is there, and what was said."""
-    guard, _ = supervisor(WRONG, WRONG, WRONG)
+    guard, _ = supervisor(WRONG, WRONG, WRONG, runtime=runtime)
     result = guard.run(Crew([Agent(Role(name="ann", goal="x"))], [Task("x", output=Country)]))
     assert (result.status, result.partial) == ("failed", WRONG)
     assert [(one.passed, one.reason) for one in result.verdicts] == [(False, "the answer: KeyError: 'XX'")]
 
 
-@pytest.mark.parametrize("runtime", ["native", "crewai", "autogen", "langgraph", "llama-index"])
+@pytest.mark.parametrize("runtime", RUNTIMES)
 def test_arguments_that_do_not_fit_are_told_whatever_their_validator_raised(runtime: Any) -> None:
     """No execution begins, and the agent goes on."""
 
@@ -71,3 +77,27 @@ def test_a_nodes_answer_is_mended_whatever_its_validator_raised() -> None:
     result = Supervisor(Policy(), store=MemoryStore()).run(workflow)
     assert result.output.code == "Germany"
     assert "the answer: KeyError: 'XX'" in model.calls[1].messages[-1].text
+
+
+def test_what_a_function_gives_does_not_fit_whatever_its_validator_raised() -> None:
+    """The node has failed, in words."""
+    result = Supervisor(Policy(), store=MemoryStore()).run(
+        chain(node(lambda _: {"code": "XX"}, name="f", output=Country))
+    )
+    assert result.status == "failed"
+    assert "what it gave: KeyError: 'XX'" in str(result.error)
+
+
+def test_an_output_that_its_own_validators_cannot_read_again_reaches_crewais_listeners() -> None:
+    """In the model's words; nothing fails behind the answer's back."""
+    seen: list[Any] = []
+
+    def listen(host: Any) -> None:
+        host.task_callback = lambda output: seen.append(output.pydantic)
+
+    crew = Crew([Agent(Role(name="ann", goal="x"))], [Task("x", output=Country)])
+    model = ScriptedModel([RIGHT])
+    runtime = CompiledRuntime(crew, lambda _: model, listeners=[listen])
+    result = Supervisor(Policy(), store=MemoryStore()).run_runtime(runtime, {}, name="x").wait()
+    assert result.output.code == "Germany"
+    assert [one.code for one in seen] == ["Germany"]

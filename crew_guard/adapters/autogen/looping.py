@@ -19,7 +19,7 @@ from autogen_core.model_context import ChatCompletionContext
 from autogen_core.models import LLMMessage, UserMessage
 
 from crew_guard.adapters.autogen.member import SILENT, HandedOverError, Member, as_ours, as_theirs
-from crew_guard.adapters.native.loop import AgentLoop, _json_of  # pyright: ignore[reportPrivateUsage]
+from crew_guard.adapters.native.loop import AgentLoop, json_in
 from crew_guard.adapters.native.work import Work
 from crew_guard.core.messages import Message, ModelReply, ModelRequest, ToolRequest
 from crew_guard.core.roles import Agent, Task
@@ -83,6 +83,7 @@ class HostLoop(AgentLoop):
             RefusedError, ModelError, HandedOverError
         """
         self._hear(messages)
+        self._reply = None
         if self.heir is not None:
             raise HandedOverError
         if self._refusal is not None:
@@ -119,6 +120,11 @@ class HostLoop(AgentLoop):
             self._refusal = error
             raise
 
+    @property
+    def answered(self) -> bool:
+        """Whether the model has given an answer: nothing but AutoGen's own reading of it can fail now."""
+        return self._reply is not None and not self._reply.tool_requests
+
     async def answer(self) -> Any:
         """The last reply as the task's answer, or None where the agent is to mend it.
 
@@ -130,7 +136,7 @@ class HostLoop(AgentLoop):
 
     def shown(self, reply: ModelReply) -> str:
         """An answer as AutoGen can read it: models like to fence JSON."""
-        return reply.text if self.task.output is None else _json_of(reply.text)
+        return reply.text if self.task.output is None else json_in(reply.text)
 
     # Keeping in step
 

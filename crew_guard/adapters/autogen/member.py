@@ -27,7 +27,7 @@ from autogen_core.models import (
     UserMessage,
 )
 from autogen_core.tools import BaseTool, ParametersSchema, ToolSchema
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from crew_guard.core.messages import Message, ToolSpec
 
@@ -172,7 +172,9 @@ class Member(AssistantAgent):
                             response = item
                         else:
                             yield item
-                except (HandedOverError, ValidationError):
+                except Exception as error:
+                    if not isinstance(error, HandedOverError) and not loop.answered:
+                        raise
                     # What doesn't follow the model is turned down below, in the loop's own words.
                     response = None
                 if loop.heir is None:

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from crew_guard.adapters.compiling import Seat
-from crew_guard.adapters.native.loop import AgentLoop, BuiltIn, wish_of
+from crew_guard.adapters.native.loop import AgentLoop, BuiltIn, json_in, wish_of
 from crew_guard.adapters.native.work import TaskEndedError, Work, ending
 from crew_guard.core.messages import Message, ModelReply, ModelRequest, ToolRequest
 from crew_guard.core.roles import Task
@@ -145,7 +145,7 @@ class Talk:
         loop.gate.moved(agent, loop.task.name, "finish")
         if not self.given:
             await self._finish(output)
-        return output.model_dump_json() if isinstance(output, BaseModel) else str(output)
+        return _readable(output, reply.text) if isinstance(output, BaseModel) else str(output)
 
     async def _finish(self, output: Any) -> None:
         work, task = self.table.work, self.loop.task
@@ -187,6 +187,19 @@ class Talk:
             text = self._answers.get(request.id)
             self.loop.say(Message("tool", str(told.get(request.id, "")) if text is None else text, (), request.id))
         self._pending = ()
+
+
+def _readable(output: BaseModel, said: str) -> str:
+    """An output as CrewAI can read it again; in the model's words where its validators can't read what they made."""
+    own = output.model_dump_json()
+    return next((text for text in (own, json_in(said)) if _reads(text, output)), own)
+
+
+def _reads(text: str, output: BaseModel) -> bool:
+    try:
+        return type(output).model_validate_json(text) == output
+    except Exception:  # noqa: BLE001  a validator of a user's may raise what it likes
+        return False
 
 
 def _wrong_with(request: ToolRequest, tools: Mapping[str, Tool]) -> str | None:

@@ -191,7 +191,7 @@ class AgentLoop:
             problem = "the answer is empty"
         else:
             try:
-                return output.model_validate_json(_json_of(reply.text))
+                return output.model_validate_json(json_in(reply.text))
             except Exception as error:  # noqa: BLE001  a validator of a user's may raise what it likes
                 problem = misfit(error, "the answer")
         self._mend(problem, reply.text)
@@ -249,7 +249,7 @@ def _cut(reply: ModelReply) -> str:
     return f"the provider ended the answer with {reply.finish!r}"
 
 
-def _json_of(text: str) -> str:
+def json_in(text: str) -> str:
     """The JSON in an answer: models like to fence it."""
     text = text.strip()
     if text.startswith("```") and text.endswith("```"):
