@@ -40,6 +40,12 @@ def works_here() -> bool:
         return False
 
 
+def is_being_cancelled() -> bool:
+    """Whether a CancelledError that is caught here was meant for the task at work; else what it awaited gave up."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
+
+
 async def done_on(
     loop: asyncio.AbstractEventLoop,
     work: Coroutine[Any, Any, T],

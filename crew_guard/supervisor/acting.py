@@ -20,6 +20,7 @@ from crew_guard.core.plain import error_text, error_words, listed
 from crew_guard.core.roles import Verdict
 from crew_guard.core.tools import Tool, result_text
 from crew_guard.errors import CrewGuardError, ModelError, RefusedError, RuntimeFailedError, is_fault
+from crew_guard.loops import is_being_cancelled
 from crew_guard.ports import CallTerms, Model, ToolResult
 from crew_guard.supervisor.flowing import RunFlow, pause
 from crew_guard.supervisor.gate import Gatekeeper, inside
@@ -183,7 +184,7 @@ class RunGate:
             self.keeper.settle(grant, Outcome("failed", text=error_text(error)))
             raise
         except BaseException as error:
-            if isinstance(error, asyncio.CancelledError) and _is_being_cancelled():
+            if isinstance(error, asyncio.CancelledError) and is_being_cancelled():
                 self.keeper.settle(grant, Outcome("cancelled"))
                 raise
             result = ToolResult(f"{tool.name} failed: {error_words(error)}"[:2000], failed=True)
@@ -228,8 +229,3 @@ class RunGate:
             key, name = work.action_id, f"{work.action.agent}/{work.action.target}"
         threads[key] = name
         return partial(threads.pop, key, None)
-
-
-def _is_being_cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0

@@ -21,6 +21,7 @@ from crew_guard.core.plain import error_text, plain
 from crew_guard.core.roles import Verdict
 from crew_guard.core.tools import Tool, result_text
 from crew_guard.errors import ModelError, RefusedError
+from crew_guard.loops import is_being_cancelled
 from crew_guard.ports import Content, Gate, Guardrail, Guards, Runtime, RuntimeResult, ToolResult, Workflow
 from crew_guard.supervisor.recording import Recorder
 from crew_guard.supervisor.shapes import leaves, put_back, readable_of, text_of
@@ -209,7 +210,7 @@ class Guarding:
                 async with asyncio.timeout(self.guards.max_seconds):
                     check = await self._asked(guardrail, content)
         except asyncio.CancelledError:
-            if _is_being_cancelled():
+            if is_being_cancelled():
                 raise
             check = rejected("the guardrail gave up", mendable=False)
         except TimeoutError:
@@ -248,8 +249,3 @@ class Guarding:
             self._kept += len(leaf)
         while self._kept > MOST_READ and self._read:
             self._kept -= len(self._read.popleft())
-
-
-def _is_being_cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0

@@ -12,6 +12,7 @@ import anyio.to_thread
 
 from crew_guard.core.plain import MOST_ITEMS, error_words, listed
 from crew_guard.errors import RuntimeFailedError
+from crew_guard.loops import is_being_cancelled
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -40,14 +41,9 @@ async def contained(function: Callable[P, Awaitable[T]], *given: P.args, **named
     except (Exception, GeneratorExit):
         raise
     except BaseException as error:
-        if isinstance(error, asyncio.CancelledError) and _is_being_cancelled():
+        if isinstance(error, asyncio.CancelledError) and is_being_cancelled():
             raise
         raise RuntimeFailedError(f"raised {error_words(error)}") from error
-
-
-def _is_being_cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is None or task.cancelling() > 0
 
 
 def what_was_raised(error: Exception) -> BaseException:
