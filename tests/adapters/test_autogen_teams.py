@@ -631,3 +631,19 @@ def test_two_agents_tools_of_one_name_share_its_cap():
     result = Guard(autogen, RoundRobinGroupChat(agents), rules).run()
     assert result.usage.tool_calls == 3
     assert {name: usage.tool_calls for name, usage in result.agents.items()} == {"agent0": 2, "agent1": 1}
+
+
+@pytest.mark.parametrize("before", [0, 1])
+def test_what_ends_a_team_is_told_without_autogens_traceback(before):
+    """As it was raised in the agent; no path of this machine is in the result or the journal."""
+
+    class Down(HungryClient):
+        async def create(self, messages, **options):
+            raise ConnectionResetError("the line is dead")
+
+    team = RoundRobinGroupChat([speaker("up", WrittenClient(["hello"])), speaker("down", Down())][1 - before :])
+    guard = Guard(autogen, team, policy(max_steps=5))
+    result = guard.run()
+    assert (result.status, result.error) == ("failed", "ConnectionResetError: the line is dead")
+    assert result.partial == ("hello" if before else None)
+    assert not [event for event in guard.store.read(guard.run_id) if "site-packages" in str(event)]

@@ -21,7 +21,8 @@ from crew_guard.adapters.autogen.seams import Here, acting, here, install
 from crew_guard.adapters.autogen.tasks import task_of
 from crew_guard.adapters.embedding import Embeds, embedding_by
 from crew_guard.adapters.hosted import ModelFacts
-from crew_guard.errors import ConfigError, RefusedError
+from crew_guard.core.plain import error_text, error_words
+from crew_guard.errors import ConfigError, RefusedError, RuntimeFailedError
 from crew_guard.ports import Gate, RuntimeResult
 
 _busy: set[int] = set()
@@ -90,10 +91,11 @@ class _Play:
                 if not self.said:
                     raise
                 return self._so_far("it was ended")
-            except Exception as error:
+            except Exception as raised:  # noqa: BLE001  raised again, or told in the result
+                error = _without_traceback(raised)
                 if not self.said:
-                    raise
-                return self._so_far(f"{type(error).__name__}: {error}")
+                    raise error from raised.__cause__ if error is raised else raised
+                return self._so_far(error_words(error), error)
             finally:
                 await end(work, self.token, self.cast.teams, self.run.tasks)
 
@@ -117,8 +119,8 @@ class _Play:
             return RuntimeResult(None, partial=True, reason=reason)
         return RuntimeResult(_content(self.said[-1]))
 
-    def _so_far(self, reason: str) -> RuntimeResult:
-        return RuntimeResult(_content(self.said[-1]), partial=True, reason=reason)
+    def _so_far(self, reason: str, error: Exception | None = None) -> RuntimeResult:
+        return RuntimeResult(_content(self.said[-1]), partial=True, reason=reason, error=error)
 
 
 @contextmanager
@@ -134,6 +136,12 @@ def _alone(cast: Cast) -> Generator[None]:
     finally:
         with _busy_lock:
             _busy.difference_update(parts)
+
+
+def _without_traceback(error: Exception) -> Exception:
+    """A team's error as it was raised in an agent: AutoGen adds the traceback, with the paths of this machine."""
+    said, _, traceback = error_text(error).partition("\nTraceback:\n")
+    return RuntimeFailedError(said) if traceback else error
 
 
 def _content(message: Any) -> Any:
