@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 from weakref import ref
 
+from crew_guard.core.plain import error_words
+
 T = TypeVar("T")
 
 
@@ -76,7 +78,7 @@ def contained() -> Generator[None]:
     except (Exception, asyncio.CancelledError, GeneratorExit):
         raise
     except BaseException as error:
-        raise RuntimeError(f"raised {type(error).__name__}: {error}") from error
+        raise RuntimeError(f"raised {error_words(error)}") from error
 
 
 async def with_its_tasks(work: Callable[[], Coroutine[Any, Any, T]], *, at_home: bool = False) -> T:

@@ -23,6 +23,7 @@ from crew_guard.adapters.crewai.model import _Call, _call  # pyright: ignore[rep
 from crew_guard.adapters.crewai.prompts import asked_for, text_of
 from crew_guard.adapters.hosted import Attempt, failure, reported
 from crew_guard.core.actions import ModelCall, Outcome
+from crew_guard.core.plain import error_text
 from crew_guard.core.usage import NO_PARTS, Parts, Usage
 from crew_guard.errors import ConfigError, RefusedError
 
@@ -139,7 +140,7 @@ class Completion:
 
     def _ended(self, error: BaseException) -> Outcome:
         if self.attempt.sent == 0:
-            return Outcome("withdrawn", text=str(error))
+            return Outcome("withdrawn", text=error_text(error))
         cancelled = isinstance(error, asyncio.CancelledError)
         outcome = failure(error if self._broken is None or cancelled else self._broken, self.call.reported)
         if outcome.status == "rejected" and self._broken is None and (self._status or _ERRORS) < _ERRORS:

@@ -37,6 +37,7 @@ from crew_guard.adapters.hosted import (
 )
 from crew_guard.adapters.stand_in import ABSENT, seam_of, shown, stand_in
 from crew_guard.core.actions import ModelCall, Outcome
+from crew_guard.core.plain import error_text
 from crew_guard.core.usage import NO_PARTS, Parts, Rates, Usage
 from crew_guard.errors import RefusedError
 from crew_guard.ports import Gate
@@ -137,7 +138,7 @@ class _Call(Struct, eq=False):
         if error is not None:
             attempt = self.attempt
             if attempt.sent == 0 and _is_watched(self.llm):
-                attempt.settle(Outcome("withdrawn", text=str(error)))  # its client is watched, and sent nothing
+                attempt.settle(Outcome("withdrawn", text=error_text(error)))  # its client is watched, and sent nothing
             attempt.fail(error, self.usage())
         _call.reset(self._tokens[0])
         part_of.reset(self._tokens[1])

@@ -26,6 +26,7 @@ from crew_guard.adapters.crewai.through_litellm import model_through_litellm
 from crew_guard.adapters.crewai.tools import gated_tool
 from crew_guard.adapters.hosted import ModelFacts, RunNotes
 from crew_guard.core.actions import Handoff, Outcome
+from crew_guard.core.plain import error_text, error_words
 from crew_guard.errors import ConfigError, RefusedError
 from crew_guard.ports import Gate
 
@@ -119,10 +120,10 @@ class RunScope:
         try:
             yield answer
         except RefusedError as error:
-            self.gate.settle(grant, Outcome("failed", text=str(error)))
+            self.gate.settle(grant, Outcome("failed", text=error_text(error)))
             raise
         except BaseException as error:
-            self.gate.settle(grant, Outcome("cancelled", text=f"{type(error).__name__}: {error}"))
+            self.gate.settle(grant, Outcome("cancelled", text=error_words(error)))
             raise
         finally:
             part_of.reset(token)

@@ -21,6 +21,7 @@ from crew_guard.adapters.stand_in import own_value, seam_of, shown, stand_in
 from crew_guard.adapters.tool_time import in_time, in_time_blocking
 from crew_guard.core.actions import Grant, Outcome, ToolCall
 from crew_guard.core.content import Check, withheld
+from crew_guard.core.plain import error_text
 from crew_guard.ports import Gate
 
 _FUNCTION_TOOL: Any = Tool
@@ -135,7 +136,9 @@ def _gated(function: Callable[..., Any], like: Callable[..., Any] | None = None)
             result = in_time_blocking(seam.gate, grant, partial(function, tool, *args, **kwargs))
         except Exception as error:
             with looking(seam.gate, grant):
-                told = seam.told(seam.gate.check_blocking("tool_results", seam.agent, seam.tool, str(error)), error)
+                told = seam.told(
+                    seam.gate.check_blocking("tool_results", seam.agent, seam.tool, error_text(error)), error
+                )
             seam.fail(grant, told)
             if told is error:
                 raise
@@ -161,7 +164,7 @@ async def _finished(work: Awaitable[Any], tool: object, seam: _ToolSeam, grant: 
         result = await in_time(grant, work, gate=seam.gate)
     except Exception as error:
         with looking(seam.gate, grant):
-            told = seam.told(await seam.gate.check("tool_results", seam.agent, seam.tool, str(error)), error)
+            told = seam.told(await seam.gate.check("tool_results", seam.agent, seam.tool, error_text(error)), error)
         seam.fail(grant, told)
         if told is error:
             raise

@@ -27,6 +27,7 @@ from crew_guard.adapters.langgraph.scope import Scope, in_graph, inside_tool
 from crew_guard.adapters.langgraph.usage import read, usage_of
 from crew_guard.adapters.stand_in import ABSENT, is_stand_in, own_value, seam_of, shown, stand_in
 from crew_guard.core.actions import Grant, ModelCall, Outcome
+from crew_guard.core.plain import error_text
 from crew_guard.core.usage import Parts, Rates, Usage
 from crew_guard.errors import RefusedError
 
@@ -334,7 +335,7 @@ class _UnderWay:
 
 def _left(call: Call, error: BaseException) -> None:
     if isinstance(error, RefusedError):
-        call.settle(Outcome("withdrawn", text=str(error)))  # of another model's attempt inside of this one
+        call.settle(Outcome("withdrawn", text=error_text(error)))  # of another model's attempt inside of this one
     call.settle(failure(error))
 
 

@@ -27,6 +27,7 @@ from crew_guard.adapters.llama_index.scope import HostRun
 from crew_guard.adapters.llama_index.tapped import Heard
 from crew_guard.adapters.llama_index.threads import named
 from crew_guard.core.actions import Grant, ModelCall, Outcome
+from crew_guard.core.plain import error_words
 from crew_guard.core.usage import NO_PARTS, Parts, Usage
 from crew_guard.errors import ConfigError
 
@@ -205,7 +206,7 @@ class LLMCall:
         if self._sent or not self._is_watched:
             self._attempt.fail(error, self._cost_of(self._last)[0])
         else:
-            self._attempt.settle(Outcome("withdrawn", text=f"{type(error).__name__}: {error}"))
+            self._attempt.settle(Outcome("withdrawn", text=error_words(error)))
 
     def piece(self, response: Any) -> None:
         """A piece of a stream arrived."""

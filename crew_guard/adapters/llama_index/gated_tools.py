@@ -18,6 +18,7 @@ from crew_guard.adapters.llama_index.threads import blocking
 from crew_guard.adapters.tool_time import in_time
 from crew_guard.core.actions import Action, Grant, Handoff, Outcome, ToolCall
 from crew_guard.core.content import Check, withheld
+from crew_guard.core.plain import error_text
 from crew_guard.errors import RefusedError
 from crew_guard.ports import Gate
 
@@ -49,7 +50,7 @@ def _gated_sync(method: Any) -> Any:
             raise
         except Exception as error:
             with looking(one.run.gate, grant):
-                told = one.told(run.gate.check_blocking("tool_results", one.agent, one.tool, str(error)), error)
+                told = one.told(run.gate.check_blocking("tool_results", one.agent, one.tool, error_text(error)), error)
             one.fail(grant, told)
             if told is error:
                 raise
@@ -88,7 +89,7 @@ def _gated_async(method: Any) -> Any:
             raise
         except Exception as error:
             with looking(one.run.gate, grant):
-                told = one.told(await run.gate.check("tool_results", one.agent, one.tool, str(error)), error)
+                told = one.told(await run.gate.check("tool_results", one.agent, one.tool, error_text(error)), error)
             one.fail(grant, told)
             if told is error:
                 raise
