@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TextIO
 
 from pydantic import BaseModel
@@ -104,11 +105,36 @@ async def decision(approve: Callable[..., Any] | None, approval: Approval) -> tu
 
 
 def at_terminal() -> bool:
-    """Whether a person can be asked here."""
+    """Whether a person can be asked here: what is typed is read, and what is asked can be shown where it is typed."""
+    if not _is_terminal(sys.stdin):
+        return False
     try:
-        return sys.stdin is not None and sys.stdin.isatty()  # pyright: ignore[reportUnnecessaryComparison]  pythonw has none
+        with _screen():
+            return True
+    except OSError:
+        return False
+
+
+def _is_terminal(stream: TextIO | None) -> bool:
+    try:
+        return stream is not None and stream.isatty()  # pythonw has none
     except ValueError:
         return False
+
+
+@contextmanager
+def _screen() -> Generator[TextIO]:
+    """Where whoever types reads: stderr, unless that goes elsewhere, into a file say.
+
+    Raises:
+        OSError: there is no way to it
+    """
+    if _is_terminal(sys.stderr):
+        yield sys.stderr
+        return
+    path = Path(os.ttyname(sys.stdin.fileno()) if os.name == "posix" else "CONOUT$")
+    with path.open("w", encoding="utf-8") as screen:
+        yield screen
 
 
 async def _at_the_terminal(approval: Approval) -> Verdict:
@@ -125,11 +151,11 @@ class _GivenUpError(Exception):
 
 def _asked(approval: Approval, over: threading.Event) -> Verdict:
     about = "".join(each if each.isprintable() or each == "\n" else "�" for each in approval.text)
-    with _the_terminal(over):
+    with _the_terminal(over), _screen() as screen:
         _forget_what_was_typed(sys.stdin)
-        sys.stderr.write(f"\n{approval.workflow}: {approval.node} can't be undone. It is about to act on:\n{about}\n")
-        sys.stderr.write("Approve? [y/N] ")
-        sys.stderr.flush()
+        screen.write(f"\n{approval.workflow}: {approval.node} can't be undone. It is about to act on:\n{about}\n")
+        screen.write("Approve? [y/N] ")
+        screen.flush()
         said = _line(sys.stdin, over).strip().lower()
     return Verdict(said in _YES, "" if said in _YES else f"answered {shown(said)}")
 

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import io
 import os
+import select
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -117,18 +118,52 @@ def answers(terminal: int, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return typed
 
 
+QUESTION = "mail: send can't be undone. It is about to act on:\nto Ann\nApprove? [y/N]"
+
+
+def seen_at(terminal: int) -> str:
+    """What was written to a terminal so far."""
+    shown = b""
+    while select.select([terminal], [], [], 0)[0]:
+        shown += os.read(terminal, 4096)
+    return shown.decode().replace("\r\n", "\n")
+
+
 @pytest.mark.parametrize(("typed", "sent"), [("y", ["to Ann"]), ("YES", ["to Ann"]), ("n", []), ("", []), ("yep", [])])
 def test_a_person_at_the_terminal_is_asked(
-    answers: list[str], capsys: pytest.CaptureFixture[str], typed: str, sent: list[str]
+    answers: list[str], terminal: int, capsys: pytest.CaptureFixture[str], typed: str, sent: list[str]
 ):
-    """Who says y or yes agrees; anything else is a no. They see what it is about."""
+    """Who says y or yes agrees; anything else is a no. They see it where they type, wherever stderr goes."""
     answers.append(typed)
     sending = Sending()
     ran = sending.run()
     assert sending.sent == sent
     assert ran.of(ApprovalGiven)[0].by == "the terminal"
-    shown = capsys.readouterr().err
-    assert "mail: send can't be undone. It is about to act on:\nto Ann\nApprove? [y/N]" in shown
+    assert QUESTION in seen_at(terminal)
+    assert "Approve?" not in capsys.readouterr().err
+
+
+def test_a_question_is_on_stderr_where_that_is_a_terminal(
+    answers: list[str], terminal: int, monkeypatch: pytest.MonkeyPatch
+):
+    """There the progress is, too."""
+    ours, theirs = os.openpty()
+    with os.fdopen(theirs, "w") as stderr:
+        monkeypatch.setattr(sys, "stderr", stderr)
+        answers.append("y")
+        assert Sending().run().of(ApprovalGiven)[0].approved
+        assert QUESTION in seen_at(ours)
+    os.close(ours)
+    assert "Approve?" not in seen_at(terminal)
+
+
+def test_where_nothing_can_be_shown_nobody_is_asked(terminal: int, monkeypatch: pytest.MonkeyPatch):
+    """A y that is typed into a silent terminal is no yes."""
+    monkeypatch.setattr(os, "ttyname", lambda _: "/nowhere/tty")
+    sending = Sending()
+    ran = sending.run()
+    assert (ran.result.status, sending.sent) == ("denied", [])
+    assert "has nobody to ask" in str(ran.result.stopped)
 
 
 def test_a_question_is_given_up_when_its_run_is_ended(terminal: int):
@@ -323,7 +358,7 @@ def test_a_question_that_waits_for_another_is_given_up_with_its_run(terminal: in
     with asking._one_at_a_time:
         result = supervisor.run(sending.flow, {"name": "Ann"})
     assert (result.status, sending.sent) == ("stopped", [])
-    assert "Approve?" not in capsys.readouterr().err
+    assert "Approve?" not in capsys.readouterr().err + seen_at(terminal)
 
 
 def test_a_question_of_a_run_that_has_ended_takes_no_answer(terminal: int, monkeypatch: pytest.MonkeyPatch):
