@@ -11,7 +11,7 @@ from pathlib import Path
 
 from crew_guard.cli.advice import advice_json, advice_parts, simulation_json, simulation_parts
 from crew_guard.cli.ends import command
-from crew_guard.cli.journal import no_journal, open_journal
+from crew_guard.cli.journal import is_there, no_journal, open_journal
 from crew_guard.cli.streams import say
 from crew_guard.cli.summary import write
 from crew_guard.config import data_dir, load_crew
@@ -92,7 +92,7 @@ def job_of(source: Source) -> tuple[JobDescription, tuple[str, ...]]:
 def _record(crew: str, store: Path | None) -> CrewRecord | None:
     """The track record of a crew of this name; None where there is none."""
     file = data_dir() / "crew_guard.db" if store is None else store
-    if not file.exists():
+    if not is_there(file):
         if store is not None:
             raise no_journal(file)
         return None

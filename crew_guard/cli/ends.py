@@ -6,6 +6,8 @@ import signal
 import traceback
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from pathlib import Path
+from shlex import quote
 from types import FrameType
 
 import typer
@@ -19,6 +21,7 @@ from crew_guard.errors import (
     MissingDependencyError,
     PolicyDeniedError,
 )
+from crew_guard.observers.words import clean
 
 # What is given on the command line and can't be right is USAGE; what is right and not there, in a store say, FAILED.
 DONE, USAGE, STOPPED, DENIED, FAILED, INTERRUPTED, TERMINATED = 0, 2, 3, 4, 5, 130, 143
@@ -60,13 +63,13 @@ def ended_by_sigterm() -> Generator[Callable[[], bool]]:
 
 
 @contextmanager
-def command(*, as_json: bool, debug: bool, run_id: Callable[[], str] = str) -> Generator[Stdout]:
+def command(*, as_json: bool, debug: bool, look: Callable[[], str] = str) -> Generator[Stdout]:
     """What a command does, with stdout to itself; every exception becomes an exit code and a message.
 
     Args:
         as_json: errors are a JSON object on stdout too
         debug: show where an exception came from
-        run_id: the run under way, for whoever interrupts it
+        look: the command that shows the run under way, for whoever interrupts it; empty where there is none
     """
     stdout = Stdout()
     try:
@@ -74,10 +77,15 @@ def command(*, as_json: bool, debug: bool, run_id: Callable[[], str] = str) -> G
     except typer.Exit:
         raise
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the last one who can tell the user
+        from crew_guard.config import secrets
+        from crew_guard.supervisor.redaction import redactor
+
+        without_secrets = redactor(secrets())  # a user's own code may say anything
         if debug:
-            say(traceback.format_exc().rstrip())
+            say(without_secrets(traceback.format_exc().rstrip()))
         unwritten = error is stdout.failure
-        kind, message = _told(error, run_id(), unwritten=unwritten)
+        kind, message = _told(error, look(), unwritten=unwritten)
+        message = without_secrets(message)
         say(f"crew-guard: {message}")
         if as_json and not unwritten:
             stdout.json({"error": {"type": kind, "message": message}})
@@ -86,19 +94,24 @@ def command(*, as_json: bool, debug: bool, run_id: Callable[[], str] = str) -> G
         stdout.close()
 
 
+def shows(run_id: str, store: Path | None) -> str:
+    """The command that shows a run; of a store that was named, with its name."""
+    return f"crew-guard runs show {clean(run_id, 80)}{f' --store {quote(str(store))}' if store else ''}"
+
+
 def unwritten_words(error: OSError) -> str:
     """That stdout can't be written, and why."""
     return f"the answer could not be written to stdout: {error.strerror}"
 
 
-def _told(error: BaseException, run_id: str, *, unwritten: bool) -> tuple[str, str]:
+def _told(error: BaseException, look: str, *, unwritten: bool) -> tuple[str, str]:
     """(the error's type, what it says)."""
     kind = type(error).__name__
     if isinstance(error, CrewGuardError):
         return kind, str(error)
     if isinstance(error, OSError) and unwritten:
-        again = f"; it is kept: crew-guard runs show {run_id}" if run_id else ""
+        again = f"; it is kept: {look}" if look else ""
         return kind, f"{unwritten_words(error)}{again}"
     if isinstance(error, KeyboardInterrupt):
-        return kind, f"interrupted; see how far it came: crew-guard runs show {run_id}" if run_id else "interrupted"
+        return kind, f"interrupted; see how far it came: {look}" if look else "interrupted"
     return kind, f"unexpected {kind}: {error}; --debug shows where it came from"

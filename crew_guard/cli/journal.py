@@ -21,7 +21,7 @@ from crew_guard.core.events import Event, RunStarted, encode
 from crew_guard.core.limits import UNCAPPED
 from crew_guard.core.result import Result
 from crew_guard.core.standing import Reliability
-from crew_guard.core.usage import NOTHING
+from crew_guard.core.usage import NOTHING, Usage
 from crew_guard.errors import StoreError
 from crew_guard.observers.view import STYLES
 from crew_guard.observers.words import Line, Teller, caps_words, clean, seconds, stop_words
@@ -35,7 +35,7 @@ def list_journal(store: Path | None, limit: int, *, as_json: bool, debug: bool) 
     with command(as_json=as_json, debug=debug) as stdout:
         file = store_file(store)
         runs = ()
-        if store is not None or file.exists():
+        if store is not None or is_there(file):
             runs = open_journal(file).runs(limit)
         if as_json:
             rows = [{name: getattr(run, name) for name in run.__slots__} for run in runs]
@@ -91,6 +91,14 @@ class _Story:
     def started(self) -> RunStarted | None:
         return self.teller.state.started
 
+    def _by_agent(self) -> dict[str, Usage]:
+        """What each used, what it holds charged as reserved: as a run that died is."""
+        state = self.teller.state
+        found = state.usage_by_agent()
+        for held in state.open.values():
+            found[held.event.agent] = found.get(held.event.agent, NOTHING) + held.event.reserved
+        return found
+
     def result(self) -> Result:
         """What the run came to, or has come to so far."""
         state, started = self.teller.state, self.started
@@ -102,7 +110,7 @@ class _Story:
             via=state.via,
             stopped=ended.stop if ended else None,
             usage=state.used("run") + sum((held.event.reserved for held in state.open.values()), NOTHING),
-            agents=state.usage_by_agent(),
+            agents=self._by_agent(),
             caps=started.caps._replace(agents=started.crew_caps.agents) if started else UNCAPPED,
             fell_back=fell_back.reason if fell_back else "",
             error=ended.error if ended else "",
@@ -147,9 +155,21 @@ def open_journal(file: Path) -> SqliteReader:
     """
     from crew_guard.store.reading import open_to_read
 
-    if not file.exists():
+    if not is_there(file):
         raise no_journal(file)
     return open_to_read(file)
+
+
+def is_there(file: Path) -> bool:
+    """Whether there is such a file.
+
+    Raises:
+        StoreError: nobody here may know
+    """
+    try:
+        return file.exists()
+    except OSError as error:
+        raise StoreError(f"{file} can't be reached: {error.strerror}; choose another file with --store") from None
 
 
 def no_journal(file: Path) -> StoreError:

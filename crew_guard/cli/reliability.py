@@ -9,7 +9,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from crew_guard.cli.ends import command
-from crew_guard.cli.journal import no_journal, open_journal, store_file
+from crew_guard.cli.journal import is_there, no_journal, open_journal, store_file
 from crew_guard.cli.reliability_json import account_json, agent_json, run_json
 from crew_guard.cli.reliability_words import agents_parts, crew_parts, overview_parts, run_parts, standing_line
 from crew_guard.cli.summary import write
@@ -35,7 +35,7 @@ def show_reliability(name: str | None, store: Path | None, *, as_json: bool, deb
     """Print what is known: of one crew, of one agent, or of all."""
     with command(as_json=as_json, debug=debug) as stdout:
         file = store_file(store)
-        if name is None and store is None and not file.exists():
+        if name is None and store is None and not is_there(file):
             stdout.json({"store": str(file), "crews": [], "agents": []}) if as_json else stdout.text(_nothing(file))
             return
         track = open_journal(file).track_record()
@@ -104,7 +104,7 @@ def judge_run(run_id: str, given: Given, store: Path | None, *, as_json: bool, d
     with command(as_json=as_json, debug=debug) as stdout:
         grade, agent, because = _grade(given.grade), given.agent, redactor(secrets())(given.because)
         file = store_file(store)
-        if not file.exists():
+        if not is_there(file):
             raise no_journal(file)
         with closing(SqliteStore(file)) as opened:
             track = opened.track_record()

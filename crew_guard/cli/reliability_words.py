@@ -146,7 +146,8 @@ def blame(run: KeptRun, found: Account) -> list[str]:
             "judges"
         )
     if not lines:
-        lines.append("Nobody in this run: what was judged was good")
+        what = "what was judged was good" if run.verdicts else "nothing was judged"
+        lines.append(f"Nobody in this run: {what}")
     breaker, estimate = found.record.breaker, found.estimate
     if breaker.culprit:
         lines.append(f"The breaker was opened by {_stream(breaker.culprit)}: {clean(breaker.why, 300)}")

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import typer
 
-from crew_guard.cli.ends import CODES, INTERRUPTED, TERMINATED, command, ended_by_sigterm
+from crew_guard.cli.ends import CODES, INTERRUPTED, TERMINATED, command, ended_by_sigterm, shows
 from crew_guard.cli.streams import Stdout, say
 from crew_guard.core.events import Event
 from crew_guard.core.plain import shown
@@ -168,7 +168,11 @@ def _finite(text: str) -> float:
 def run_job(make: Callable[[], Job], options: Options) -> None:
     """Run a job to its end, print what it came to, and exit with the code that says so."""
     watch = _Watch()
-    with command(as_json=options.as_json, debug=options.debug, run_id=lambda: watch.run_id) as stdout:
+
+    def look() -> str:
+        return shows(watch.run_id, options.store) if watch.run_id else ""
+
+    with command(as_json=options.as_json, debug=options.debug, look=look) as stdout:
         _quiet_log()
         job = make()
         with ended_by_sigterm() as terminated:
@@ -212,6 +216,11 @@ def _run(job: Job, options: Options, watch: _Watch) -> Result:
 
     if not options.quiet:
         logger.enable("crew_guard.api")
+    if not isinstance(job.crew, Crew) and options.runtime != "native":
+        raise ConfigError(
+            f"--runtime {options.runtime} has no effect: {shown(job.crew.name)} is a workflow, which runs by itself; "
+            "leave it out"
+        )
     with Progress() as progress:
         supervisor = Supervisor(
             options.policy,
@@ -236,7 +245,7 @@ def _print(result: Result, options: Options, stdout: Stdout) -> None:
     else:
         print_summary(result, stdout.stream, options.store)
     if not result.done and (options.quiet or options.as_json):
-        say(f"crew-guard: {why_no_answer(result)}")
+        say(f"crew-guard: {why_no_answer(result, options.store)}")
 
 
 def _quiet_log() -> None:

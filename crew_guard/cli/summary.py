@@ -16,6 +16,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from crew_guard.cli.ends import shows
 from crew_guard.core.limits import NO_CAP, Caps
 from crew_guard.core.result import Result, plain
 from crew_guard.core.usage import NOTHING, Usage
@@ -58,12 +59,12 @@ def _brief(value: Mapping[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-def why_no_answer(result: Result) -> str:
-    """One line: why there is no answer, and how to look closer."""
+def why_no_answer(result: Result, store: Path | None) -> str:
+    """One line: why there is no answer, and how to look closer; store as in `print_summary`."""
     why = stop_words(result.stopped) if result.stopped else clean(result.error, 500)
     if result.status == "running":
         return f"run {result.run_id} is unfinished: it goes on elsewhere, or its process died"
-    return f"{result.status}: {why or 'no reason is recorded'}; see crew-guard runs show {clean(result.run_id, 80)}"
+    return f"{result.status}: {why or 'no reason is recorded'}; see {shows(result.run_id, store)}"
 
 
 def print_summary(result: Result, stream: TextIO, store: Path | None) -> None:
@@ -82,8 +83,7 @@ def print_summary(result: Result, stream: TextIO, store: Path | None) -> None:
         if partial := answer_text(result.partial):
             parts += [Text("\nWhat there was, unfinished and unchecked:", style="bold"), Text(partial)]
     parts += [Text(""), *account(result), Text("")]
-    where = f" --store {store}" if store else ""
-    parts.append(Text(f"Look closer: crew-guard runs show {clean(result.run_id, 80)}{where}", style="dim"))
+    parts.append(Text(f"Look closer: {shows(result.run_id, store)}", style="dim"))
     write(stream, *parts)
 
 

@@ -26,7 +26,7 @@ def unreported(run_id: str, events: Iterable[Event], place: str) -> StoreError:
         why = "its journal can't be read to its end, so why is unknown"
     else:
         why = why_unreported(teller, routed=routed)
-    look = f"see crew-guard runs show {clean(run_id, 80)}"
+    look = f"see crew-guard runs show {clean(run_id, 80)}, with the same --store"
     return StoreError(f"run {run_id!r} added nothing to the track record in {place}: {why}; {look}")
 
 

@@ -56,8 +56,13 @@ def _is_file(source: str) -> bool:
 
 def _import_file(path: Path) -> ModuleType:
     path = path.expanduser()
-    if not path.is_file():
-        raise ConfigError("there is no such file; expected Python code that defines a crew", file=path)
+    try:
+        if not path.is_file():
+            raise ConfigError("there is no such file; expected Python code that defines a crew", file=path)
+        with path.open("rb"):
+            pass
+    except OSError as error:
+        raise ConfigError(f"can't be read: {error.strerror}", file=path) from None
     name = f"crew_guard_run_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path.resolve())
     if spec is None or spec.loader is None:

@@ -71,7 +71,9 @@ def locate(kind: Kind, ref: str | Path) -> Path:
         return named[name]
     close = get_close_matches(name, named, 1)
     near = f" Did you mean {close[0]}?" if close else ""
-    if beside := next((name + suffix for suffix in SUFFIXES if is_file(as_path(name + suffix))), None):
+    if is_file(as_path(name)):
+        near = f" There is a file {name} here: give its path, ./{name}."
+    elif beside := next((name + suffix for suffix in SUFFIXES if is_file(as_path(name + suffix))), None):
         near = f" There is a file {beside} here: give its path, {beside}."
     known = ", ".join(sorted(named)) or "none"
     looked = " and ".join(str(folder) for folder in search_dirs(kind))

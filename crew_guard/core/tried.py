@@ -20,9 +20,16 @@ _NOT_ITS_DOING = ("killed", "cancelled", "failed")
 """Stops that say nothing of the crew: a person's, a caller's, the journal's."""
 
 
+_OF_MODELS = frozenset({"models.allow", "models.deny", "max_usd"})
+"""Rules that deny a model, whatever is asked of it: one whose price nobody knows under a dollar cap, say."""
+
+
 def counts_at_all(stop: Stop | None) -> bool:
     """Whether a run that ended so says anything of its crew."""
-    return stop is None or (stop.reason not in _NOT_ITS_DOING and stop.limit != "content.inputs")
+    if stop is None:
+        return True
+    no_model = stop.reason == "denied" and stop.limit in _OF_MODELS
+    return stop.reason not in _NOT_ITS_DOING and stop.limit != "content.inputs" and not no_model
 
 
 def grade_of(verdict: Judged) -> float:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from crew_guard.errors import JournalConflictError, StoreError
 
+LOOK = "`crew-guard runs list`, with the same --store, shows those there are"
+
 
 def already_begun(run_id: str, place: str) -> JournalConflictError:
     """The error for a run that exists where it should be created."""
@@ -48,7 +50,7 @@ def one_of(found: Sequence[str], prefix: str, place: str) -> str:
     if prefix in found or len(found) == 1:
         return prefix if prefix in found else found[0]
     if not found:
-        raise StoreError(f"no run in {place} starts with {prefix!r}; `crew-guard runs list` shows those there are")
+        raise StoreError(f"no run in {place} starts with {prefix!r}; {LOOK}")
     shown = ", ".join(found[:4]) + (", …" if len(found) > 4 else "")  # noqa: PLR2004 - four ids fit a line
     raise StoreError(f"several runs in {place} start with {prefix!r}: {shown}; give more of the id")
 

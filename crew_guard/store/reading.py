@@ -16,7 +16,7 @@ from crew_guard.errors import StoreError
 from crew_guard.ports import RunSummary
 from crew_guard.store.database import Access, Place, connect, is_current, prepare
 from crew_guard.store.faults import explain
-from crew_guard.store.journals import one_of, storable
+from crew_guard.store.journals import LOOK, one_of, storable
 from crew_guard.store.track_sqlite import SqliteTrack
 
 _CHUNK = 256
@@ -50,7 +50,7 @@ class SqliteReader:
         with self._reader() as connection:
             known = connection.execute("SELECT number FROM runs WHERE run_id = ?", (storable(run_id),)).fetchone()
         if known is None:
-            raise StoreError(f"no run {run_id!r} in {self.path}; `crew-guard runs list` shows those there are")
+            raise StoreError(f"no run {run_id!r} in {self.path}; {LOOK}")
         return self._events(run_id, known[0])
 
     def runs(self, limit: int = 50) -> Sequence[RunSummary]:

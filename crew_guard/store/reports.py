@@ -125,8 +125,8 @@ def not_reported(run_id: str, place: str) -> StoreError:
     return StoreError(
         f"run {run_id!r} is not in the track record of {place}: it is unknown or still under way, a person or an error "
         "of its own ended it, or nothing of it is judged (no verifier, no output schema, and no reliability section in "
-        f"its policy); `crew-guard reliability explain {run_id}` says which, and `crew-guard runs list` shows the runs "
-        "there are"
+        f"its policy); `crew-guard reliability explain {run_id}`, with the same --store, says which, and "
+        "`crew-guard runs list` shows the runs there are"
     )
 
 

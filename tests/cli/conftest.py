@@ -20,7 +20,7 @@ import os
 import subprocess
 import sys
 
-from crew_guard import Agent, Crew, Role, Task, Verdict, tool
+from crew_guard import Agent, Crew, Role, Task, Verdict, chain, node, tool
 
 
 @tool
@@ -39,6 +39,13 @@ judged = Crew(
     [Task("Say something about {topic}", verify=lambda output, context: Verdict(passed=False, reason="no proof"))],
     name="judged",
 )
+
+
+flow = chain(node(lambda _: "x", name="x"), name="fixed")
+
+
+def leaks():
+    raise RuntimeError(f"401 for key {os.environ['SERVICE_API_KEY']}")
 
 
 def broken():
@@ -143,5 +150,6 @@ class Cli:
 
 @pytest.fixture
 def cli(tmp_path: Path) -> Cli:
-    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "PYTHONUTF8": "1"}
+    path, secret = str(Path(__file__).parents[2]), "sk-very-secret-value"
+    env = {**os.environ, "PYTHONPATH": path, "PYTHONUTF8": "1", "SERVICE_API_KEY": secret}
     return Cli(tmp_path, env)

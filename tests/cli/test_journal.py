@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -144,7 +145,8 @@ def test_what_was_in_flight_when_a_process_died_is_named_and_charged(store):
         journal.append("lost-run", [admitted]).result(10)
     out = run("runs", "show", "lost-run", "--store", store).stdout
     assert "in flight: writer → openai:m" in out
-    assert json.loads(run("runs", "show", "lost-run", "--json", "--store", store).stdout)["usage"]["tokens"] == 140
+    shown = json.loads(run("runs", "show", "lost-run", "--json", "--store", store).stdout)
+    assert shown["usage"]["tokens"] == shown["agents"]["writer"]["tokens"] == 140
 
 
 def test_runs_are_listed_the_newest_first(store):
@@ -210,3 +212,24 @@ def test_a_damaged_journal_is_told_as_far_as_it_goes(store):
     assert "first-run" in failed.stderr
     failed = run("runs", "show", "first-run", "--json", "--store", store, code=5)
     assert json.loads(failed.stdout)["error"]["type"] == "StoreError"
+
+
+@pytest.mark.parametrize(
+    "command", [["runs", "list"], ["runs", "show", "x"], ["reliability", "show"], ["outcome", "x", "good"]]
+)
+def test_a_place_that_cannot_be_reached_is_told_in_a_sentence(command, tmp_path, monkeypatch):
+    """Root may reach everything: so the system's answer is played."""
+
+    def refused(path, **_):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "exists", refused)
+    shown = run(*command, "--store", str(tmp_path / "x.db"), code=5)
+    assert "x.db can't be reached: Permission denied" in shown.stderr
+
+
+def test_hints_say_that_they_are_about_the_same_store(store):
+    """As they are written they would lead to another one."""
+    fell_back(store)
+    shown = run("runs", "show", "nothing", "--store", store, code=5)
+    assert "`crew-guard runs list`, with the same --store" in shown.stderr

@@ -92,6 +92,10 @@ def test_an_end_without_an_answer_has_its_own_exit_code(cli, crews, server, tmp_
     assert left == code
     assert json.loads(out)["output"] is None
     assert "see crew-guard runs show" in err
+    _, out, err = cli(
+        *run_of(crews, server, crew, model, "--policy", strict, "-q", "--run-id", "x", "--store", "a b.db")
+    )
+    assert "see crew-guard runs show x --store 'a b.db'" in err
 
 
 @pytest.mark.parametrize(
@@ -110,6 +114,9 @@ def test_an_end_without_an_answer_has_its_own_exit_code(cli, crews, server, tmp_
         (["research", " "], "ConfigError", "the question is empty"),
         (["research", "why?", "--corpus", "./nowhere"], "ConfigError", "nowhere"),
         (["run", "{crews}:talk", "-i", "topic=x", "--base-url", "foo"], "ConfigError", "openai-compatible:NAME"),
+        (["run", "{crews}:flow", "--runtime", "crewai"], "ConfigError", "'fixed' is a workflow, which runs by itself"),
+        (["run", "{crews}:talk", "-i", "topic=x", "--policy", "rules"], "ConfigError", "give its path, ./rules"),
+        (["run", "{crews}:leaks"], "ConfigError", "401 for key [redacted]"),
         (["run"], "UsageError", "Missing argument"),
         (["run", "x:y", "--nonsense"], "UsageError", "nonsense"),
     ],
@@ -117,6 +124,7 @@ def test_an_end_without_an_answer_has_its_own_exit_code(cli, crews, server, tmp_
 def test_wrong_usage_exits_with_2_and_one_message(cli, crews, arguments, kind, words):
     """The message is on stderr, and with --json an object on stdout too."""
     given = [argument.replace("{crews}", str(crews)) for argument in arguments]
+    (crews.parent / "rules").write_text("limits: {max_steps: 2}\n")
     code, out, err = cli(*given, "--json")
     assert code == 2, err
     error = json.loads(out)["error"]

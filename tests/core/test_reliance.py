@@ -236,6 +236,15 @@ def test_what_a_person_or_the_journal_ended_says_nothing_of_the_crew(reason, cou
     assert counts_at_all(None)
 
 
+@pytest.mark.parametrize(
+    ("limit", "counts"), [("models.deny", False), ("models.allow", False), ("max_usd", False), ("tools.deny", True)]
+)
+def test_a_model_that_the_policy_denies_says_nothing_of_the_crew(limit, counts):
+    """Nobody asked it anything; a denied tool was the agent's wish."""
+    assert counts_at_all(Stop("denied", "agent:ann", limit)) is counts
+    assert counts_at_all(Stop("limit", "agent:ann", limit))
+
+
 @given(st.lists(st.tuples(st.sampled_from(["find", "write"]), st.floats(0, 1)), max_size=8))
 def test_the_outcome_of_a_crew_that_is_done_is_that_of_its_result(told):
     """The last task's grade; unknown where it has none."""

@@ -634,3 +634,14 @@ def test_a_host_whose_provider_is_down_is_not_tried_in_each_run():
 
 def good_or_by_hand(output: Any, _context: Any) -> bool:
     return output in ("good", "by hand")
+
+
+def test_a_model_without_a_price_takes_no_crew_out():
+    """The policy let it ask nobody: that is mended there, and says nothing of the crew."""
+    store = MemoryStore()
+    rules = policy(limits={"max_usd": 1})
+    for _ in range(3):
+        result = supervisor(ScriptedModel(["good"], rates=None), store, rules).run(crew_of())
+        assert (result.via, result.output) == ("workflow", "by hand")
+    assert store.track_record().crew("crew") is None
+    assert supervisor(ScriptedModel(["good"]), store, rules).run(crew_of()).via == "crew"
