@@ -41,7 +41,7 @@ class Flow(Protocol):
         ...
 
     async def on_disk(self) -> None:
-        """Wait until what was told so far is on disk, where the policy has the journal written ahead.
+        """Wait until what was told so far is on disk, whatever the policy's durability.
 
         Raises:
             StoreError: it can't be written

@@ -69,9 +69,7 @@ class RunFlow:
 
     async def on_disk(self) -> None:
         """See Flow.on_disk."""
-        flushed = self.keeper.flushed()
-        if flushed is not None:
-            await on_disk(self.keeper.store, flushed)
+        await on_disk(self.keeper.store, self.keeper.flushed())
 
     def failed(self, node: str, error: str, round: int = 1) -> None:  # noqa: A002  see above
         """See Flow.failed."""

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from crew_guard import Supervisor, Workflow, chain, node
+from crew_guard import Policy, Supervisor, Workflow, chain, node
 from crew_guard.core.events import ApprovalGiven, Compensated, NodeFinished, NodeStarted
 from crew_guard.errors import WorkflowError
 from crew_guard.store.sqlite import SqliteStore
@@ -212,8 +212,9 @@ def test_a_round_of_a_loop_that_cant_be_undone_is_not_begun_anew_by_itself():
         flow.continued(Ran(flow).events)
 
 
-def test_an_approval_is_on_disk_before_the_act_and_the_end_before_what_follows(tmp_path: Path):
-    """As another process would find it that goes on after this one was killed."""
+@pytest.mark.parametrize("durability", ["write_ahead", "relaxed"])
+def test_an_approval_is_on_disk_before_the_act_and_the_end_before_what_follows(tmp_path: Path, durability: str):
+    """As another process would find it that goes on after this one was killed; whatever the policy's durability."""
     path = tmp_path / "runs.db"
     seen: list[list[str]] = []
 
@@ -233,7 +234,8 @@ def test_an_approval_is_on_disk_before_the_act_and_the_end_before_what_follows(t
         return "noted"
 
     flow = chain(node(send, irreversible=True, approve=lambda _: True), note, name="mail")
-    assert Supervisor(store=path).run(flow, {}, run_id="run1").done
+    policy = Policy.model_validate({"durability": durability})
+    assert Supervisor(policy, store=path).run(flow, {}, run_id="run1").done
     acting, after = seen
     assert acting[-1] == "ApprovalGiven"
     assert "NodeFinished" in after
