@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias, get_origin
+from typing import Any, TypeAlias, cast, get_origin
 
 from pydantic import PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
 
@@ -15,10 +15,12 @@ from crew_guard.core.events import (
     Event,
     NodeFinished,
     NodeStarted,
+    RunStarted,
     TakenOver,
 )
-from crew_guard.core.plain import plain
+from crew_guard.core.plain import plain, shown
 from crew_guard.core.tools import explain_validation
+from crew_guard.errors import WorkflowError
 from crew_guard.workflows.shape import Shape
 
 
@@ -30,6 +32,44 @@ class Checkpoint:
     """Outputs by node, as JSON values, of all that is finished and was not undone, nor built on what was."""
     doubts: dict[str, str]
     """Nodes that perhaps are done: why nobody knows, as what follows the node's name."""
+
+
+def journal_of(workflow: str, events: Any) -> list[Event]:
+    """A run's journal, where the workflow of this name was begun in the run.
+
+    Raises:
+        WorkflowError: it is none, it has not all of the run's events, or nothing of the workflow was begun
+    """
+    whole = isinstance(events, Iterable) and not isinstance(events, str | bytes)
+    journal = list(cast("Iterable[Any]", events)) if whole else []
+    problem = _no_journal(workflow, journal) if whole else f"{_WANTED}, not {shown(events)}"
+    if problem:
+        raise WorkflowError(f"workflow {workflow!r}: {problem}")
+    return journal
+
+
+_WANTED = "it goes on from a run's journal, as store.read(run_id) gives it"
+
+
+def _no_journal(workflow: str, journal: list[Any]) -> str:
+    """Why nothing can go on from this; nothing where it can."""
+    odd = [each for each in journal if not isinstance(each, Event)]
+    if odd:
+        return f"{_WANTED}, and {shown(odd[0])} is no event"
+    if not journal:
+        return f"{_WANTED}; this one is empty, or was read already"
+    if not any(isinstance(each, RunStarted) for each in journal):
+        return f"{_WANTED}; this one lacks its RunStarted, and perhaps more"
+    names = {each.workflow: None for each in journal if isinstance(each, _OF_NODES)}
+    if workflow in names:
+        return ""
+    if names:
+        others = ", ".join(map(repr, names))
+        return f"this journal is of {others}: what is to go on from it has to have that name"
+    return (
+        "none of its nodes was begun in the run of this journal. Run it from its start; or, if that run was to go on "
+        "from an earlier one, go on from the journal of that one"
+    )
 
 
 def checkpoint_of(shape: Shape, workflow: str, events: Iterable[Event]) -> Checkpoint:

@@ -21,7 +21,7 @@ from crew_guard.ports import Gate, Means, RuntimeResult
 from crew_guard.workflows.agents import Delegation
 from crew_guard.workflows.asking import at_terminal
 from crew_guard.workflows.checking import input_problems, problems_of
-from crew_guard.workflows.checkpoints import after, checkpoint_of
+from crew_guard.workflows.checkpoints import after, checkpoint_of, journal_of
 from crew_guard.workflows.context import NodeContext, NodeFailedError
 from crew_guard.workflows.edges import Branch, Edge, Loop, branch, loop
 from crew_guard.workflows.nodes import Node, Retry, Step, as_node, node
@@ -160,9 +160,11 @@ class Workflow:
             again: nodes that are to run once more, and what comes after them
         Raises:
             WorkflowError: a node that can't be undone was begun, and nobody knows whether it was done; or an undo was
-                begun, and nobody knows whether it is undone; or there is no such node
+                begun, and nobody knows whether it is undone; or there is no such node; or this is no journal of a run
+                in which a node of a workflow of this name was begun
         """
-        found, given = checkpoint_of(self.shape, self.name, events), dict(done or {})
+        journal = journal_of(self.name, events)
+        found, given = checkpoint_of(self.shape, self.name, journal), dict(done or {})
         unknown = [f"there is no node {name!r}" for name in (*given, *again) if name not in self.shape.nodes]
         settled = {*given, *again}
         doubts = [self._doubted(name, why) for name, why in found.doubts.items() if name not in settled]

@@ -14,6 +14,7 @@ from crew_guard import Policy, Supervisor, Workflow, chain, node
 from crew_guard.core.events import ApprovalGiven, Compensated, NodeFinished, NodeStarted
 from crew_guard.errors import WorkflowError
 from crew_guard.store.sqlite import SqliteStore
+from crew_guard.testing.events import started
 from crew_guard.workflows.graph import loop
 from tests.workflows.going import AtGate, Ran
 
@@ -91,8 +92,9 @@ def test_a_round_of_a_loop_was_built_on_its_last():
         [("a", "b", "c"), loop("b", "a", again=lambda _: False, rounds=2)],
     )
     events = [
-        *[NodeFinished(n, 1.0, "workflow", name, "", 1) for n, name in enumerate("abc", 1)],
-        Compensated(4, 1.0, "workflow", "b"),
+        started(),
+        *[NodeFinished(n, 1.0, "workflow", name, "", 1) for n, name in enumerate("abc", 2)],
+        Compensated(5, 1.0, "workflow", "b"),
     ]
     assert flow.done_in(events) == {}
 
@@ -186,6 +188,7 @@ def test_a_no_before_it_acts_leaves_nothing_in_doubt():
 def test_what_a_killed_process_had_begun_is_in_doubt():
     """Its journal ends with the approval."""
     begun = [
+        started(),
         NodeStarted(2, 1.0, "mail", "write"),
         NodeFinished(3, 1.0, "mail", "write", "", "a letter"),
         NodeStarted(4, 1.0, "mail", "send"),
@@ -197,7 +200,7 @@ def test_what_a_killed_process_had_begun_is_in_doubt():
     assert flow.done_in(begun, done={"send": "sent"}) == {"write": "a letter", "send": "sent"}
     assert flow.done_in(begun, again=["send"]) == {"write": "a letter"}
     assert flow.done_in(begun, again=["write", "send"]) == {}
-    assert flow.done_in(begun[:3]) == {"write": "a letter"}
+    assert flow.done_in(begun[:4]) == {"write": "a letter"}
     with pytest.raises(WorkflowError, match="there is no node 'sent'"):
         flow.done_in(begun, again=["sent"])
 

@@ -1,4 +1,4 @@
-"""Going on from a run that had gone on itself, or that died while it undid."""
+"""Going on from a run that had gone on itself, or that died while it undid; and from what is no journal of the kind."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -14,7 +14,10 @@ from crew_guard.core.events import (
     Event,
     NodeFinished,
     NodeStarted,
+    RunStarted,
     TakenOver,
+    decode,
+    encode,
 )
 from crew_guard.core.roles import Role
 from crew_guard.errors import WorkflowError
@@ -309,3 +312,52 @@ def test_what_could_not_be_undone_is_no_doubt():
 
     flow = trip(Office("pay"), cancel)
     assert flow.done_in(Ran(flow).events) == {"hotel": "hotel", "flight": "flight"}
+
+
+# What is no journal of the kind
+
+
+def test_what_is_no_journal_of_the_workflow_is_refused():
+    """Taken for an empty one, it would have all done again, what can't be undone as well."""
+    office = Office("file")
+    flow = letters(office)
+    events = Ran(flow).events
+    used_up = iter(events)
+    assert list(used_up) == events
+    for given, words in [
+        ("run1", "not 'run1'"),
+        (None, "not None"),
+        (["run1"], "'run1' is no event"),
+        (used_up, "this one is empty, or was read already"),
+        ([], "this one is empty, or was read already"),
+        (events[1:], "this one lacks its RunStarted, and perhaps more"),
+        (events[:1], "none of its nodes was begun in the run of this journal. Run it from its start"),
+    ]:
+        for go_on in (flow.continued, flow.done_in):
+            with pytest.raises(WorkflowError) as refused:
+                go_on(given)  # type: ignore[arg-type]
+            assert str(refused.value).startswith("workflow 'mail': ")
+            assert words in str(refused.value)
+    renamed = chain(*flow.nodes, name="mail_2")
+    with pytest.raises(WorkflowError, match=r"workflow 'mail_2': this journal is of 'mail': .* to have that name"):
+        renamed.continued(events)
+    assert flow.done_in(iter(events)) == {"draft": "draft", "send": "send"}
+
+
+def test_a_journal_of_a_crew_that_never_fell_back_is_refused():
+    """What the crew did is no checkpoint of its workflow."""
+    store = MemoryStore()
+    flow = letters(Office())
+    crew = Crew([Agent(Role(name="ann", goal="x"))], [Task("x")], fallback=flow)
+    assert Supervisor(model=ScriptedModel(["fine"]), store=store).run(crew, run_id="run1").via == "crew"
+    with pytest.raises(WorkflowError, match="none of its nodes was begun"):
+        flow.continued(store.read("run1"))
+
+
+def test_journals_of_before_are_read():
+    """What an event has gained since is as it was."""
+    old = decode("Compensated", b'{"seq":3,"at":1.0,"workflow":"trip","node":"hotel","error":"closed"}')
+    assert old == Compensated(3, 1.0, "trip", "hotel", "closed", cut=False)
+    assert isinstance(decode(*encode(started())), RunStarted)
+    finished = NodeFinished(2, 1.0, "trip", "hotel", output="hotel")
+    assert trip(Office(), lambda _: None).done_in([started(), finished, old]) == {"hotel": "hotel"}
