@@ -171,6 +171,16 @@ class NodeFinished(_Event, frozen=True, gc=True):
     """Why `output` is not just what it gave: text, whose secrets or end were taken out; form, which JSON lacks."""
 
 
+class TakenOver(_Event, frozen=True, gc=True):
+    """Before a workflow's first node: all that is done already, whether the run comes to it or not."""
+
+    workflow: str
+    nodes: dict[str, str]
+    """What is done, by node: why its output is not just what it gave, as NodeFinished.lost has it; mostly nothing."""
+    outputs: dict[str, Any]
+    """What they gave, as JSON values."""
+
+
 class ApprovalAsked(_Event, frozen=True):
     """A person, or a function in their place, was asked whether an irreversible node may run."""
 
@@ -192,12 +202,21 @@ class ApprovalGiven(_Event, frozen=True):
     """How long the answer took."""
 
 
+class Compensating(_Event, frozen=True):
+    """A finished node is about to be undone because a later one failed."""
+
+    workflow: str
+    node: str
+
+
 class Compensated(_Event, frozen=True):
     """A finished node was undone because a later one failed, or could not be undone."""
 
     workflow: str
     node: str
     error: str = ""
+    cut: bool = False
+    """Whether the run was ended in the middle of it: nobody knows whether the node is undone."""
 
 
 class Judged(_Event, frozen=True):
@@ -268,8 +287,10 @@ Event: TypeAlias = (
     | AgentMoved
     | NodeStarted
     | NodeFinished
+    | TakenOver
     | ApprovalAsked
     | ApprovalGiven
+    | Compensating
     | Compensated
     | Judged
     | Routed
@@ -289,8 +310,10 @@ _CLASSES: tuple[type[Any], ...] = (
     AgentMoved,
     NodeStarted,
     NodeFinished,
+    TakenOver,
     ApprovalAsked,
     ApprovalGiven,
+    Compensating,
     Compensated,
     Judged,
     Routed,
@@ -301,9 +324,9 @@ _CLASSES: tuple[type[Any], ...] = (
 EVENT_TYPES = {cls.__name__: cls for cls in _CLASSES}
 _ENCODER = Encoder()
 _DECODERS = {name: Decoder(cls) for name, cls in EVENT_TYPES.items()}
-_OPEN_FIELDS = ("inputs", "output")
+_OPEN_FIELDS = ("inputs", "output", "outputs")
 """What users fill with objects of their own."""
-_OPEN_EVENTS = frozenset({"RunStarted", "RunEnded", "NodeFinished"})
+_OPEN_EVENTS = frozenset({"RunStarted", "RunEnded", "NodeFinished", "TakenOver"})
 
 
 def encode(event: Event) -> tuple[str, bytes]:

@@ -18,6 +18,7 @@ from crew_guard.core.events import (
     ApprovalAsked,
     ApprovalGiven,
     Compensated,
+    Compensating,
     Event,
     FellBack,
     Guarded,
@@ -31,6 +32,7 @@ from crew_guard.core.events import (
     RunEnded,
     RunStarted,
     Settled,
+    TakenOver,
 )
 from crew_guard.core.limits import NO_CAP, POLICY_NAMES, Caps
 from crew_guard.core.run import RunState, apply
@@ -238,6 +240,14 @@ def _approval_given(_state: RunState, event: ApprovalGiven) -> _Said:
     return event.workflow, f"{clean(event.node, 40)} {word} by {clean(event.by, 40)}{reason}", cast(Tone, tone)
 
 
+def _taken_over(_state: RunState, event: TakenOver) -> _Said:
+    return event.workflow, f"goes on, done already: {clean(', '.join(event.nodes), 200)}", "plain"
+
+
+def _compensating(_state: RunState, event: Compensating) -> _Said:
+    return event.workflow, f"{clean(event.node, 40)} is being undone", "plain"
+
+
 def _compensated(_state: RunState, event: Compensated) -> _Said:
     if event.error:
         return event.workflow, f"{clean(event.node, 40)} could not be undone: {clean(event.error, 200)}", "bad"
@@ -292,8 +302,10 @@ _WORDS: dict[type[Any], Callable[[RunState, Any], _Said]] = {
     Latched: _latched,
     NodeStarted: _node_again,
     NodeFinished: _node,
+    TakenOver: _taken_over,
     ApprovalAsked: _approval_asked,
     ApprovalGiven: _approval_given,
+    Compensating: _compensating,
     Compensated: _compensated,
     Judged: _judged,
     Routed: _routed,

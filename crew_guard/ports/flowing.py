@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Protocol
 
 from crew_guard.core.limits import Caps
@@ -40,8 +40,17 @@ class Flow(Protocol):
         """
         ...
 
+    def taken_over(self, outputs: Mapping[str, Any], exact: Collection[str]) -> None:
+        """Before the first node: these nodes are done already, and gave this, whether the run comes to them or not.
+
+        Args:
+            outputs: by node
+            exact: nodes whose outputs can be read back from JSON values
+        """
+        ...
+
     async def on_disk(self) -> None:
-        """Wait until what was told so far is on disk, where the policy has the journal written ahead.
+        """Wait until what was told so far is on disk, whatever the policy's durability.
 
         Raises:
             StoreError: it can't be written
@@ -60,8 +69,16 @@ class Flow(Protocol):
         """
         ...
 
-    def undone(self, node: str, error: str = "") -> None:
-        """A finished node was undone, or could not be."""
+    def undoing(self, node: str) -> None:
+        """A finished node is about to be undone."""
+        ...
+
+    def undone(self, node: str, error: str = "", *, cut: bool = False) -> None:
+        """A finished node was undone, or could not be.
+
+        Args:
+            cut: whether the run was ended in the middle of it
+        """
         ...
 
     def asked(self, node: str, what: str) -> None:

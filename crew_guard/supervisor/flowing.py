@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from threading import get_ident
@@ -13,10 +13,12 @@ from crew_guard.core.events import (
     ApprovalAsked,
     ApprovalGiven,
     Compensated,
+    Compensating,
     NodeFinished,
     NodeStarted,
     ScopeOpened,
     Side,
+    TakenOver,
 )
 from crew_guard.core.limits import Caps
 from crew_guard.core.plain import plain
@@ -62,16 +64,24 @@ class RunFlow:
     ) -> None:
         """See Flow.finished."""
         self.keeper.progress()
+        shown, lost = self._kept(output, exact=exact)
+        self.keeper.record(NodeFinished, self.workflow, node, "", shown, round, taken_from, lost)
+
+    def taken_over(self, outputs: Mapping[str, Any], exact: Collection[str]) -> None:
+        """See Flow.taken_over."""
+        kept = {node: self._kept(output, exact=node in exact) for node, output in outputs.items()}
+        nodes = {node: lost for node, (_, lost) in kept.items()}
+        self.keeper.record(TakenOver, self.workflow, nodes, {node: shown for node, (shown, _) in kept.items()})
+
+    def _kept(self, output: Any, *, exact: bool) -> tuple[Any, str]:
+        """(what the journal keeps of an output, why that is not just what it was)."""
         whole = plain(output)
         shown = self.keeper.redact.value(whole)
-        lost = "text" if shown != whole else "" if exact else "form"
-        self.keeper.record(NodeFinished, self.workflow, node, "", shown, round, taken_from, lost)
+        return shown, "text" if shown != whole else "" if exact else "form"
 
     async def on_disk(self) -> None:
         """See Flow.on_disk."""
-        flushed = self.keeper.flushed()
-        if flushed is not None:
-            await on_disk(self.keeper.store, flushed)
+        await on_disk(self.keeper.store, self.keeper.flushed())
 
     def failed(self, node: str, error: str, round: int = 1) -> None:  # noqa: A002  see above
         """See Flow.failed."""
@@ -84,9 +94,13 @@ class RunFlow:
         threads[key] = f"node:{node}"
         return partial(threads.pop, key, None)
 
-    def undone(self, node: str, error: str = "") -> None:
+    def undoing(self, node: str) -> None:
+        """See Flow.undoing."""
+        self.keeper.record(Compensating, self.workflow, node)
+
+    def undone(self, node: str, error: str = "", *, cut: bool = False) -> None:
         """See Flow.undone."""
-        self.keeper.record(Compensated, self.workflow, node, self.keeper.redact(error))
+        self.keeper.record(Compensated, self.workflow, node, self.keeper.redact(error), cut)
 
     def asked(self, node: str, what: str) -> None:
         """See Flow.asked."""

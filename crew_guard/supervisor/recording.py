@@ -102,12 +102,10 @@ class Recorder:
         if self._outbox.waiting:
             self._outbox.drain()
 
-    def flushed(self) -> Flushed | None:
-        """To wait for: all that was recorded so far, on disk. None where nobody need wait."""
+    def flushed(self) -> Flushed:
+        """To wait for: all that was recorded so far, on disk. After the run's end there is nothing to wait for."""
         with self._lock:
-            if not self._write_ahead or self.state.ended is not None:
-                return None
-            return self.store.append(self.run_id, ())
+            return NO_FLUSH if self.state.ended is not None else self.store.append(self.run_id, ())
 
     def end(self, *values: Any) -> Flushed:
         """Close the run, once: nothing of it is admitted or settled afterwards. See RunEnded."""

@@ -75,12 +75,14 @@ class Attempts:
         return output
 
     async def undo(self, node: Node, output: Any, context: NodeContext) -> str:
-        """Undo a finished node; what went wrong, or nothing."""
+        """Undo a finished node; what went wrong, or nothing. That it begins is on disk before."""
         assert node.compensate is not None  # noqa: S101  the caller looked
         # A name of its own: what it did used up the node's caps, perhaps.
         own = replace(context, node=f"{node.name}.undo")
         self._count(busy=1)
         try:
+            self.flow.undoing(node.name)
+            await self.flow.on_disk()
             seconds, limit = (node.max_seconds, "max_seconds") if node.timeout is None else (node.timeout, "timeout")
             await self._timed(node, call_with(node.compensate, output, own), seconds, limit)
         except Exception as error:  # noqa: BLE001  the others are undone all the same

@@ -21,7 +21,7 @@ from crew_guard.ports import Gate, Means, RuntimeResult
 from crew_guard.workflows.agents import Delegation
 from crew_guard.workflows.asking import at_terminal
 from crew_guard.workflows.checking import input_problems, problems_of
-from crew_guard.workflows.checkpoints import after, checkpoint_of
+from crew_guard.workflows.checkpoints import after, checkpoint_of, journal_of
 from crew_guard.workflows.context import NodeContext, NodeFailedError
 from crew_guard.workflows.edges import Branch, Edge, Loop, branch, loop
 from crew_guard.workflows.nodes import Node, Retry, Step, as_node, node
@@ -100,11 +100,14 @@ class Workflow:
             NodeFailedError: a node could not do its step; so does what else a node's function raises
             RefusedError: the guard said no
         """
-        return await self.resume(inputs, gate, self.done)
+        return await self.resume(inputs, gate, {})
 
     async def resume(self, inputs: Mapping[str, Any], gate: Gate, done: Mapping[str, Any]) -> RuntimeResult:
-        """The same, where nodes of these names, or their done_by, are answered from `done` instead of running."""
-        return await run_graph(self.shape, Going(self.name, inputs, gate, done, self.means))
+        """The same, where nodes of these names, or their done_by, are answered from `done` instead of running.
+
+        What it is `continued` from comes first.
+        """
+        return await run_graph(self.shape, Going(self.name, inputs, gate, self.done, done, self.means))
 
     def equipped(self, means: Means) -> Workflow:
         """The same workflow with all its models found.
@@ -149,17 +152,22 @@ class Workflow:
     ) -> dict[str, Any]:
         """What a run's journal says is done: for `resume`, outputs of finished nodes that were not undone.
 
+        Where that run itself went on from an earlier one, what it had taken over is among it.
+
         Args:
-            events: the journal
+            events: the journal, all of it: store.read(run_id)
             done: what nodes gave, by name, where whoever calls knows better
             again: nodes that are to run once more, and what comes after them
         Raises:
-            WorkflowError: a node that can't be undone was begun, and nobody knows whether it was done; or there is no
-                such node
+            WorkflowError: a node that can't be undone was begun, and nobody knows whether it was done; or an undo was
+                begun, and nobody knows whether it is undone; or there is no such node; or this is no journal of a run
+                in which a node of a workflow of this name was begun
         """
-        found, given = checkpoint_of(self.shape, self.name, events), dict(done or {})
+        journal = journal_of(self.name, events)
+        found, given = checkpoint_of(self.shape, self.name, journal), dict(done or {})
         unknown = [f"there is no node {name!r}" for name in (*given, *again) if name not in self.shape.nodes]
-        doubts = [_doubted(name, why) for name, why in found.doubts.items() if name not in given and name not in again]
+        settled = {*given, *again}
+        doubts = [self._doubted(name, why) for name, why in found.doubts.items() if name not in settled]
         _raise(self.name, unknown or doubts)
         anew = {*again, *(name for name in after(self.shape, again) if not self.shape.nodes[name].irreversible)}
         return {name: output for name, output in found.done.items() if name not in anew} | given
@@ -172,6 +180,13 @@ class Workflow:
         See `done_in` for the arguments and errors.
         """
         return replace(self, done=self.done_in(events, done=done, again=again))
+
+    def _doubted(self, name: str, why: str) -> str:
+        again = "asked about and done once more" if self.shape.nodes[name].irreversible else "done once more"
+        return (
+            f"{name!r} {why}. Look whether its effect is there, then go on with "
+            f"done={{{name!r}: what it gave}}, or with again=[{name!r}] to have it {again}"
+        )
 
     def structure(self, shares: Mapping[str, Mapping[Any, float]] | None = None) -> Structure:
         """How its success follows from that of its nodes; the leaves are their names.
@@ -251,13 +266,6 @@ def _sorted(connections: Iterable[Any], name: str) -> tuple[list[Edge], list[Bra
                 f"not {each!r}"
             )
     return edges, branches, loops
-
-
-def _doubted(name: str, why: str) -> str:
-    return (
-        f"{name!r} can't be undone, and {why}. Look whether its effect is there, then go on with "
-        f"done={{{name!r}: what it gave}}, or with again=[{name!r}] to have it asked about and done once more"
-    )
 
 
 def _unasked(name: str) -> str:

@@ -33,8 +33,22 @@ class Going:
     name: str
     inputs: Mapping[str, Any]
     gate: Gate
+    before: Mapping[str, Any]
+    """What is done already, of the run that it goes on from."""
     done: Mapping[str, Any]
+    """The same, of whoever hands it on."""
     means: Means | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Done:
+    """What is taken in place of running a node."""
+
+    output: Any
+    source: str
+    """The finished task or node that gave it."""
+    exact: bool
+    """Whether it can be read back from JSON values."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,6 +63,7 @@ class _Made:
 async def run_graph(shape: Shape, going: Going) -> RuntimeResult:
     """Run a graph. See Workflow.run."""
     run = _Run(shape, going, going.gate.flow(going.name))
+    await run.take_over()
     run.refuse_unapproved()
     try:
         await run.until_over()
@@ -93,21 +108,35 @@ class _Run:
     """Nodes that run, or ran, or never will, in the rounds that are under way."""
     ever: set[str] = field(default_factory=set[str])
     """Nodes that began at least once."""
+    done: dict[str, _Done] = field(default_factory=dict[str, "_Done"])
+    """Nodes that need not run: what is taken in their place the first time."""
     resumed: set[str] = field(default_factory=set[str])
     """Nodes whose latest output was done already."""
     made: list[_Made] = field(default_factory=list[_Made])
+    undoing: Node | None = None
     tasks: dict[asyncio.Task[Any], str] = field(default_factory=dict[Any, str])
     attempts: Attempts = field(init=False)
 
     def __post_init__(self) -> None:
         self.attempts = Attempts(self.going.name, self.flow)
 
+    async def take_over(self) -> None:
+        """Have on disk what is done already, before anything begins: who goes on from this run has to know it, too."""
+        for name, node in self.shape.nodes.items():
+            done = self._done_already(node)
+            if done is not None:
+                self.done[name] = done
+        if self.done:
+            exact = {name for name, done in self.done.items() if done.exact}
+            self.flow.taken_over({name: done.output for name, done in self.done.items()}, exact)
+            await self.flow.on_disk()
+
     def refuse_unapproved(self) -> None:
         """End the run before it does anything, where nobody could say yes to what can't be undone."""
         if at_terminal():
             return
         for node in self.shape.nodes.values():
-            if node.irreversible and node.approve is None and self._done_name(node) is None:
+            if node.irreversible and node.approve is None and node.name not in self.done:
                 named = f"node {node.name!r} is irreversible and has nobody to ask"
                 detail = f"{named}: give it approve=, or run it in a terminal"
                 raise ApprovalDeniedError(Stop("denied", f"node:{node.name}", "approval", detail=detail))
@@ -149,11 +178,10 @@ class _Run:
         node = self.shape.nodes[name]
         self.begun.add(name)
         self.given[name] = value
-        source = self._done_name(node)
         self.resumed.discard(name)
-        if source is not None and name not in self.ever:
+        if name in self.done and name not in self.ever:
             self.resumed.add(name)
-            work = self._from_done(node, source)
+            work = self._from_done(name)
         else:
             work = self.attempts.carry_out(node, value, self._named(node), self._context(node))
         self.ever.add(name)
@@ -187,29 +215,28 @@ class _Run:
             means=going.means,
         )
 
-    def _done_name(self, node: Node) -> str | None:
-        """The name under which what it would do is done already."""
-        # A crew's task that happens to have its name is no reason to leave out what has an effect.
-        names = (node.done_by,) if node.irreversible and isinstance(self.going.done, TasksDone) else ()
-        for name in names or (node.name, node.done_by):
-            # What can't be undone is not done again, whatever shape its output has.
-            if name in self.going.done and (node.irreversible or self._reads(node, name)):
-                return name
+    def _done_already(self, node: Node) -> _Done | None:
+        """What is taken in its place, where what it would do is done already."""
+        for done in (self.going.before, self.going.done):
+            # A crew's task that happens to have its name is no reason to leave out what has an effect.
+            own = () if node.irreversible and isinstance(done, TasksDone) else (node.name,)
+            for name in (*own, node.done_by):
+                if name not in done:
+                    continue
+                try:
+                    output = read_as(node.returns, done[name])
+                except ValueError:
+                    if not node.irreversible:
+                        continue
+                    output = done[name]  # what can't be undone is not done again, whatever shape its output has
+                output = listed(output)
+                return _Done(output, name, exact=reads_back(node.returns, output))
         return None
 
-    def _reads(self, node: Node, name: str) -> bool:
-        try:
-            read_as(node.returns, self.going.done[name])
-        except ValueError:
-            return False
-        return True
-
-    async def _from_done(self, node: Node, source: str) -> Any:
-        output = self.going.done[source]
-        if self._reads(node, source):
-            output = listed(read_as(node.returns, output))
-        self.flow.finished(node.name, output, taken_from=source, exact=reads_back(node.returns, output))
-        return output
+    async def _from_done(self, name: str) -> Any:
+        done = self.done[name]
+        self.flow.finished(name, done.output, taken_from=done.source, exact=done.exact)
+        return done.output
 
     # What comes after
 
@@ -315,11 +342,14 @@ class _Run:
         lost: list[str] = []
         while left := self.to_undo():
             made = left[0]
+            self.undoing = made.node
             problem = await self.attempts.undo(made.node, made.output, made.context)
             self.made.remove(made)
+            self.undoing = None
             self.flow.undone(made.node.name, problem)
             if problem:
                 lost.append(f"{made.node.name} ({problem})")
+            await self.flow.on_disk()
         return lost
 
     @contextmanager
@@ -334,7 +364,8 @@ class _Run:
     def leave_undone(self) -> None:
         """Say of all that is left to undo that it stays."""
         for made in self.to_undo():
-            self.flow.undone(made.node.name, "the run was ended before it could be undone")
+            cut = made.node is self.undoing
+            self.flow.undone(made.node.name, "the run was ended before it could be undone", cut=cut)
 
 
 def _words(error: BaseException) -> str:

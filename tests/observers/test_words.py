@@ -16,6 +16,7 @@ from crew_guard.core.events import (
     ApprovalGiven,
     Asked,
     Compensated,
+    Compensating,
     Event,
     FellBack,
     Judged,
@@ -27,6 +28,7 @@ from crew_guard.core.events import (
     RunEnded,
     RunStarted,
     Settled,
+    TakenOver,
 )
 from crew_guard.core.limits import NO_CAP, UNCAPPED, Caps
 from crew_guard.core.usage import Usage
@@ -104,8 +106,10 @@ def test_a_workflows_nodes_are_told_where_they_say_something():
         ApprovalAsked(6, 100.0, "trip", "pay", "85 euros"),
         ApprovalGiven(7, 100.0, "trip", "pay", approved=True, by="ann"),
         ApprovalGiven(8, 100.0, "trip", "pay", approved=False, by="the terminal", reason="too dear"),
-        Compensated(9, 100.0, "trip", "book"),
-        Compensated(10, 100.0, "trip", "note", "closed"),
+        Compensating(9, 100.0, "trip", "book"),
+        Compensated(10, 100.0, "trip", "book"),
+        Compensated(11, 100.0, "trip", "note", "closed"),
+        TakenOver(12, 100.0, "trip", {"read": "", "book": "form"}, {"read": "x", "book": []}),
     )
     assert [line.split("trip", 1)[1].strip() for line in lines[1:]] == [
         "book again, attempt 2",
@@ -114,8 +118,10 @@ def test_a_workflows_nodes_are_told_where_they_say_something():
         "pay waits for approval: 85 euros",
         "pay approved by ann",
         "pay turned down by the terminal: too dear",
+        "book is being undone",
         "book undone",
         "note could not be undone: closed",
+        "goes on, done already: read, book",
     ]
 
 

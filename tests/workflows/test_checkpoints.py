@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from crew_guard import Supervisor, Workflow, chain, node
+from crew_guard import Policy, Supervisor, Workflow, chain, node
 from crew_guard.core.events import ApprovalGiven, Compensated, NodeFinished, NodeStarted
 from crew_guard.errors import WorkflowError
 from crew_guard.store.sqlite import SqliteStore
+from crew_guard.testing.events import started
 from crew_guard.workflows.graph import loop
 from tests.workflows.going import AtGate, Ran
 
@@ -91,8 +92,9 @@ def test_a_round_of_a_loop_was_built_on_its_last():
         [("a", "b", "c"), loop("b", "a", again=lambda _: False, rounds=2)],
     )
     events = [
-        *[NodeFinished(n, 1.0, "workflow", name, "", 1) for n, name in enumerate("abc", 1)],
-        Compensated(4, 1.0, "workflow", "b"),
+        started(),
+        *[NodeFinished(n, 1.0, "workflow", name, "", 1) for n, name in enumerate("abc", 2)],
+        Compensated(5, 1.0, "workflow", "b"),
     ]
     assert flow.done_in(events) == {}
 
@@ -186,6 +188,7 @@ def test_a_no_before_it_acts_leaves_nothing_in_doubt():
 def test_what_a_killed_process_had_begun_is_in_doubt():
     """Its journal ends with the approval."""
     begun = [
+        started(),
         NodeStarted(2, 1.0, "mail", "write"),
         NodeFinished(3, 1.0, "mail", "write", "", "a letter"),
         NodeStarted(4, 1.0, "mail", "send"),
@@ -197,7 +200,7 @@ def test_what_a_killed_process_had_begun_is_in_doubt():
     assert flow.done_in(begun, done={"send": "sent"}) == {"write": "a letter", "send": "sent"}
     assert flow.done_in(begun, again=["send"]) == {"write": "a letter"}
     assert flow.done_in(begun, again=["write", "send"]) == {}
-    assert flow.done_in(begun[:3]) == {"write": "a letter"}
+    assert flow.done_in(begun[:4]) == {"write": "a letter"}
     with pytest.raises(WorkflowError, match="there is no node 'sent'"):
         flow.done_in(begun, again=["sent"])
 
@@ -212,8 +215,9 @@ def test_a_round_of_a_loop_that_cant_be_undone_is_not_begun_anew_by_itself():
         flow.continued(Ran(flow).events)
 
 
-def test_an_approval_is_on_disk_before_the_act_and_the_end_before_what_follows(tmp_path: Path):
-    """As another process would find it that goes on after this one was killed."""
+@pytest.mark.parametrize("durability", ["write_ahead", "relaxed"])
+def test_an_approval_is_on_disk_before_the_act_and_the_end_before_what_follows(tmp_path: Path, durability: str):
+    """As another process would find it that goes on after this one was killed; whatever the policy's durability."""
     path = tmp_path / "runs.db"
     seen: list[list[str]] = []
 
@@ -233,7 +237,8 @@ def test_an_approval_is_on_disk_before_the_act_and_the_end_before_what_follows(t
         return "noted"
 
     flow = chain(node(send, irreversible=True, approve=lambda _: True), note, name="mail")
-    assert Supervisor(store=path).run(flow, {}, run_id="run1").done
+    policy = Policy.model_validate({"durability": durability})
+    assert Supervisor(policy, store=path).run(flow, {}, run_id="run1").done
     acting, after = seen
     assert acting[-1] == "ApprovalGiven"
     assert "NodeFinished" in after
