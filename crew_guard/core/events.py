@@ -168,7 +168,8 @@ class NodeFinished(_Event, frozen=True, gc=True):
     taken_from: str = ""
     """The finished task or node whose output was taken instead of running it."""
     lost: str = ""
-    """Why `output` is not just what it gave: text, whose secrets or end were taken out; form, which JSON lacks."""
+    """Why `output` is not just what it gave: text, of which secrets, the end or lone surrogates were taken out; form,
+    which JSON lacks."""
 
 
 class ApprovalAsked(_Event, frozen=True):

@@ -19,7 +19,7 @@ from crew_guard.core.events import (
     Side,
 )
 from crew_guard.core.limits import Caps
-from crew_guard.core.plain import plain
+from crew_guard.core.plain import plain, writable
 from crew_guard.core.roles import Verdict
 from crew_guard.core.run import scope_of
 from crew_guard.ports import Handle
@@ -64,7 +64,8 @@ class RunFlow:
         self.keeper.progress()
         whole = plain(output)
         shown = self.keeper.redact.value(whole)
-        lost = "text" if shown != whole else "" if exact else "form"
+        all_there = shown == whole and (exact or writable(whole))
+        lost = "text" if not all_there else "" if exact else "form"
         self.keeper.record(NodeFinished, self.workflow, node, "", shown, round, taken_from, lost)
 
     async def on_disk(self) -> None:

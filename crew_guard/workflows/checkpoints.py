@@ -9,8 +9,9 @@ from typing import Any, get_origin
 from pydantic import PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
 
 from crew_guard.core.events import ApprovalGiven, Compensated, Event, NodeFinished, NodeStarted
-from crew_guard.core.plain import plain
+from crew_guard.core.plain import plain, writable
 from crew_guard.core.tools import explain_validation
+from crew_guard.workflows.alike import alike
 from crew_guard.workflows.shape import Shape
 
 
@@ -55,6 +56,7 @@ def checkpoint_of(shape: Shape, workflow: str, events: Iterable[Event]) -> Check
 
 
 _OF_NODES = (NodeStarted, NodeFinished, ApprovalGiven, Compensated)
+_TAKEN_OUT = "its secrets, without its end, or without characters that are no Unicode"
 
 
 @dataclass(slots=True)
@@ -97,7 +99,7 @@ class _Found:
         elif event.lost and node not in self.for_good:
             self.done.pop(node, None)
         elif event.lost == "text":
-            self.doubts[node] = "was done, and its output is in the journal without its secrets, or without its end"
+            self.doubts[node] = f"was done, and its output is in the journal without {_TAKEN_OUT}"
         else:
             self.done[node] = event.output
 
@@ -118,11 +120,10 @@ def after(shape: Shape, nodes: Iterable[str]) -> set[str]:
 
 def reads_back(hint: Any, value: Any) -> bool:
     """Whether what is kept of a value, as JSON values, gives just that value when it is read as this type."""
-    if value is None or type(value) in (str, int, bool):
-        return True
+    kept = plain(value)
     try:
-        back = read_as(hint, plain(value))
-        return type(back) is type(value) and bool(back == value)
+        back = read_as(hint, kept)
+        return bool(back == value) and alike(back, value) and writable(kept)
     except Exception:  # noqa: BLE001  objects of users raise what they like when they are compared
         return False
 
