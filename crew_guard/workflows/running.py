@@ -133,7 +133,7 @@ class _Run:
                     raise
 
     async def let_go(self) -> None:
-        """End what still runs; what is finished by then may have to be undone, too."""
+        """End what still runs; what is finished by then, if only in part, may have to be undone, too."""
         left = dict(self.tasks)
         for task in left:
             task.cancel()
@@ -142,6 +142,10 @@ class _Run:
             if not isinstance(output, BaseException):
                 node = self.shape.nodes[name]
                 self.made.append(_Made(node, output, self._context(node)))
+        for name, outputs in self.attempts.parts.items():
+            if outputs:
+                node = self.shape.nodes[name]
+                self.made.append(_Made(node, outputs, self._context(node)))
 
     # One node
 
@@ -312,7 +316,8 @@ class _Run:
 
     async def undo(self) -> list[str]:
         """Undo what was finished, the latest first; what could not be is given back, with the reason."""
-        lost: list[str] = []
+        failed = [(name, self.attempts.done_for_good(self.shape.nodes[name])) for name in self.attempts.parts]
+        lost = [f"{name} ({stays})" for name, stays in failed if stays]
         while left := self.to_undo():
             made = left[0]
             problem = await self.attempts.undo(made.node, made.output, made.context)
