@@ -24,13 +24,14 @@ _MOST = 1000
 
 
 class PricedModel:
-    """A model as it is, at other rates than its own."""
+    """A model as it is, at other rates than its own, or registered under another name."""
 
-    __slots__ = ("_own", "bound", "bound_request", "complete", "rates")
+    __slots__ = ("_own", "bound", "bound_request", "complete", "rates", "registered_as")
 
-    def __init__(self, own: Model, rates: Rates) -> None:
+    def __init__(self, own: Model, rates: Rates | None, registered_as: str) -> None:
         self._own = own
-        self.rates: Rates | None = rates
+        self.rates = rates
+        self.registered_as = registered_as
         # Its own methods, so that a turn goes through no further call.
         self.bound: Callable[..., int] = own.bound
         self.bound_request: Callable[..., int] = own.bound_request
@@ -126,16 +127,17 @@ def price_of(policy: Policy, name: str) -> Rates | None:
 def priced(model: Model, policy: Policy, called: str = "") -> Model:
     """The model at what the policy says that it costs, under its own name or another; itself where that is no more.
 
-    Of two prices the dearer holds: a policy's caps are not to be stretched by what an object says of itself.
+    Of two prices the dearer holds: a policy's caps are not to be stretched by what an object says of itself. A model
+    that is called otherwise than it calls itself says so: the policy's lists hold for either name.
     """
+    own, other = model.rates, "" if called == model.name else called
     prices = [rates for name in {model.name, called} if (rates := price_of(policy, name)) is not None]
-    if not prices:
-        return model
-    from crew_guard.models.prices import dearest
+    rates = own
+    if prices:
+        from crew_guard.models.prices import dearest
 
-    own = model.rates
-    rates = dearest(prices if own is None else [own, *prices])
-    return model if rates == own else PricedModel(model, rates)
+        rates = dearest(prices if own is None else [own, *prices])
+    return model if rates == own and not other else PricedModel(model, rates, other)
 
 
 def check_model(model: object, what: str) -> None:

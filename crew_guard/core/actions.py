@@ -46,10 +46,17 @@ class ModelCall(Struct, frozen=True, gc=False):
     """Whether it asks for vectors: that costs tokens and dollars, is no step, and makes nobody an agent."""
     conversation: int = 0
     """Tells apart the conversations of one agent, as a hash of how this one begins; 0 where that is not known."""
+    registered_as: str = ""
+    """What its user calls the model, where that is another name: a policy's lists hold for either."""
 
     @property
     def target(self) -> str:
         return self.model
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the model is called: by its user first, where that is another name than its own."""
+        return (self.registered_as, self.model) if self.registered_as else (self.model,)
 
 
 class ToolCall(Struct, frozen=True, gc=False):

@@ -168,7 +168,8 @@ class NodeFinished(_Event, frozen=True, gc=True):
     taken_from: str = ""
     """The finished task or node whose output was taken instead of running it."""
     lost: str = ""
-    """Why `output` is not just what it gave: text, whose secrets or end were taken out; form, which JSON lacks."""
+    """Why `output` is not just what it gave: text, of which secrets, the end or lone surrogates were taken out; form,
+    which JSON lacks."""
 
 
 class TakenOver(_Event, frozen=True, gc=True):
@@ -216,7 +217,7 @@ class Compensated(_Event, frozen=True):
     node: str
     error: str = ""
     cut: bool = False
-    """Whether the run was ended in the middle of it: nobody knows whether the node is undone."""
+    """Whether nobody knows what is left: the run was ended in the middle of it, or only some items were undone."""
 
 
 class Judged(_Event, frozen=True):

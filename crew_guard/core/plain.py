@@ -26,10 +26,18 @@ def plain(value: Any) -> Any:
     """
     try:
         made = to_jsonable_python(value, serialize_unknown=True, bytes_mode="base64", inf_nan_mode="null")
-        to_json(made)
     except Exception:  # noqa: BLE001  objects of users raise what they like when they are looked at
         return _part_by_part(value, ())
-    return made
+    return made if writable(made) else _part_by_part(value, ())
+
+
+def writable(values: Any) -> bool:
+    """Whether JSON can hold these JSON values as they are: it has no lone surrogates, as odd file names have them."""
+    try:
+        to_json(values)
+    except Exception:  # noqa: BLE001  see plain
+        return False
+    return True
 
 
 def listed(value: Any) -> Any:

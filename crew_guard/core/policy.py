@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self, cast
 
@@ -33,6 +32,7 @@ from crew_guard.core.merging import (
     Strictest,
     canonical,
 )
+from crew_guard.core.patterns import matches
 from crew_guard.core.reliability_rules import ReliabilityRules
 from crew_guard.core.usage import NANO, Rate, Rates, nano_price
 
@@ -349,39 +349,43 @@ def judge(policy: Policy, action: Action, known: Known | None = None) -> Decisio
         known: what the run was told by its user and by trusted tools
     """
     if isinstance(action, ToolCall):
-        decision = _listed(policy, "tools", action.tool, policy.tools)
+        decision = _listed(policy, "tools", (action.tool,), policy.tools)
         if decision.effect != "allow" or not policy.tools.rules or not (rules := policy.tools.rules_for(action.tool)):
             return decision
         return judge_arguments(rules, action.tool, action.arguments, known)
     if not isinstance(action, ModelCall):
         return ALLOWED
-    decision = _listed(policy, "models", action.model, policy.models)
+    decision = _listed(policy, "models", action.names, policy.models)
     if decision.effect == "allow" and action.rates is None and _capped_in_dollars(policy, action.agent):
-        return Decision(
-            "deny",
-            "max_usd",
-            f"no price is known for {action.model}, and a dollar cap applies: give it one under prices: in the policy",
-        )
+        unknown = f"no price is known for {_told(action.names)}"
+        reason = f"{unknown}, and a dollar cap applies: give it one under prices: in the policy"
+        return Decision("deny", "max_usd", reason)
     return decision
 
 
-def _listed(policy: Policy, section: str, name: str, rules: ToolRules | ModelRules) -> Decision:
-    if rules.deny and any(fnmatchcase(name, pattern) for pattern in rules.deny):
-        place = next(i for i, pattern in enumerate(rules.deny) if fnmatchcase(name, pattern))
-        reason = f"{name} is denied by the policy's {section}.deny"
-        return Decision("deny", f"{section}.deny", reason, policy.sources.get((section, "deny", place), ""))
-    if rules.allow is not None and not any(fnmatchcase(name, pattern) for pattern in rules.allow):
-        return _not_allowed(policy, section, name, rules.allow, (section, "allow"))
+def _listed(policy: Policy, section: str, names: tuple[str, ...], rules: ToolRules | ModelRules) -> Decision:
+    """Whether lists let something through: no name that it has may be denied, and one of them must be allowed."""
+    for place, pattern in enumerate(rules.deny):
+        if any(matches(name, (pattern,)) for name in names):
+            reason = f"{_told(names)} is denied by the policy's {section}.deny"
+            return Decision("deny", f"{section}.deny", reason, policy.sources.get((section, "deny", place), ""))
+    if rules.allow is not None and not any(matches(name, rules.allow) for name in names):
+        return _not_allowed(policy, section, names, rules.allow, (section, "allow"))
     for place, patterns in enumerate(rules.allow_also):
-        if not any(fnmatchcase(name, pattern) for pattern in patterns):
-            return _not_allowed(policy, section, name, patterns, (section, "allow_also", place))
+        if not any(matches(name, patterns) for name in names):
+            return _not_allowed(policy, section, names, patterns, (section, "allow_also", place))
     return ALLOWED
 
 
+def _told(names: tuple[str, ...]) -> str:
+    """What its user calls it, and what it calls itself where that is something else."""
+    return names[0] if len(names) == 1 else f"{names[0]} ({names[1]})"
+
+
 def _not_allowed(
-    policy: Policy, section: str, name: str, patterns: tuple[str, ...], key: tuple[str | int, ...]
+    policy: Policy, section: str, names: tuple[str, ...], patterns: tuple[str, ...], key: tuple[str | int, ...]
 ) -> Decision:
-    reason = f"{name} is not among the policy's {section}.allow: {', '.join(patterns) or 'none'}"
+    reason = f"{_told(names)} is not among the policy's {section}.allow: {', '.join(patterns) or 'none'}"
     return Decision("deny", f"{section}.allow", reason, policy.sources.get(key, ""))
 
 

@@ -102,6 +102,7 @@ class RunGate:
         """See Gate.call_model."""
         wanted = self._completion(model, request, terms)
         last, begun = self.keeper.policy.attempts, opening(request.messages)
+        called = _registered_as(model) if self.keeper.policy.weighs_prices else ""
         for attempt in range(1, last + 1):
             grant = await self.keeper.admit(
                 ModelCall(
@@ -114,6 +115,7 @@ class RunGate:
                     streams=model.streams,
                     attempt=attempt,
                     conversation=begun,
+                    registered_as=called,
                 ),
                 self.side,
             )
@@ -229,3 +231,9 @@ class RunGate:
             key, name = work.action_id, f"{work.action.agent}/{work.action.target}"
         threads[key] = name
         return partial(threads.pop, key, None)
+
+
+def _registered_as(model: Model) -> str:
+    """What its user calls a model, where that is another name than its own."""
+    name: object = getattr(model, "registered_as", "")
+    return name if isinstance(name, str) else ""

@@ -21,7 +21,7 @@ from crew_guard.core.events import (
     TakenOver,
 )
 from crew_guard.core.limits import Caps
-from crew_guard.core.plain import plain
+from crew_guard.core.plain import plain, writable
 from crew_guard.core.roles import Verdict
 from crew_guard.core.run import scope_of
 from crew_guard.ports import Handle
@@ -77,7 +77,8 @@ class RunFlow:
         """(what the journal keeps of an output, why that is not just what it was)."""
         whole = plain(output)
         shown = self.keeper.redact.value(whole)
-        return shown, "text" if shown != whole else "" if exact else "form"
+        all_there = shown == whole and (exact or writable(whole))
+        return shown, "text" if not all_there else "" if exact else "form"
 
     async def on_disk(self) -> None:
         """See Flow.on_disk."""

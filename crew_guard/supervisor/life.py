@@ -107,11 +107,12 @@ class Life:
     def __post_init__(self) -> None:
         job = self.job
         told = bool(job.observers) or job.buffer is not None
-        outbox = Outbox(job.run_id, job.observers) if told else NOBODY
+        redact = redactor(job.secrets)
+        outbox = Outbox(job.run_id, job.observers, redact) if told else NOBODY
         self.gate = Gatekeeper(job.run_id, job.policy, job.store, self.clock, outbox, estimator=job.estimator)
-        self.gate.redact = redactor(job.secrets)
+        self.gate.redact = redact
         if job.buffer is not None:
-            outbox.listen(Tap(job.buffer, self.gate.redact, self._budget))
+            outbox.listen(Tap(job.buffer, redact, self._budget))
         self.gate.on_latch = self._on_latch
         self.began = self.clock.monotonic()
         self._caps = job.policy.caps

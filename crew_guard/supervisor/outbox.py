@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from loguru import logger
 
@@ -23,9 +23,10 @@ logger.disable("crew_guard")  # a library is silent until its user says logger.e
 class Outbox:
     """One run's queue of events for its observers."""
 
-    def __init__(self, run_id: str, observers: Sequence[Observer]) -> None:
+    def __init__(self, run_id: str, observers: Sequence[Observer], redact: Callable[[str], str] = str) -> None:
         self._run_id = run_id
         self._observers = list(observers)
+        self._redact = redact
         self.waiting: deque[Event] = deque()
         """What they have not been told yet."""
         self._draining = threading.Lock()
@@ -60,7 +61,8 @@ class Outbox:
                 observer(self._run_id, event)
             except Exception as error:  # noqa: BLE001  an observer may not end a run
                 self._observers.remove(observer)
-                logger.warning("an observer of run {} raised and is left out: {}", self._run_id, error_words(error))
+                words = self._redact(error_words(error))
+                logger.warning("an observer of run {} raised and is left out: {}", self._run_id, words)
 
 
 NOBODY = Outbox("", ())

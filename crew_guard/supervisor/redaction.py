@@ -42,9 +42,20 @@ def _hints_at_a_key(text: str) -> bool:
     return "k-" in text or "gh" in text or "AKIA" in text or "xox" in text or "AIza" in text or "-----BEGIN" in text
 
 
-def _escaped(secret: str) -> tuple[str, str]:
-    """The secret as it stands inside JSON, written with and without Unicode."""
-    return json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]
+def _forms(secret: str) -> set[str]:
+    """A secret as it is, quoted, and quoted once more: of plain characters these are all one."""
+    once = {secret, *_quoted(secret)}
+    return once.union(*map(_quoted, once))
+
+
+def _quoted(text: str) -> set[str]:
+    """A text as it stands inside JSON, with and without Unicode, and inside a repr of it, or of its bytes.
+
+    In a repr the text around it decides on the quotes, and thereby whether its own are escaped.
+    """
+    data = text.encode(errors="surrogatepass")
+    in_json = json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1]
+    return {*in_json, repr(text)[1:-1], repr(f'"{text}')[2:-1], repr(data)[2:-1], repr(b'"' + data)[3:-1]}
 
 
 class Redactor:
@@ -52,8 +63,9 @@ class Redactor:
 
     def __init__(self, secrets: Sequence[str]) -> None:
         # The longest first: one secret may hold another.
-        forms = {form for secret in secrets if secret for form in (secret, *_escaped(secret))}
+        forms = {form for secret in secrets if secret for form in _forms(secret)}
         self.secrets = tuple(sorted(forms, key=len, reverse=True))
+        self._bare = tuple(form for form in self.secrets if "\\" not in form)
         self.shortest = min([_SHORTEST_KEY, *map(len, forms)])
         """Characters; a shorter text holds no secret."""
 
@@ -66,8 +78,12 @@ class Redactor:
         # A secret across the cut is replaced before it is cut in two.
         return f"{self._replaced(text[: 2 * MAX_TEXT])[:MAX_TEXT]}\n[cut: {len(text):,} characters in all]"
 
+    def _in_question(self, text: str) -> tuple[str, ...]:
+        """The secrets that may be in a text: what is quoted has a backslash, and most texts have none."""
+        return self.secrets if "\\" in text else self._bare
+
     def _replaced(self, text: str) -> str:
-        for secret in self.secrets:
+        for secret in self._in_question(text):
             if secret in text:
                 text = text.replace(secret, SHOWN)
         return LOOKS_LIKE_A_KEY.sub(SHOWN, text) if _hints_at_a_key(text) else text
@@ -78,7 +94,7 @@ class Redactor:
         end = notice.start() if notice else len(text)
         begins = _BEGINS_LIKE_A_KEY.search(text, max(0, end - _TAIL), end)
         cuts = [begins.start()] if begins else []
-        for secret in self.secrets:
+        for secret in self._in_question(text):
             at = text.find(secret[:_LEAST_HALF], max(0, end - len(secret)), end)
             while at >= 0 and not secret.startswith(text[at:end]):
                 at = text.find(secret[:_LEAST_HALF], at + 1, end)

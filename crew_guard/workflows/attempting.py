@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from crew_guard.core.decisions import Stop
 from crew_guard.core.limits import NO_CAP, UNCAPPED
-from crew_guard.core.plain import error_words
+from crew_guard.core.plain import error_words, shown
 from crew_guard.core.roles import Verdict
 from crew_guard.core.tools import Tool, misfit
 from crew_guard.core.verdicts import Judge, raised, verdict_of
@@ -39,6 +39,8 @@ class Attempts:
 
     workflow: str
     flow: Flow
+    parts: dict[str, list[Any]] = field(default_factory=dict[str, list[Any]])
+    """What items, or copies, of nodes that are not done yet gave so far, by node: it stays where the node fails."""
     _capped: set[str] = field(default_factory=set[str])
     _busy: int = 0
     _asking: int = 0
@@ -65,17 +67,27 @@ class Attempts:
             bound = replace(context, dollars=node.caps.nano_usd < NO_CAP)
             output = await self._timed(node, self._whole(node, value, by_name, bound), node.max_seconds, "max_seconds")
         except Exception as error:
-            self.flow.failed(node.name, error_words(error), context.round)
+            stays = self.done_for_good(node)
+            self.flow.failed(node.name, f"{error_words(error)}{stays and f'; {stays}'}", context.round)
             raise
         finally:
             self._count(busy=-1)
+        self.parts.pop(node.name, None)
         self.flow.finished(node.name, output, context.round, exact=reads_back(node.returns, output))
         if node.irreversible:
             await self.flow.on_disk()
         return output
 
+    def done_for_good(self, node: Node) -> str:
+        """What a node that failed did of its items before, and can't be undone; mostly nothing."""
+        done = self.parts.get(node.name) if node.irreversible and node.compensate is None else None
+        return f"done for {len(done)} of its items: {', '.join(map(shown, done))}" if done else ""
+
     async def undo(self, node: Node, output: Any, context: NodeContext) -> str:
-        """Undo a finished node; what went wrong, or nothing. That it begins is on disk before."""
+        """Undo a finished node, one over several items item by item, the latest first; what went wrong, or nothing.
+
+        That it begins is on disk before.
+        """
         assert node.compensate is not None  # noqa: S101  the caller looked
         # A name of its own: what it did used up the node's caps, perhaps.
         own = replace(context, node=f"{node.name}.undo")
@@ -83,13 +95,28 @@ class Attempts:
         try:
             self.flow.undoing(node.name)
             await self.flow.on_disk()
-            seconds, limit = (node.max_seconds, "max_seconds") if node.timeout is None else (node.timeout, "timeout")
-            await self._timed(node, call_with(node.compensate, output, own), seconds, limit)
+            if node.several and isinstance(output, list):
+                return await self._undo_each(node, cast("list[Any]", output)[::-1], own)
+            await self._undo_one(node, output, own)
         except Exception as error:  # noqa: BLE001  the others are undone all the same
             return error_words(error)
         finally:
             self._count(busy=-1)
         return ""
+
+    async def _undo_one(self, node: Node, output: Any, context: NodeContext) -> None:
+        assert node.compensate is not None  # noqa: S101  see undo
+        seconds, limit = (node.max_seconds, "max_seconds") if node.timeout is None else (node.timeout, "timeout")
+        await self._timed(node, call_with(node.compensate, output, context), seconds, limit)
+
+    async def _undo_each(self, node: Node, outputs: Sequence[Any], context: NodeContext) -> str:
+        stay: list[str] = []
+        for output in outputs:
+            try:
+                await self._undo_one(node, output, context)
+            except Exception as error:  # noqa: BLE001  see undo
+                stay.append(f"{shown(output)}: {error_words(error)}")
+        return f"{len(stay)} of {len(outputs)}: {'; '.join(stay)}" if stay else ""
 
     # Approval
 
@@ -149,7 +176,8 @@ class Attempts:
     async def _several(self, node: Node, values: Sequence[Any], context: NodeContext) -> list[Any]:
         ballots = [Ballot(context.gate) for _ in values]
         own = [replace(context, gate=cast("Gate", ballot)) for ballot in ballots]
-        tasks = [asyncio.ensure_future(self._one(node, *each)) for each in zip(values, own, strict=True)]
+        done = self.parts[node.name] = []
+        tasks = [asyncio.ensure_future(self._part(node, *each, done)) for each in zip(values, own, strict=True)]
         try:
             if node.copies > 1:
                 # A copy that fails has no vote; a refusal ends all.
@@ -164,6 +192,11 @@ class Attempts:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             tell(context.gate, ballots, voted=node.copies > 1)
+
+    async def _part(self, node: Node, value: Any, context: NodeContext, done: list[Any]) -> Any:
+        output = await self._one(node, value, context)
+        done.append(output)
+        return output
 
     async def _one(self, node: Node, value: Any, context: NodeContext, *, by_name: bool = False) -> Any:
         attempt, problem = 1, ""

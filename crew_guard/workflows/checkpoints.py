@@ -18,9 +18,10 @@ from crew_guard.core.events import (
     RunStarted,
     TakenOver,
 )
-from crew_guard.core.plain import plain, shown
+from crew_guard.core.plain import plain, shown, writable
 from crew_guard.core.tools import explain_validation
 from crew_guard.errors import WorkflowError
+from crew_guard.workflows.alike import alike
 from crew_guard.workflows.shape import Shape
 
 
@@ -100,12 +101,13 @@ def checkpoint_of(shape: Shape, workflow: str, events: Iterable[Event]) -> Check
                 del done[name]
                 if name in for_good:
                     doubts[name] = "can't be undone, and was done in a round of a loop that begins anew"
-    doubts |= dict.fromkeys(found.undoing & shape.nodes.keys(), "was being undone when its run ended")
+    doubts |= {name: why for name, why in found.undoing.items() if name in shape.nodes}
     return Checkpoint({name: output for name, output in done.items() if name in shape.nodes}, doubts)
 
 
 _OfNode: TypeAlias = NodeStarted | NodeFinished | ApprovalGiven | Compensating | Compensated
 _OF_NODES = (TakenOver, NodeStarted, NodeFinished, ApprovalGiven, Compensating, Compensated)
+_TAKEN_OUT = "its secrets, without its end, or without characters that are no Unicode"
 
 
 @dataclass(slots=True)
@@ -119,8 +121,8 @@ class _Found:
     undone: set[str] = field(default_factory=set[str])
     over: set[str] = field(default_factory=set[str])
     """Nodes that were taken over, and not begun since."""
-    undoing: set[str] = field(default_factory=set[str])
-    """Nodes whose undo was begun, and has no end."""
+    undoing: dict[str, str] = field(default_factory=dict[str, str])
+    """Nodes whose undo was begun, and has no clean end, each with why, as in Checkpoint.doubts."""
     stay: set[str] = field(default_factory=set[str])
     """Nodes that were to be undone, and whose effect is still there."""
     doubts: dict[str, str] = field(default_factory=dict[str, str])
@@ -144,14 +146,15 @@ class _Found:
         elif isinstance(event, NodeFinished):
             self._finished(event)
         elif isinstance(event, Compensating):
-            self.undoing.add(node)
+            self.undoing[node] = "was being undone when its run ended"
         else:
             self._compensated(event)
 
     def _compensated(self, event: Compensated) -> None:
         if event.cut:
+            self.undoing[event.node] = f"was undone in part, or perhaps not at all ({event.error})"
             return
-        self.undoing.discard(event.node)
+        self.undoing.pop(event.node, None)
         if event.error:
             self.stay.add(event.node)
         else:
@@ -172,8 +175,7 @@ class _Found:
         if lost and node not in self.for_good:
             self.done.pop(node, None)
         elif lost == "text":
-            why = "its output is in the journal without its secrets, or without its end"
-            self.doubts[node] = f"can't be undone, and was done, and {why}"
+            self.doubts[node] = f"can't be undone, and was done, and its output is in the journal without {_TAKEN_OUT}"
         else:
             self.done[node] = output
 
@@ -194,11 +196,10 @@ def after(shape: Shape, nodes: Iterable[str]) -> set[str]:
 
 def reads_back(hint: Any, value: Any) -> bool:
     """Whether what is kept of a value, as JSON values, gives just that value when it is read as this type."""
-    if value is None or type(value) in (str, int, bool):
-        return True
+    kept = plain(value)
     try:
-        back = read_as(hint, plain(value))
-        return type(back) is type(value) and bool(back == value)
+        back = read_as(hint, kept)
+        return bool(back == value) and alike(back, value) and writable(kept)
     except Exception:  # noqa: BLE001  objects of users raise what they like when they are compared
         return False
 

@@ -110,7 +110,12 @@ class Node:
     def returns(self) -> Any:
         """The type of its output; UNKNOWN where it isn't annotated."""
         one = self.output or (str if self.model is not None else self.signature.returns)
-        return list[one] if self.each or self.copies > 1 else one
+        return list[one] if self.several else one
+
+    @property
+    def several(self) -> bool:
+        """Whether it works on items, or in copies, each by itself: all of `node` but its caps is each one's."""
+        return self.each > 0 or self.copies > 1
 
     def binding(self, sources: tuple[str, ...]) -> Literal["whole", "by_name"] | None:
         """How its function takes what these nodes give it; None where it can't.
@@ -178,7 +183,8 @@ def node(
         timeout: seconds of one attempt
         caps: its own max_steps, max_tool_calls, max_tokens, max_usd, max_agents, taken from the run's; max_seconds
             is for all attempts
-        compensate: undoes it where a later node fails: (output) or (output, context)
+        compensate: undoes it where a later node fails: (output) or (output, context). A worker's, or a voter's, is
+            called once for each of its outputs, also where another one of them failed
         done_by: the crew's task that does the same: where that is done and verified, its output is taken
     Raises:
         TypeError: the function takes no value

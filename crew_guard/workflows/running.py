@@ -162,7 +162,7 @@ class _Run:
                     raise
 
     async def let_go(self) -> None:
-        """End what still runs; what is finished by then may have to be undone, too."""
+        """End what still runs; what is finished by then, if only in part, may have to be undone, too."""
         left = dict(self.tasks)
         for task in left:
             task.cancel()
@@ -171,6 +171,10 @@ class _Run:
             if not isinstance(output, BaseException):
                 node = self.shape.nodes[name]
                 self.made.append(_Made(node, output, self._context(node)))
+        for name, outputs in self.attempts.parts.items():
+            if outputs:
+                node = self.shape.nodes[name]
+                self.made.append(_Made(node, outputs, self._context(node)))
 
     # One node
 
@@ -339,14 +343,15 @@ class _Run:
 
     async def undo(self) -> list[str]:
         """Undo what was finished, the latest first; what could not be is given back, with the reason."""
-        lost: list[str] = []
+        failed = [(name, self.attempts.done_for_good(self.shape.nodes[name])) for name in self.attempts.parts]
+        lost = [f"{name} ({stays})" for name, stays in failed if stays]
         while left := self.to_undo():
             made = left[0]
             self.undoing = made.node
             problem = await self.attempts.undo(made.node, made.output, made.context)
             self.made.remove(made)
             self.undoing = None
-            self.flow.undone(made.node.name, problem)
+            self.flow.undone(made.node.name, problem, cut=bool(problem) and made.node.several)
             if problem:
                 lost.append(f"{made.node.name} ({problem})")
             await self.flow.on_disk()

@@ -81,6 +81,49 @@ def test_a_model_is_priced_by_what_it_is_called_here_too():
     assert found.rates.input.base == 3 * 10**9
 
 
+LAB = "lab:big (scripted:test) is "
+
+
+@pytest.mark.parametrize(
+    ("lists", "refusal"),
+    [
+        ({"deny": ["lab:*"]}, f"{LAB}denied by the policy's models.deny"),
+        ({"deny": ["scripted:*"]}, f"{LAB}denied by the policy's models.deny"),
+        ({"deny": ["lab:small"]}, ""),
+        ({"allow": ["lab:*"]}, ""),
+        ({"allow": ["scripted:*"]}, ""),
+        ({"allow": ["openai:*"]}, f"{LAB}not among the policy's models.allow: openai:*"),
+        ({"allow": ["lab:*"], "deny": ["scripted:*"]}, f"{LAB}denied by the policy's models.deny"),
+        ({"allow": ["lab:*"], "allow_also": [["scripted:*"]]}, ""),
+        ({"allow": ["lab:*"], "allow_also": [["openai:*"]]}, f"{LAB}not among the policy's models.allow: openai:*"),
+    ],
+)
+@pytest.mark.parametrize("runtime", ["native", "crewai", "autogen", "langgraph", "llama-index"])
+def test_a_policys_lists_hold_for_either_name_of_a_model_object(lists: Any, refusal: str, runtime: str):
+    """What `models=` calls it, and what it calls itself: none may be denied, one must be allowed."""
+    supervisor = Supervisor(
+        Policy.model_validate({"models": lists}),
+        model="lab:big",
+        models={"lab:big": ScriptedModel(["hello"])},
+        store=MemoryStore(),
+        runtime=runtime,
+    )
+    result = supervisor.run(CREW)
+    assert (result.status, result.stopped.detail if result.stopped else "") == (
+        "denied" if refusal else "done",
+        refusal,
+    )
+
+
+def test_a_dollar_cap_that_refuses_a_model_names_what_its_user_calls_it():
+    """That is a name under which it can be given a price."""
+    model = ScriptedModel(["hello"], rates=None)
+    capped = Policy.model_validate({"limits": {"max_usd": 1}})
+    result = Supervisor(capped, model="lab:big", models={"lab:big": model}, store=MemoryStore()).run(CREW)
+    assert result.stopped is not None
+    assert result.stopped.detail.startswith("no price is known for lab:big (scripted:test), and a dollar cap applies")
+
+
 @pytest.mark.parametrize("how", ["its model", "asked by it"])
 def test_a_policys_price_holds_for_the_object_of_a_node(how: str):
     """A workflow's node that asks a model object is charged the policy's price, as a crew's agent is."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, Literal
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from loguru import logger
 
 from crew_guard import Agent, Crew, Policy, Role, Supervisor, Task, Workflow, chain, node, tool
 from crew_guard.core.events import ApprovalAsked
@@ -120,6 +122,7 @@ def half(secret: str, left: int, notice: str = "") -> str:
     return f"{'word ' * 100}{secret[:left]}{notice}"
 
 
+WORDS = """it's\\"quoted-pass"""
 NOTICE = "\n[cut: 25,000 characters in all, 20,000 shown]"
 
 
@@ -155,6 +158,58 @@ def test_any_half_is_found(secret: str, left: int, before: str):
     left = min(left, len(secret))
     text = f"{'word ' * 100}{before} {secret[:left]}"
     assert not Redactor((secret,))(text).endswith(secret[:left])
+
+
+def test_the_log_names_an_observer_that_raised_without_its_secrets(monkeypatch: pytest.MonkeyPatch):
+    """What it raised may have been what it could not log in with."""
+    monkeypatch.setenv("MY_API_KEY", KNOWN)
+    lines: list[str] = []
+
+    def refused(*_: Any) -> None:
+        raise ValueError(f"the server refused {KNOWN!r}")
+
+    logger.enable("crew_guard")
+    sink = logger.add(lines.append, level="WARNING", format="{message}")
+    try:
+        Supervisor(store=MemoryStore(), observers=[refused]).run(chain(node(same)), run_id="r")
+    finally:
+        logger.remove(sink)
+        logger.disable("crew_guard")
+    told = "an observer of run r raised and is left out: ValueError: the server refused '[redacted]'\n"
+    assert lines == [told]
+
+
+QUOTES: list[Any] = [
+    str,
+    repr,
+    lambda text: repr([text]),
+    lambda text: repr({"password": text}),
+    lambda text: repr(text.encode()),
+    lambda text: str(KeyError(text)),
+    lambda text: repr(ValueError(f"it's {text}")),
+    lambda text: f'He said "{text}", {text!r}',
+    json.dumps,
+    lambda text: json.dumps(text, ensure_ascii=False),
+]
+QUOTABLE = "aä€\"'\\\n\t\x00\x7f"
+
+
+@given(st.sampled_from(QUOTES), st.sampled_from(QUOTES), st.text(QUOTABLE, min_size=2, max_size=12))
+def test_a_secret_is_found_however_it_is_quoted(inner: Any, outer: Any, odd: str):
+    """As an exception, a container, its bytes or JSON shows it, also where that is quoted once more."""
+    secret = f"Zq8{odd}hunter2"
+    text = outer(inner(secret))
+    assert "hunter2" in text
+    assert "hunter2" not in Redactor((secret,))(text)
+
+
+@pytest.mark.parametrize("quoted", [repr(WORDS), json.dumps(WORDS), repr(WORDS.encode())])
+@pytest.mark.parametrize("left", [6, 12, 18])
+def test_the_first_half_of_a_quoted_secret_is_replaced(quoted: str, left: int):
+    """Where the text was cut after it was quoted."""
+    at = quoted.index("it")
+    text = half(quoted[at:], left)
+    assert Redactor((WORDS,))(text) == half("", 0, "[redacted]")
 
 
 def fails(size: int) -> Any:

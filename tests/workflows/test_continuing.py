@@ -286,7 +286,7 @@ def test_an_undo_that_the_runs_end_cut_short_is_in_doubt():
     at.killed(begun)
     left = [event for event in at.events() if isinstance(event, Compensated)]
     assert [(event.node, event.cut) for event in left] == [("flight", True), ("hotel", False)]
-    with pytest.raises(WorkflowError, match="'flight' was being undone when its run ended"):
+    with pytest.raises(WorkflowError, match=r"'flight' was undone in part, or perhaps not at all \(the run was ended"):
         at.flow.done_in(at.events())
     assert at.flow.done_in(at.events(), again=["flight"]) == {"hotel": "hotel"}
 
