@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, cast
 
 from crew_guard.api.modelling import check_model
+from crew_guard.core.given import listed, must_be_of, must_name_model
 from crew_guard.core.plain import shown
 from crew_guard.core.policy import Policy
 from crew_guard.errors import ConfigError
@@ -23,8 +24,8 @@ def check_models(model: object, models: object) -> None:
     """
     if model is not None and not isinstance(model, str):
         check_model(model, "model")
-    if not isinstance(models, Mapping):
-        raise ConfigError(f"models must be a mapping of names to models, {{'mine:x': Mine()}}, not {shown(models)}")
+    must_name_model(model, "model", ConfigError)
+    must_be_of(models, Mapping, "models", "a mapping of names to models, {'mine:x': Mine()}", ConfigError)
     for name, one in cast("Mapping[Any, Any]", models).items():
         check_model(one, f"models[{shown(name)}]")
 
@@ -37,8 +38,7 @@ def check_policy(policy: object) -> None:
     """
     if isinstance(policy, Mapping):
         raise ConfigError("policy must be a Policy, a file or a name; make one with Policy.model_validate({...})")
-    if policy is not None and not isinstance(policy, Policy | str | Path):
-        raise ConfigError(f"policy must be a Policy, a file or a name, not {shown(policy)}")
+    must_be_of(policy, Policy | str | Path | None, "policy", "a Policy, a file or a name", ConfigError)
 
 
 def check_store(store: object) -> None:
@@ -54,15 +54,35 @@ def check_store(store: object) -> None:
         raise ConfigError(f"store must be {wanted}, not {shown(store)}, which has no {', '.join(missing)}")
 
 
+def check_runtime(runtime: object, known: Collection[str]) -> None:
+    """Whether a runtime's name is known, where it is no function that makes one.
+
+    Raises:
+        ConfigError
+    """
+    if callable(runtime):
+        return
+    must_be_of(runtime, str, "runtime", "a runtime's name, such as 'native', or a function", ConfigError)
+    if runtime not in known:
+        raise ConfigError(f"there is no runtime {runtime!r}; there are {', '.join(known)}")
+
+
+def check_mapping(inputs: object) -> None:
+    """Whether inputs are values by name.
+
+    Raises:
+        ConfigError
+    """
+    must_be_of(inputs, Mapping, "inputs", "a mapping of names to values", ConfigError)
+
+
 def check_observers(observers: object) -> None:
     """Whether each can be told of events: in a run, one that can't would be left out at its first.
 
     Raises:
         ConfigError
     """
-    if isinstance(observers, str) or not isinstance(observers, Sequence):
-        raise ConfigError(f"observers must be a list of functions (run_id, event), not {shown(observers)}")
-    for observer in cast("Sequence[Any]", observers):
+    for observer in listed(observers, "observers", "functions (run_id, event)", ConfigError):
         if not callable(observer):
             raise ConfigError(f"an observer must be a function (run_id, event), not {shown(observer)}")
         if inspect.iscoroutinefunction(observer) or inspect.iscoroutinefunction(type(observer).__call__):

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from pydantic import BaseModel
 
 from crew_guard import config
+from crew_guard.core.given import must_be_of
 from crew_guard.core.plain import shown
 from crew_guard.core.policy import Policy
 from crew_guard.core.roles import Crew, Role, Verifier
@@ -25,7 +26,7 @@ def load_role(name: str | Path) -> Role:
     Raises:
         ConfigError: there is none, or the file is wrong
     """
-    _check_path("name", name, "the path of a role's file, or a role's name")
+    must_be_of(name, str | Path, "name", "the path of a role's file, or a role's name", ConfigError)
     return config.load_role(name)
 
 
@@ -35,7 +36,7 @@ def load_policy(name: str | Path) -> Policy:
     Raises:
         ConfigError: there is none, or the file or one that it extends is wrong
     """
-    _check_path("name", name, "the path of a policy's file, or a policy's name")
+    must_be_of(name, str | Path, "name", "the path of a policy's file, or a policy's name", ConfigError)
     return config.load_policy(name)
 
 
@@ -61,8 +62,8 @@ def load_crew_files(
     Raises:
         ConfigError: a file is wrong, or has a limit or a check that can't be held
     """
-    _check_path("agents", agents, "the path of crewAI's agents.yaml")
-    _check_path("tasks", tasks, "the path of crewAI's tasks.yaml")
+    must_be_of(agents, str | Path, "agents", "the path of crewAI's agents.yaml", ConfigError)
+    must_be_of(tasks, str | Path, "tasks", "the path of crewAI's tasks.yaml", ConfigError)
     _check_names("tools", tools, "tools", "{'search': search}")
     _check_names("outputs", outputs, "models of pydantic", "{'Brief': Brief}")
     _check_names("verifiers", verifiers, "verifiers", "{'check_brief': check_brief}")
@@ -72,14 +73,8 @@ def load_crew_files(
     return config.load_crew_files(agents, tasks, given)
 
 
-def _check_path(argument: str, value: object, wanted: str) -> None:
-    if not isinstance(value, str | Path):
-        raise ConfigError(f"{argument} must be {wanted}, not {shown(value)}")
-
-
 def _check_names(argument: str, value: object, what: str, example: str) -> None:
-    if not isinstance(value, Mapping):
-        raise ConfigError(f"{argument} must be a mapping of the files' names to {what}, {example}, not {shown(value)}")
+    must_be_of(value, Mapping, argument, f"a mapping of the files' names to {what}, {example}", ConfigError)
 
 
 def _check_keys(argument: str, value: object) -> None:

@@ -15,13 +15,21 @@ from pydantic import BaseModel
 
 from crew_guard import config
 from crew_guard.adapters.compiling import Models
-from crew_guard.api.checking import check_models, check_observers, check_policy, check_store
+from crew_guard.api.checking import (
+    check_mapping,
+    check_models,
+    check_observers,
+    check_policy,
+    check_runtime,
+    check_store,
+)
 from crew_guard.api.ids import run_id_of
 from crew_guard.api.modelling import DEFAULT_MODEL, FoundModels, Known, price_of
 from crew_guard.api.relying import no_fallback, relied_on, relied_on_host, relied_on_workflow
 from crew_guard.api.stores import Holder
 from crew_guard.core.decisions import Stop
 from crew_guard.core.events import Side
+from crew_guard.core.given import must_be_of
 from crew_guard.core.limits import Limits, Reserve
 from crew_guard.core.plain import all_listed
 from crew_guard.core.policy import Policy
@@ -94,12 +102,12 @@ class Supervisor:
     _estimator: Estimator = field(default_factory=Estimator, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if not callable(self.runtime) and self.runtime not in _RUNTIMES:
-            known = ", ".join(_RUNTIMES)
-            raise ConfigError(f"there is no runtime {self.runtime!r}; there are {known}")
+        check_runtime(self.runtime, _RUNTIMES)
         check_store(self.store)
         check_observers(self.observers)
         check_models(self.model, self.models)
+        if self.base_url is not None:
+            must_be_of(self.base_url, str, "base_url", "a URL such as http://127.0.0.1:8000/v1", ConfigError)
         self._secrets = config.secrets()
         check_policy(self.policy)
         if not isinstance(self.policy, Policy):
@@ -122,13 +130,13 @@ class Supervisor:
             StoreError: the journal can't be written
             MissingDependencyError: a model needs an extra
         """
-        return self._start(self._job(crew, inputs or {}, run_id)).wait()
+        return self._start(self._job(crew, inputs, run_id)).wait()
 
     async def arun(
         self, crew: Crew | Workflow, inputs: Mapping[str, Any] | None = None, *, run_id: str | None = None
     ) -> Result:
         """The same from async code. Tools, verifiers, nodes, guardrails on what they make: on the caller's loop."""
-        return await self._start(replace(self._job(crew, inputs or {}, run_id), home=this_loop())).result()
+        return await self._start(replace(self._job(crew, inputs, run_id), home=this_loop())).result()
 
     def stream(
         self, crew: Crew | Workflow, inputs: Mapping[str, Any] | None = None, *, run_id: str | None = None
@@ -138,13 +146,13 @@ class Supervisor:
         Items are the journal's events, a TextDelta as text is written, and a Budget after each action. A reader who
         is slow holds nothing up; one who leaves ends the run. See `run` for the arguments and errors.
         """
-        return open_stream(self._job(crew, inputs or {}, run_id), self._start)
+        return open_stream(self._job(crew, inputs, run_id), self._start)
 
     def astream(
         self, crew: Crew | Workflow, inputs: Mapping[str, Any] | None = None, *, run_id: str | None = None
     ) -> RunStream:
         """The same for `async for`, with its tools, verifiers, nodes and guardrails on the caller's loop as in arun."""
-        return open_stream(replace(self._job(crew, inputs or {}, run_id), home=this_loop()), self._start)
+        return open_stream(replace(self._job(crew, inputs, run_id), home=this_loop()), self._start)
 
     def kill(self, run_id: str, reason: str = "") -> bool:
         """End a run of this supervisor now, its fallback included. False if it isn't running."""
@@ -199,7 +207,8 @@ class Supervisor:
             ConfigError, MissingDependencyError
         """
         known = Known(self.models, self.effective_policy, self.base_url)
-        return self._found.find(name or self.model or DEFAULT_MODEL, known)
+        wanted = self.model if name is None else name
+        return self._found.find(DEFAULT_MODEL if wanted is None else wanted, known)
 
     def price_of(self, name: str) -> Rates | None:
         """What the policy says that a model costs; None where it says nothing."""
@@ -224,16 +233,16 @@ class Supervisor:
         assert isinstance(self.policy, Policy)  # noqa: S101  __post_init__ made it one
         return self.policy
 
-    def _job(self, crew: Crew | Workflow, inputs: Mapping[str, Any], run_id: str | None) -> Job:
+    def _job(self, crew: Crew | Workflow, given: Mapping[str, Any] | None, run_id: str | None) -> Job:
         from crew_guard.adapters.native.runtime import check_inputs
 
+        inputs: Mapping[str, Any] = {} if given is None else given
         if not isinstance(crew, Crew):
             if isinstance(crew, Equippable):
                 return self._alone(crew, inputs, run_id)
             what = type(crew).__name__
             raise ConfigError(f"run() takes a Crew, or a Workflow as of chain(step), no {what}; guard() takes a host's")
-        if not isinstance(inputs, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]  see above
-            raise _no_mapping(inputs)
+        check_mapping(inputs)
         inputs = {**crew.defaults, **inputs}
         check_inputs(crew, inputs)
         everyone, chosen = crew.everyone(), self._models_of(crew)
@@ -250,8 +259,7 @@ class Supervisor:
     def _alone(self, workflow: Workflow, inputs: Mapping[str, Any], run_id: str | None) -> Job:
         from crew_guard.workflows.alone import Alone
 
-        if not isinstance(inputs, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]  see above
-            raise _no_mapping(inputs)
+        check_mapping(inputs)
         worker = self._equipped(workflow)
         job = self._wire(Alone(worker), inputs, workflow.name, None, run_id, side="fallback")
         return relied_on_workflow(job, worker)
@@ -351,10 +359,6 @@ class Supervisor:
             if life.job.run_id in self._live:
                 raise JournalConflictError(f"the run {life.job.run_id!r} is under way: choose another id")
             self._live[life.job.run_id] = life
-
-
-def _no_mapping(inputs: Any) -> ConfigError:
-    return ConfigError(f"inputs must be a mapping of names to values, not {inputs!r}")
 
 
 def _inside(worker: Any) -> dict[str, Sequence[Any]]:

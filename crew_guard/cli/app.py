@@ -6,9 +6,10 @@ import errno
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
 from typer.core import TyperGroup
@@ -305,9 +306,15 @@ def run_app(arguments: Sequence[str]) -> int:
     """
     try:
         code = app(args=list(arguments), prog_name="crew-guard", standalone_mode=False)
-        sys.stdout.flush()
+        with _unread(sys.stdout):
+            sys.stdout.flush()
     except typer.Abort:
         return 130
+    except SystemExit as ended:
+        # So typer ends where nobody reads on in what --help and --version write.
+        if isinstance(ended.__context__, BrokenPipeError):
+            return 0
+        raise
     except OSError as error:
         # Commands tell their own errors: --help and --version write by themselves, and nothing else is written here.
         if error.errno not in (errno.ENOSPC, errno.EIO, errno.EFBIG):
@@ -318,19 +325,34 @@ def run_app(arguments: Sequence[str]) -> int:
         told: Any = error
         if not hasattr(error, "format_message"):
             raise
-        told.show(file=sys.stderr)
+        with _unread(sys.stderr):
+            told.show(file=sys.stderr)
         if "--json" in arguments:
             message = {"type": "UsageError", "message": told.format_message()}
-            typer.echo(json.dumps({"error": message}))
+            with _unread(sys.stdout):
+                typer.echo(json.dumps({"error": message}))
         return 2
     return code if isinstance(code, int) else 0
+
+
+@contextmanager
+def _unread(stream: TextIO) -> Generator[None]:
+    """What is written to it in here nobody has to read."""
+    try:
+        yield
+    except BrokenPipeError:
+        _let_go(stream)
 
 
 def _unwritten(error: OSError) -> int:
     from crew_guard.cli.ends import FAILED, unwritten_words
     from crew_guard.cli.streams import say
 
-    # What is left in the buffer would fail once more when Python ends, with a traceback.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    _let_go(sys.stdout)
     say(f"crew-guard: {unwritten_words(error)}")
     return FAILED
+
+
+def _let_go(stream: TextIO) -> None:
+    """Nothing of it is written any more: what is left in its buffer would fail once more when Python ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -156,7 +156,7 @@ class JudgeRule(_Section):
 
     rule: str = Field(min_length=1)
     """What must hold for the content, in words."""
-    model: str | None = None
+    model: str | None = Field(default=None, min_length=1)
     """E.g. openai:gpt-4.1-mini; absent takes the supervisor's."""
     name: str = Field(default="judge", min_length=1, pattern=r"^[A-Za-z][\w -]*$")
     """The agent that its calls are counted under."""

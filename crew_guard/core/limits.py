@@ -80,7 +80,7 @@ class Limits(AgentLimits):
     """Limits of a whole run."""
 
     max_agents: Annotated[int | None, LEAST] = Field(default=None, ge=0)
-    """Identities that dispatch a model call, managers and selectors included."""
+    """Identities that dispatch a model call, managers and selectors included: of the crew, and of its fallback anew."""
     max_depth: Annotated[int | None, LEAST] = Field(default=None, ge=0)
     """How deep delegation may nest: 0 is none, 1 lets a manager call members, 2 lets those call others."""
     max_seconds: Annotated[float | None, LEAST] = Field(default=None, ge=0, le=LONGEST, allow_inf_nan=False)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from typing import Literal, TypeAlias, get_args
 
+from crew_guard.core.given import must_be_whole, texts
+
 Process: TypeAlias = Literal["sequential", "parallel", "hierarchical", "handoff", "conversation"]
 PROCESSES: tuple[str, ...] = get_args(Process)
 BUILT_IN = {"hierarchical": "delegate", "handoff": "handoff"}
@@ -41,8 +43,9 @@ class Turns:
             raise ValueError("a conversation needs until= (a phrase or a function) or max_turns=, or it has no end")
         if not (self.until is None or callable(self.until) or (isinstance(self.until, str) and self.until.strip())):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"until must be a phrase or a function of what was said, not {self.until!r}")
-        if self.max_turns is not None and (type(self.max_turns) is not int or self.max_turns < 1):
-            raise ValueError(f"max_turns must be a whole number of at least 1, not {self.max_turns!r}")
+        if self.max_turns is not None:
+            must_be_whole(self.max_turns, "max_turns")
+        texts(self, "a conversation's", "ended_by")
 
     def over(self, said: Sequence[Said]) -> bool | Awaitable[bool]:
         """Whether what was said last ends the conversation; to be awaited where `until` is async."""

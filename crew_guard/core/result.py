@@ -32,7 +32,7 @@ class Result:
     agents: Mapping[str, Usage] = field(default_factory=dict[str, Usage])
     """Usage by agent and by workflow node; the sums equal `usage`."""
     caps: Caps = UNCAPPED
-    """The run's caps, to hold beside `usage`."""
+    """The run's caps, to hold beside `usage`, which counts the agents of crew and workflow together: see Limits."""
     fell_back: str = ""
     """Why the job went from the crew to the workflow; empty where it didn't."""
     error: str = ""

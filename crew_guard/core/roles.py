@@ -5,18 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar, cast
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from crew_guard.core.plain import shown
+from crew_guard.core.given import listed, must_be, must_name_model, several, texts
 from crew_guard.core.processes import BUILT_IN, PROCESSES, Process, Turns, check_order, ends
 from crew_guard.core.tools import Tool
 from crew_guard.core.verdicts import Judge, TaskContext, Verdict, Verifier, Verify, check_verify
 
 __all__ = ["Agent", "Crew", "Role", "Task", "TaskContext", "Verdict", "Verifier", "fill"]
-
-T = TypeVar("T")
 
 
 class Role(BaseModel):
@@ -34,7 +32,7 @@ class Role(BaseModel):
     """How it works; may hold {variables} that the run's inputs fill in."""
     tools: tuple[str, ...] | None = None
     """Names of the tools an agent of this role may have; absent restricts nothing."""
-    model: str | None = None
+    model: str | None = Field(default=None, min_length=1)
     """Its model, e.g. openai:gpt-4.1-mini; absent takes the supervisor's."""
     max_tokens: int | None = Field(default=None, ge=1)
     """Longest completion it asks for."""
@@ -58,9 +56,10 @@ class Agent:
     """In a hierarchical crew: whether it may call other members itself, as far down as max_depth lets it."""
 
     def __post_init__(self) -> None:
-        _must_be(self.role, Role, "an agent's role", "load_role(name) gives one")
-        _texts(self, "an agent's", "name", "model")
-        tools = _several(self.tools, Tool, "an agent's tools", "make a function one with @tool")
+        must_be(self.role, Role, "an agent's role", "load_role(name) gives one")
+        texts(self, "an agent's", "name", "model")
+        must_name_model(self.model, "an agent's model")
+        tools = several(self.tools, Tool, "an agent's tools", "make a function one with @tool")
         if not self.name:
             object.__setattr__(self, "name", self.role.name)
         object.__setattr__(self, "tools", tools)
@@ -108,14 +107,13 @@ class Task:
     """What kind of work it is: an agent's record is kept by kind, whatever crew it works in; by default its name."""
 
     def __post_init__(self) -> None:
-        _texts(self, "a task's", "description", "agent", "name", "kind")
+        texts(self, "a task's", "description", "agent", "name", "kind")
         if self.output is not None and not (isinstance(self.output, type) and issubclass(self.output, BaseModel)):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"a task's output must be a class of pydantic's BaseModel, not {self.output!r}")
         check_verify(self.verify, "a task's verify")
-        if isinstance(self.guardrails, str) or not isinstance(self.guardrails, Sequence):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise TypeError(f"a task's guardrails must be a list, not {self.guardrails!r}")
+        listed(self.guardrails, "a task's guardrails")
         if self.context is not None:
-            names = _several(self.context, str, "a task's context", "it holds names of tasks")
+            names = several(self.context, str, "a task's context", "it holds names of tasks")
             object.__setattr__(self, "context", names)
 
 
@@ -148,10 +146,10 @@ class Crew:
     _results: tuple[Task, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        _texts(self, "a crew's", "name")
-        _must_be(self.defaults, Mapping, "a crew's defaults", "they are inputs by name, used where a run gives none")
-        agents = _several(self.agents, Agent, "a crew's agents", "Agent(role) makes one")
-        tasks = _several(self.tasks, Task, "a crew's tasks", "Task(description) makes one")
+        texts(self, "a crew's", "name")
+        must_be(self.defaults, Mapping, "a crew's defaults", "they are inputs by name, used where a run gives none")
+        agents = several(self.agents, Agent, "a crew's agents", "Agent(role) makes one")
+        tasks = several(self.tasks, Task, "a crew's tasks", "Task(description) makes one")
         names = [agent.name for agent in agents]
         if self.fallback is not None and not callable(getattr(self.fallback, "run", None)):
             raise ValueError(
@@ -189,7 +187,6 @@ class Crew:
     def _judges_have_names(self) -> None:
         models = {agent.name: "an agent" for agent in self.everyone()}
         for judge in self.judges():
-            _texts(judge, "a judge's", "name", "model")
             if models.setdefault(judge.name, f"a judge on {judge.model}") != f"a judge on {judge.model}":
                 raise ValueError(f"crew {self.name!r}: its judge {judge.name!r} has the name of {models[judge.name]}")
 
@@ -198,7 +195,7 @@ class Crew:
             if getattr(self, name) is not None and self.process != process:
                 raise ValueError(f"crew {self.name!r}: {name}= is for the process {process}, not {self.process}")
         if self.process == "conversation":
-            _must_be(self.turns, Turns, "a conversation's turns", "Turns(until=...) says when it ends")
+            must_be(self.turns, Turns, "a conversation's turns", "Turns(until=...) says when it ends")
             ender = self.turns.ended_by if self.turns else ""
             if ender and ender not in names:
                 raise ValueError(f"crew {self.name!r}: ended_by={ender!r} is none of its agents, {', '.join(names)}")
@@ -220,7 +217,7 @@ class Crew:
         if given is None:
             return
         leader = Agent(given) if isinstance(given, Role) else given
-        _must_be(leader, Agent, f"a crew's {name}", "Agent(role) makes one; a Role does, too")
+        must_be(leader, Agent, f"a crew's {name}", "Agent(role) makes one; a Role does, too")
         if leader.name in agents:
             raise ValueError(f"crew {self.name!r}: its {name} and an agent are both named {leader.name!r}")
         object.__setattr__(self, name, leader)
@@ -276,31 +273,6 @@ class Crew:
         roles = [agent.role for agent in self.everyone()]
         texts += [text for role in roles for text in (role.title, role.goal, role.instructions)]
         return frozenset(name for text in texts for name in _VARIABLE.findall(text))
-
-
-def _must_be(value: object, kind: type, what: str, hint: str) -> None:
-    if not isinstance(value, kind):
-        raise TypeError(f"{what} must be a {kind.__name__}, not {shown(value)}: {hint}")
-
-
-def _texts(made: Agent | Task | Crew | Judge, whose: str, *names: str) -> None:
-    """Whether these of its values are texts, as journals hold them; of a kind of one's own, its plain text is taken."""
-    for name in names:
-        value: Any = getattr(made, name)
-        if type(value) is str or (value is None and name == "model"):
-            continue
-        if not isinstance(value, str):
-            raise TypeError(f"{whose} {name} must be a text, not {shown(value)}")
-        object.__setattr__(made, name, str.__str__(value))
-
-
-def _several(values: Any, kind: type[T], what: str, hint: str) -> tuple[T, ...]:
-    if not isinstance(values, list | tuple):
-        raise TypeError(f"{what} must be a list, not {shown(values)}")
-    several = tuple(cast("list[T]", values))
-    for value in several:
-        _must_be(value, kind, f"each of {what}", hint)
-    return several
 
 
 _VARIABLE = re.compile(r"(?<!\{)\{([A-Za-z_]\w*)\}(?!\})")

@@ -12,8 +12,9 @@ from typing import Any, cast, get_type_hints, overload
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from pydantic_core import to_json
 
+from crew_guard.core.given import must_be_number, must_be_whole, text
 from crew_guard.core.messages import ToolSpec
-from crew_guard.core.plain import error_words
+from crew_guard.core.plain import error_words, shown
 from crew_guard.core.usage import nano_price
 
 MAX_RESULT_CHARS = 20_000
@@ -95,14 +96,19 @@ def tool(
         cost: US dollars that one execution costs, charged to every budget it is a part of
         max_seconds: wall clock of one execution
     Raises:
-        TypeError: a parameter has no type, or no docstring is there
-        ValueError: the cost is not a number of dollars, or max_seconds is not more than 0
+        TypeError: a parameter has no type, no docstring is there,
+            or what is given is no function
+        ValueError: the cost is not a number of dollars, max_seconds is not more than 0, or max_result_chars no count
     """
     price = _price(cost)
-    if max_seconds is not None and not max_seconds > 0:
-        raise ValueError(f"max_seconds must be more than 0, not {max_seconds!r}")
+    if name is not None:
+        text(name, "a tool's name")
+    must_be_whole(max_result_chars, "a tool's max_result_chars", 0)
+    if max_seconds is not None:
+        must_be_number(max_seconds, "a tool's max_seconds", "seconds, more than 0", lambda seconds: seconds > 0)
 
     def build(target: Callable[..., Any]) -> Tool:
+        _must_be_function(target)
         bare = _build(target, name or target.__name__)
         return replace(
             bare, irreversible=irreversible, max_result_chars=max_result_chars, nano_usd=price, max_seconds=max_seconds
@@ -119,6 +125,12 @@ def _price(usd: Decimal | float | str) -> int:
     if price < 0:
         raise ValueError(f"a tool's cost is US dollars, 0 or more, e.g. cost='0.01', not {usd!r}")
     return price
+
+
+def _must_be_function(target: object) -> None:
+    if not callable(target) or not hasattr(target, "__name__"):
+        name = target if isinstance(target, str) else "search"
+        raise TypeError(f"tool takes a function, not {shown(target)}: write @tool or @tool(name={name!r}) above one")
 
 
 def _build(function: Callable[..., Any], name: str) -> Tool:

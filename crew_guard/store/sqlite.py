@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from crew_guard.core.events import Event
+from crew_guard.core.given import must_be_number, must_be_of, must_be_one_of
 from crew_guard.errors import ConfigError
 from crew_guard.store.commits import Batch
 from crew_guard.store.database import Place, Synchronous
@@ -35,10 +36,12 @@ class SqliteStore(SqliteReader):
             synchronous: FULL survives a power cut; NORMAL only the death of the process, and is quicker
             busy_seconds: how long to wait for another process's lock
         Raises:
+            ConfigError: an argument is wrong
             StoreError: it can't be opened, is no journal, or was written by a newer crew_guard
         """
-        if synchronous not in ("FULL", "NORMAL"):
-            raise ConfigError(f"synchronous is FULL or NORMAL, not {synchronous!r}")
+        must_be_of(path, str | Path, "path", "the path of a SQLite file", ConfigError)
+        must_be_one_of(synchronous, ("FULL", "NORMAL"), "synchronous", ConfigError)
+        must_be_number(busy_seconds, "busy_seconds", "seconds, 0 or more", lambda each: each >= 0, ConfigError)
         place = Place(Path(path).absolute(), synchronous, busy_seconds)
         try:
             self._writer = GroupWriter(place)

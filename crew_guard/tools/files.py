@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from crew_guard.core.given import must_be_of, must_be_whole
 from crew_guard.core.tools import Tool, tool
 from crew_guard.errors import ConfigError
 from crew_guard.tools.folder import decode
@@ -176,6 +177,8 @@ def file_tools(
     """
     if os.open not in os.supports_dir_fd or not hasattr(os, "O_NOFOLLOW"):
         raise ConfigError("file tools need a system that opens files below an open folder, which this one doesn't")
+    must_be_of(root, str | Path, "file_tools: root", "the path of a folder", ConfigError)
+    must_be_whole(max_bytes, "file_tools: max_bytes", error=ConfigError)
     place = Path(root).expanduser().resolve()
     if not place.is_dir():
         raise ConfigError("the folder of file tools does not exist", file=place)

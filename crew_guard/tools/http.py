@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 from urllib.parse import urljoin
 
+from crew_guard.core.given import listed, must_be_number, must_be_one_of, must_be_whole, several
 from crew_guard.core.tools import Tool, tool
 from crew_guard.errors import ConfigError, MissingDependencyError
 from crew_guard.tools.addresses import HttpToolError, Reach, Target
@@ -156,8 +157,12 @@ def http_tools(
         ConfigError: an entry is not a host, a network or a method
         MissingDependencyError: the HTTP client is not installed
     """
-    if isinstance(hosts, str) or not set(methods) <= {"GET", "POST"}:
-        raise ConfigError("http_tools takes a list of hosts, and of the methods GET and POST")
+    several(hosts, str, "the hosts of http_tools", "a host such as docs.python.org", ConfigError)
+    several(private, str, "the private networks of http_tools", "a network such as 10.0.0.0/8", ConfigError)
+    for method in listed(methods, "the methods of http_tools", error=ConfigError):
+        must_be_one_of(method, get_args(Method), "each of the methods of http_tools", ConfigError)
+    must_be_whole(max_bytes, "http_tools: max_bytes", error=ConfigError)
+    must_be_number(max_seconds, "http_tools: max_seconds", "seconds, more than 0", lambda each: each > 0, ConfigError)
     try:
         reach = Reach.of(hosts, private)
     except ValueError as error:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypeAlias, cast, get_args
 
+from crew_guard.core.given import must_be, must_be_function, must_be_of, must_be_one_of, several, text
 from crew_guard.core.plain import shown
 from crew_guard.errors import WorkflowError
 
@@ -18,6 +19,7 @@ class Otherwise:
 
 
 OTHERWISE = Otherwise()
+Passes: TypeAlias = Literal["output", "input"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +31,13 @@ class Edge:
     outcome: Hashable = None
     """Of a branch: where the source's outcome is this one."""
     branches: bool = False
-    passes: Literal["output", "input"] = "output"
+    passes: Passes = "output"
     """What the target is given: what the source gave, or what it was given itself."""
+
+    def __post_init__(self) -> None:
+        text(self.source, "an edge's source", WorkflowError)
+        text(self.target, f"the edge from {self.source!r}: target", WorkflowError)
+        _check_passes(self.passes, f"the edge from {self.source!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +47,7 @@ class Branch:
     source: str
     targets: Mapping[Any, tuple[str, ...]]
     by: Callable[[Any], Any] | str | None
-    passes: Literal["output", "input"]
+    passes: Passes
 
     @property
     def outcomes(self) -> tuple[Any, ...]:
@@ -92,7 +99,7 @@ def branch(
     *,
     by: Callable[[Any], Any] | str | None = None,
     otherwise: str | tuple[str, ...] | None = None,
-    passes: Literal["output", "input"] = "output",
+    passes: Passes = "output",
 ) -> Branch:
     """After `source` comes the target for its outcome, and none of the others.
 
@@ -103,15 +110,19 @@ def branch(
         otherwise: the target for all other outcomes
         passes: whether the target is given what the source gave, or what the source itself was given
     """
-    every: dict[Any, str | tuple[str, ...]] = dict(targets)
+    text(source, "branch: source", WorkflowError)
+    whose = f"the branch after {source!r}"
+    must_be(targets, Mapping, f"{whose}: targets", "they are nodes' names by outcome", WorkflowError)
+    every: dict[Any, Any] = dict(targets)
     if otherwise is not None:
         every[OTHERWISE] = otherwise
-    several = {key: (target,) if isinstance(target, str) else tuple(target) for key, target in every.items()}
-    if not several:
-        raise WorkflowError(f"the branch after {source!r} has no targets")
+    if not every:
+        raise WorkflowError(f"{whose} has no targets")
     if by is not None and not callable(by) and not isinstance(by, str):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise WorkflowError(f"the branch after {source!r}: by= is a function or a field's name, not {by!r}")
-    return Branch(source, several, by, passes)
+        raise WorkflowError(f"{whose}: by= is a function or a field's name, not {shown(by)}")
+    _check_passes(passes, whose)
+    names = {key: _targets(target, f"{whose}: the target for {key!r}") for key, target in every.items()}
+    return Branch(source, names, by, passes)
 
 
 def loop(
@@ -133,6 +144,20 @@ def loop(
         then: what happens where the last round still wants another: the workflow fails, or goes on with what there is
         passes: what `back_to` is given then, of (what the source gave) or (that, context); by default what it gave
     """
-    if then not in ("fail", "go_on"):
-        raise WorkflowError(f"the loop from {source!r}: then is 'fail' or 'go_on', not {then!r}")
+    text(source, "loop: source", WorkflowError)
+    whose = f"the loop from {source!r}"
+    text(back_to, f"{whose}: back_to", WorkflowError)
+    must_be_function(again, f"{whose}: again", WorkflowError)
+    must_be_one_of(then, ("fail", "go_on"), f"{whose}: then", WorkflowError)
+    if passes is not None:
+        must_be_function(passes, f"{whose}: passes", WorkflowError)
     return Loop(source, back_to, again, rounds, then, passes)
+
+
+def _check_passes(passes: object, whose: str) -> None:
+    must_be_one_of(passes, get_args(Passes), f"{whose}: passes", WorkflowError)
+
+
+def _targets(given: object, what: str) -> tuple[str, ...]:
+    must_be_of(given, str | list | tuple, what, "a node's name, or several", WorkflowError)
+    return (given,) if isinstance(given, str) else several(given, str, what, "it is a node's name", WorkflowError)

@@ -11,11 +11,14 @@ import inspect
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Literal, TypeAlias, TypeVar, cast, get_type_hints
 
 from pydantic import BaseModel
 
+from crew_guard.core.given import must_be_function, must_be_number, must_be_whole, texts
 from crew_guard.core.limits import UNCAPPED, AgentLimits, Caps
+from crew_guard.core.plain import shown
 from crew_guard.core.tools import Tool
 from crew_guard.core.verdicts import Judge
 from crew_guard.errors import WorkflowError
@@ -26,7 +29,6 @@ from crew_guard.workflows.context import NodeContext
 UNKNOWN = Any
 """The type of what nobody has annotated."""
 _CONTEXT_NAMES = ("context", "ctx")
-_SHOWN = 80
 _KINDS = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 Step: TypeAlias = "Node | Callable[..., Any] | Tool"
 T = TypeVar("T")
@@ -46,10 +48,12 @@ class Retry:
     """Seconds that a pause lasts at the most."""
 
     def __post_init__(self) -> None:
-        if type(self.times) is not int or self.times < 0:
-            raise WorkflowError(f"retry: times must be a whole number, 0 or more, not {self.times!r}")
-        if not (self.first >= 0 and self.factor >= 1 and self.longest >= 0):
-            raise WorkflowError("retry: first and longest must be seconds, 0 or more, and factor at least 1")
+        must_be_whole(self.times, "retry: times", 0, WorkflowError)
+        for name in ("first", "longest"):
+            must_be_number(
+                getattr(self, name), f"retry: {name}", "seconds, 0 or more", lambda each: each >= 0, WorkflowError
+            )
+        must_be_number(self.factor, "retry: factor", "a number of at least 1", lambda each: each >= 1, WorkflowError)
 
     def pause(self, attempt: int) -> float:
         """Seconds to wait after this attempt, the first of which is 1."""
@@ -243,37 +247,32 @@ def checked(made: Node) -> Node:
         raise WorkflowError(f"a node's name is a text and must not be empty or hold a '/', like {made.name!r}")
     _typed(made)
     if made.verify is not None and not isinstance(made.verify, Judge) and not callable(made.verify):
-        raise _wrong(made, f"verify must be a function or a Judge, not {shortened(made.verify)}")
+        raise _wrong(made, f"verify must be a function or a Judge, not {shown(made.verify)}")
     for what in ("approve", "compensate"):
-        given = getattr(made, what)
-        if given is not None and not callable(given):
-            raise _wrong(made, f"{what} must be a function, not {shortened(given)}")
+        if getattr(made, what) is not None:
+            must_be_function(getattr(made, what), what, partial(_wrong, made))
     if made.approve is not None and not made.irreversible:
         raise _wrong(made, "approve= is for a node that is irreversible=True")
     if made.output is not None and not (isinstance(made.output, type) and issubclass(made.output, BaseModel)):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise _wrong(made, f"output must be a class of pydantic's BaseModel, not {shortened(made.output)}")
+        raise _wrong(made, f"output must be a class of pydantic's BaseModel, not {shown(made.output)}")
     if isinstance(made.function, Tool) and made.model is not None:
         raise _wrong(made, "a tool asks no model; model= is for a function that returns the prompt")
     return made
 
 
 def _typed(made: Node) -> None:
-    """Numbers and models, whoever doesn't run a type checker."""
-    model, timeout, tokens, mark = made.model, made.timeout, made.max_tokens, made.pass_mark
-    if model is not None and not isinstance(model, str) and not hasattr(model, "bound_request"):
-        raise _wrong(made, f"model must be a model's name, such as 'openai:gpt-4.1-mini', or a Model, not {model!r}")
+    """Numbers, texts and models, whoever doesn't run a type checker."""
+    wrong, model = partial(_wrong, made), made.model
+    if model is not None and not (isinstance(model, str) and model) and not hasattr(model, "bound_request"):
+        raise wrong(f"model must be a model's name, such as 'openai:gpt-4.1-mini', or a Model, not {shown(model)}")
+    texts(made, f"node {made.name!r}:", "system", "done_by", error=WorkflowError)
     if made.retry is not None and not isinstance(made.retry, Retry):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise _wrong(made, f"retry is {made.retry!r}; expected a number of further tries, 0 or more, or a Retry")
-    if timeout is not None and not (_is_number(timeout) and timeout > 0):
-        raise _wrong(made, f"timeout must be seconds, more than 0, not {timeout!r}")
-    if not (_is_number(mark) and 0 <= mark <= 1):
-        raise _wrong(made, f"pass_mark must be a grade from 0 to 1, not {mark!r}")
-    if tokens is not None and (type(tokens) is not int or tokens < 1):
-        raise _wrong(made, f"max_tokens must be a whole number of at least 1, not {tokens!r}")
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+        raise wrong(f"retry is {shown(made.retry)}; expected a number of further tries, 0 or more, or a Retry")
+    if made.timeout is not None:
+        must_be_number(made.timeout, "timeout", "seconds, more than 0", lambda each: each > 0, wrong)
+    must_be_number(made.pass_mark, "pass_mark", "a grade from 0 to 1", lambda each: 0 <= each <= 1, wrong)
+    if made.max_tokens is not None:
+        must_be_whole(made.max_tokens, "max_tokens", error=wrong)
 
 
 def passed_on(value: Any) -> Any:
@@ -304,14 +303,8 @@ def _bare(function: Callable[..., Any] | Tool, name: str | None) -> Node:
         found = Signature({"arguments": UNKNOWN}, returns=_hints(function.function)[1])
         return Node(name or function.name, function, found)
     if not callable(function):
-        raise TypeError(f"a node is a function or a Tool, not {shortened(function)}")
+        raise TypeError(f"a node is a function or a Tool, not {shown(function)}")
     return Node(name or getattr(function, "__name__", "node"), function, signature_of(function))
-
-
-def shortened(value: Any) -> str:
-    """A wrong value in a message."""
-    text = repr(value)
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
 def signature_of(function: Callable[..., Any]) -> Signature:

@@ -7,13 +7,12 @@ Those that build a graph give a Workflow, which may be a way, a section or a ste
 from __future__ import annotations
 
 import contextlib
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from crew_guard.core.limits import AgentLimits
-from crew_guard.core.plain import plain
+from crew_guard.core.given import must_be_function
+from crew_guard.core.limits import NO_CAP, UNCAPPED, AgentLimits
 from crew_guard.core.roles import Agent, Crew, Task
 from crew_guard.core.verdicts import Answer, Judge, verdict_of
 from crew_guard.errors import WorkflowError
@@ -34,6 +33,7 @@ from crew_guard.workflows.nodes import (
     retry_of,
     signature_of,
 )
+from crew_guard.workflows.votes import Ballots
 
 
 def gate(check: Callable[..., Any] | Judge, *, name: str | None = None, pass_mark: float = 0.5) -> Node:
@@ -46,6 +46,7 @@ def gate(check: Callable[..., Any] | Judge, *, name: str | None = None, pass_mar
     """
     takes: Any = UNKNOWN
     if not isinstance(check, Judge):
+        must_be_function(check, "gate: its check", WorkflowError)
         with contextlib.suppress(TypeError, ValueError):  # a check that can't be looked at takes whatever comes
             takes = next(iter(signature_of(check).parameters.values()), UNKNOWN)
     seen = Signature({"value": takes}, order=("value",))
@@ -139,6 +140,8 @@ def vote(
         key: what makes two answers the same; by default that they are equal
     """
     asked = as_node(step, "vote(…)", "vote on one of its steps, or let one function do all of it")
+    if key is not None:
+        must_be_function(key, f"workflow {name!r}: key", WorkflowError)
     same = _itself if key is None else key
     if ahead_by is not None:
         if voters is not None:
@@ -187,36 +190,6 @@ def _ahead(asked: Node, same: Callable[[Any], Any], bounds: tuple[int, int], nam
     tally = _inner(leading, f"{asked.name}_tally", asked.returns)
     back = loop(tally.name, asked.name, again=again, rounds=most, passes=asked_before)
     return Workflow([asked, tally], [(asked.name, tally.name), back], name)
-
-
-@dataclass(frozen=True, slots=True)
-class Ballots:
-    """Votes, counted."""
-
-    cast: Sequence[Any]
-    same: Callable[[Any], Any]
-
-    @property
-    def counts(self) -> list[tuple[Any, int]]:
-        """(what makes an answer the same, its votes), the first one's first."""
-        return Counter(_hashable(self.same(each)) for each in self.cast).most_common()
-
-    @property
-    def votes(self) -> int:
-        """Of the leader."""
-        return self.counts[0][1]
-
-    @property
-    def margin(self) -> int:
-        """How far the leader is ahead."""
-        counts = self.counts
-        return counts[0][1] - (counts[1][1] if len(counts) > 1 else 0)
-
-    @property
-    def leader(self) -> Any:
-        """The first answer of those that are ahead."""
-        first = self.counts[0][0]
-        return next(each for each in self.cast if _hashable(self.same(each)) == first)
 
 
 def orchestrate(
@@ -290,6 +263,8 @@ def refine(
     Returns:
         a workflow whose output is the draft
     """
+    if accept is not None:
+        must_be_function(accept, f"workflow {name!r}: accept", WorkflowError)
     writer, judge = (as_node(step, "refine(…)") for step in (draft, review))
     kept = f"{writer.name}_accepted"
 
@@ -335,8 +310,6 @@ def agent_node(
         approve: where it has an irreversible tool, the node is irreversible as a whole: asked before it begins, never
             tried again. See `node`
     """
-    if caps is None or caps in ({}, AgentLimits()):  # pyright: ignore[reportUnnecessaryComparison]  users don't all run pyright
-        raise WorkflowError(f"agent_node: caps is {caps!r}; expected what bounds it, such as {{'max_steps': 5}}")
     if isinstance(worker, Agent):
         if not task:
             raise WorkflowError(f"agent_node({worker.name!r}): task= says what the agent is to do")
@@ -361,7 +334,10 @@ def agent_node(
     risky = any(tool.irreversible for agent in crew.everyone() for tool in agent.tools)
     bare = replace(bare, verify=verify, pass_mark=pass_mark, irreversible=risky, approve=approve)
     bare = replace(bare, compensate=compensate, done_by=done_by)
-    return checked(bounded(bare, retry=retry, timeout=timeout, caps=caps))
+    step = bounded(bare, retry=retry, timeout=timeout, caps=caps)
+    if step.max_seconds is None and step.caps._replace(agents=NO_CAP) == UNCAPPED:
+        raise WorkflowError(f"agent_node: caps is {caps!r}; expected what bounds it, such as {{'max_steps': 5}}")
+    return checked(step)
 
 
 def _counts(*numbers: Any) -> bool:
@@ -383,14 +359,6 @@ def _edges(parts: Sequence[Workflow]) -> list[Connection]:
 
 
 def _itself(value: Any) -> Any:
-    return value
-
-
-def _hashable(value: Any) -> Any:
-    try:
-        hash(value)
-    except TypeError:
-        return repr(plain(value))
     return value
 
 

@@ -33,7 +33,7 @@ def subjects_of(workflow: str, shape: Shape, means: Means | None) -> dict[str, S
 
 
 def _inside(workflow: str, node: str, crew: Crew, means: Means | None) -> Iterator[tuple[str, Subject]]:
-    models = {agent.name: _model(agent.model or agent.role.model or "", means) for agent in crew.everyone()}
+    models = {agent.name: _asked(agent.model or agent.role.model, means) for agent in crew.everyone()}
     version = behaviour_of(crew, models)
     several = ", ".join(sorted(set(models.values())))
     yield node, Subject(workflow, several, node, version)
@@ -44,9 +44,11 @@ def _inside(workflow: str, node: str, crew: Crew, means: Means | None) -> Iterat
 def _model(model: Model | str | None, means: Means | None) -> str:
     if model is None:
         return ""
-    if isinstance(model, str):
-        return model if means is None else means.model_named(model).name
-    return model.name
+    return _asked(model, means) if isinstance(model, str) else model.name
+
+
+def _asked(name: str | None, means: Means | None) -> str:
+    return (name or "") if means is None else means.model_named(name).name
 
 
 def _version(node: Node) -> str:

@@ -33,10 +33,13 @@ from crew_guard.core.usage import FREE, Rate, Rates
 from crew_guard.errors import ConfigError, StoreError
 from crew_guard.store.sqlite import SqliteStore
 from crew_guard.testing import MemoryStore, ScriptedModel
+from crew_guard.tools.files import file_tools
+from crew_guard.tools.http import http_tools
 
 CREW = Crew([Agent(Role(name="a", goal="g"))], [Task("x")])
 NAME = "scripted:test"
 odd: Any = 5
+odd_text: Any = "5"
 
 
 def policy(price: float, **limits: Any) -> Policy:
@@ -223,6 +226,23 @@ async def awaited(run_id: str, event: object) -> None:
         (lambda: load_crew_files("a.yaml", "t.yaml", verifiers=odd), "verifiers must be a mapping .*, not 5"),
         (lambda: load_crew_files("a.yaml", "t.yaml", models=odd), "models must be a mapping .*, not 5"),
         (lambda: load_crew_files("a.yaml", "t.yaml", ignore="max_rpm"), "ignore must be a list of keys, .* not 'max_"),
+        (
+            lambda: Supervisor(model=""),
+            "model is empty: expected a model's name such as 'openai:gpt-4.1-mini', or None",
+        ),
+        (lambda: Supervisor(Policy()).model_named(""), "there is no model ''; known are"),
+        (lambda: Supervisor(base_url=odd), "base_url must be a URL such as http://127.0.0.1:8000/v1, not 5"),
+        (lambda: Supervisor(runtime=[odd]), r"runtime must be a runtime's name, .*, or a function, not \[5\]"),
+        (lambda: SqliteStore(None), "path must be the path of a SQLite file, not None"),
+        (lambda: SqliteStore("runs.db", busy_seconds=odd_text), "busy_seconds must be seconds, 0 or more, not '5'"),
+        (lambda: file_tools(odd), "file_tools: root must be the path of a folder, not 5"),
+        (lambda: http_tools(odd), "the hosts of http_tools must be a list, not 5"),
+        (lambda: http_tools([odd]), "each of the hosts of http_tools must be a str, not 5"),
+        (
+            lambda: http_tools([], methods=["PUT"]),
+            "each of the methods of http_tools must be 'GET' or 'POST', not 'PUT'",
+        ),
+        (lambda: http_tools([], max_seconds=odd_text), "http_tools: max_seconds must be seconds, more than 0, not '5'"),
         (lambda: Supervisor(models=[odd]), "models must be a mapping of names to models"),
         (lambda: Supervisor(models={"m": odd}), r"models\['m'\] must be a Model"),
         (lambda: Supervisor(Policy(), model=ScriptedModel([])).run(CREW, run_id=odd), "run_id must be a text, not 5"),
@@ -235,6 +255,15 @@ def test_what_it_cant_work_with_is_named(build: Callable[[], object], said: str,
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError, match=said):
         build()
+
+
+@pytest.mark.parametrize("inputs", ["", 0, False, [], "topic"])
+def test_what_is_no_mapping_is_no_inputs(inputs: Any):
+    """What is false in Python, too; for a workflow as for a crew."""
+    supervisor = Supervisor(Policy(), model=ScriptedModel(["x"]), store=MemoryStore())
+    for worker in (CREW, chain(node(lambda value: value, name="same"))):
+        with pytest.raises(ConfigError, match="inputs must be a mapping of names to values, not "):
+            supervisor.run(worker, inputs)
 
 
 def test_observers_that_can_be_told_are_accepted():

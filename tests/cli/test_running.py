@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -197,6 +198,47 @@ def test_a_reader_that_goes_away_is_no_error(cli, crews, server, more):
     assert process.wait(60) == 0, err.decode()
     assert b"Traceback" not in err
     assert b"BrokenPipe" not in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["--help"], 0),
+        (["runs", "--help"], 0),
+        (["--version"], 0),
+        (["policy", "schema"], 0),
+        (["policy", "check", "research", "--json"], 0),
+        (["policy", "diff", "research", "strict"], 1),
+        (["nope"], 2),
+        (["nope", "--json"], 2),
+        (["runs", "show", "nope", "--json"], 5),
+    ],
+)
+def test_a_pipe_that_nobody_reads_changes_no_exit_code(cli, arguments, code):
+    """As in `crew-guard --help | head -1`, with stdout alone in the pipe and with stderr, too: and no traceback."""
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        process = cli.start(*arguments, stdout=write)
+        err = process.communicate(timeout=60)[1]
+        assert process.returncode == code, err.decode()
+        assert b"Traceback" not in err
+        assert b"BrokenPipe" not in err
+        process = cli.start(*arguments, stdout=write, stderr=write)
+        assert process.wait(60) == code
+    finally:
+        os.close(write)
+
+
+def test_a_usage_error_is_json_on_stdout_where_nobody_reads_stderr(cli):
+    """One stream that is shut leaves the other one as it is."""
+    read, write = os.pipe()
+    os.close(read)
+    process = cli.start("nope", "--json", stderr=write)
+    os.close(write)
+    out = process.communicate(timeout=60)[0]
+    assert process.returncode == 2
+    assert json.loads(out)["error"]["type"] == "UsageError"
 
 
 def test_a_process_without_stdout_runs_all_the_same(cli, crews, server):

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from crew_guard import Agent, Crew, Role, Task
+from crew_guard import Agent, Crew, Role, Task, tool
+from crew_guard.core.processes import Turns
 from crew_guard.core.verdicts import Judge
 
 ANN = Agent(Role(name="ann", goal="Find"))
@@ -31,12 +32,42 @@ class Named(str):
         (lambda: Task("x", kind=odd), "a task's kind must be a text, not 5"),
         (lambda: Crew([ANN], [Task("x")], name=odd), "a crew's name must be a text, not 5"),
         (lambda: Crew([ANN], [Task("x")], defaults=[odd]), "a crew's defaults must be a Mapping, not"),  # pyright: ignore[reportArgumentType]
-        (lambda: Crew([ANN], [Task("x", verify=Judge("Is it right?", name=odd))]), "a judge's name must be a text"),
+        (lambda: Judge("Is it right?", name=odd), "a judge's name must be a text, not 5"),
+        (lambda: Judge("Is it right?", odd), "a judge's model must be a text, not 5"),
+        (lambda: Judge("Is it right?", cases=odd), "a judge's cases must be a list, not 5"),
+        (lambda: Judge("Is it right?", cases=[odd]), "each of a judge's cases must be a Case, not 5"),
+        (lambda: Turns(until="bye", ended_by=odd), "a conversation's ended_by must be a text, not 5"),
+        (lambda: tool("search"), r"tool takes a function, not 'search': write @tool or @tool\(name='search'\) above"),
+        (lambda: tool(odd), "tool takes a function, not 5"),
+        (lambda: tool(name="look")(odd), "tool takes a function, not 5"),
+        (lambda: tool(name=odd), "a tool's name must be a text, not 5"),
     ],
 )
 def test_what_is_no_text_is_refused_by_name(build: Callable[[], object], said: str):
     """The error names the argument, what was given and what was expected."""
     with pytest.raises(TypeError, match=said):
+        build()
+
+
+@pytest.mark.parametrize(
+    ("build", "said"),
+    [
+        (
+            lambda: Agent(Role(name="a", goal="g"), model=""),
+            "an agent's model is empty: expected a model's name such as",
+        ),
+        (lambda: Role(name="a", goal="g", model=""), "should have at least 1 character"),
+        (lambda: Judge("Is it right?", ""), "a judge's model is empty"),
+        (lambda: Judge("Is it right?", max_tokens="256"), "max_tokens must be a whole number of at least 1, not '256'"),
+        (lambda: Judge("Is it right?", max_tokens=0), "max_tokens must be a whole number of at least 1, not 0"),
+        (lambda: tool(max_seconds="5"), "a tool's max_seconds must be seconds, more than 0, not '5'"),
+        (lambda: tool(max_result_chars=None), "max_result_chars must be a whole number, 0 or more, not None"),
+        (lambda: tool(max_result_chars=-1), "max_result_chars must be a whole number, 0 or more, not -1"),
+    ],
+)
+def test_a_value_that_can_not_be_is_refused_by_name(build: Callable[[], object], said: str):
+    """A model's name that says none, and numbers that are none, before anything is asked."""
+    with pytest.raises(ValueError, match=said):
         build()
 
 

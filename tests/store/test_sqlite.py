@@ -199,7 +199,7 @@ def test_a_forked_child_is_refused_at_once(store):
 
 def test_an_unknown_synchronous_is_a_config_error(tmp_path):
     """Only two values make sense."""
-    with pytest.raises(ConfigError, match="FULL or NORMAL"):
+    with pytest.raises(ConfigError, match="synchronous must be 'FULL' or 'NORMAL', not 'OFF'"):
         SqliteStore(tmp_path / "journal.db", synchronous="OFF")
     assert list(tmp_path.iterdir()) == []
 

@@ -98,7 +98,7 @@ def test_a_cost_must_be_dollars(cost: Any) -> None:
     """When the tool is made; a price is rounded up, never down."""
     with pytest.raises(ValueError, match="a tool's cost is US dollars"):
         tool(cost=cost)
-    with pytest.raises(ValueError, match="max_seconds must be more than 0"):
+    with pytest.raises(ValueError, match="max_seconds must be seconds, more than 0"):
         tool(max_seconds=0)
     assert nano_price("0.0000000001") == 1
     assert nano_price("0.01") == CENT

@@ -1,5 +1,6 @@
 """What is wrong with a graph is told when it is made, before anything runs."""
 
+import re
 from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Any, Literal, TypedDict
@@ -14,8 +15,9 @@ from crew_guard.core.limits import Limits
 from crew_guard.core.reliability.structure import AheadByK, AllOf, Chain, Leaf, Repeat, Retry, Vote
 from crew_guard.core.roles import Agent, Role
 from crew_guard.errors import ConfigError, WorkflowError
+from crew_guard.workflows import graph
 from crew_guard.workflows.fitting import fits
-from crew_guard.workflows.graph import branch, loop
+from crew_guard.workflows.graph import Edge, branch, loop
 from crew_guard.workflows.patterns import Revision, gate, orchestrate, refine, retry, vote
 from tests.workflows.going import Ran
 
@@ -239,6 +241,9 @@ def test_what_an_irreversible_node_needs_is_checked():
         ({"model": 3}, "model must be a model's name"),
         ({"max_tokens": -1, "model": "m:x"}, "max_tokens must be a whole number of at least 1, not -1"),
         ({"name": 3}, "a node's name is a text"),
+        ({"model": ""}, "model must be a model's name, such as 'openai:gpt-4.1-mini', or a Model, not ''"),
+        ({"model": "m:x", "system": 123}, "node 'of_lead': system must be a text, not 123"),
+        ({"done_by": ["other"]}, "node 'of_lead': done_by must be a text, not ['other']"),
         ({"caps": 3}, "node 'of_lead': caps is 3; expected a dict such as {'max_steps': 3}"),
         ({"caps": {"max_step": 3}}, "node 'of_lead': caps: there is no cap 'max_step'; did you mean max_steps?"),
         ({"caps": {"max_steps": -3}}, "caps: max_steps is -3; expected a whole number, 0 or more"),
@@ -254,7 +259,7 @@ def test_what_an_irreversible_node_needs_is_checked():
 )
 def test_what_a_node_can_not_be_is_told(options: Any, told: str):
     """With its name, and what was expected."""
-    with pytest.raises(WorkflowError, match=told.replace("(", r"\(")):
+    with pytest.raises(WorkflowError, match=re.escape(told)):
         node(of_lead, **options)
 
 
@@ -274,6 +279,39 @@ def test_what_is_built_in_is_a_step():
     """Where Python itself doesn't say what it takes, it is given one value."""
     assert chain(node(lambda inputs: inputs["n"], name="n"), int, str).shape.nodes["str"].returns is str
     assert Ran(chain(node(lambda inputs: inputs["n"], name="n"), int, str), {"n": "07"}).result.output == "7"
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (lambda: chain(start, name=None), "a workflow's name must be a text, not None"),
+        (lambda: Workflow([start], None), "workflow 'workflow': edges must be a list, not None"),
+        (lambda: Workflow(None), "workflow 'workflow': nodes must be a list, not None"),
+        (lambda: Workflow([start], start="start"), "workflow 'workflow': start must be a list, not 'start'"),
+        (
+            lambda: Edge("a", "b", passes="inputs"),
+            "the edge from 'a': passes must be 'output' or 'input', not 'inputs'",
+        ),
+        (lambda: Edge("a", ["b"]), "the edge from 'a': target must be a text, not ['b']"),
+        (lambda: branch(["a"], {"x": "b"}), "branch: source must be a text, not ['a']"),
+        (lambda: branch("a", ["b", "c"]), "the branch after 'a': targets must be a Mapping, not ['b', 'c']"),
+        (
+            lambda: branch("a", {"x": 5}),
+            "the branch after 'a': the target for 'x' must be a node's name, or several",
+        ),
+        (lambda: branch("a", {"x": "b"}, passes="inputs"), "the branch after 'a': passes must be 'output' or 'input'"),
+        (lambda: loop("b", "a", again="x", rounds=2), "the loop from 'b': again must be a function, not 'x'"),
+        (lambda: loop("b", "a", again=None, rounds=2), "the loop from 'b': again must be a function, not None"),
+        (lambda: loop("b", "a", again=bool, rounds=2, passes="input"), "the loop from 'b': passes must be a function"),
+        (lambda: graph.Retry(1, first="1"), "retry: first must be seconds, 0 or more, not '1'"),
+        (lambda: graph.Retry(1, factor=None), "retry: factor must be a number of at least 1, not None"),
+        (lambda: graph.Retry(1, longest=-1), "retry: longest must be seconds, 0 or more, not -1"),
+    ],
+)
+def test_what_a_graph_can_not_be_made_of_is_told(make: Any, told: str):
+    """Where it is made, before any model is asked."""
+    with pytest.raises(WorkflowError, match=re.escape(told)):
+        make()
 
 
 def test_an_agent_node_needs_a_task_and_caps():

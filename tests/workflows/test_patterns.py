@@ -26,13 +26,15 @@ from crew_guard import (
 )
 from crew_guard.adapters.native import NativeRuntime
 from crew_guard.core.events import Admitted, Judged, NodeFinished
+from crew_guard.core.limits import AgentLimits, Limits
 from crew_guard.core.roles import Role, TaskContext, Verdict
 from crew_guard.core.verdicts import Judge
 from crew_guard.errors import ConfigError, WorkflowError
 from crew_guard.models.scripted import Reply, ScriptedModel
 from crew_guard.ports import Means
 from crew_guard.workflows.context import NodeFailedError
-from crew_guard.workflows.patterns import Ballots, Revision, gate
+from crew_guard.workflows.patterns import Revision, gate
+from crew_guard.workflows.votes import Ballots
 from tests.workflows.going import AtGate, Ran
 
 
@@ -217,7 +219,7 @@ def test_a_review_that_is_no_clear_yes_is_no_yes(said):
 
 def test_what_follows_a_last_round_is_one_of_two_words():
     """A typing error is no third way."""
-    with pytest.raises(WorkflowError, match="then is 'fail' or 'go_on', not 'goon'"):
+    with pytest.raises(WorkflowError, match="then must be 'fail' or 'go_on', not 'goon'"):
         refine(node(lambda asked: asked, name="a"), node(lambda draft: True, name="b"), then="goon")
 
 
@@ -389,6 +391,13 @@ def test_what_takes_one_step_says_so_of_a_workflow(make: Any):
         (lambda: vote(str, voters="3"), "at least one must vote, not '3'"),
         (lambda: vote(str, ahead_by="3"), "ahead_by must be a whole number"),
         (lambda: orchestrate(str, str, str, workers="3"), "workers and rounds must be whole numbers"),
+        (lambda: vote(str, key="field"), "workflow 'vote': key must be a function, not 'field'"),
+        (lambda: refine(str, bool, accept="ok"), "workflow 'refine': accept must be a function, not 'ok'"),
+        (lambda: gate(None), "gate: its check must be a function, not None"),
+        (
+            lambda: route(str, {"x": node(str, name="a")}, otherwise=node(str, name="b"), passes="inputs"),
+            "the branch after 'str': passes must be 'output' or 'input', not 'inputs'",
+        ),
         (lambda: route(str, {}), "routes is {}; expected a dict"),
         (lambda: route(str, [str]), "expected a dict"),
         (lambda: retry(node(lambda v: v, name="ask"), "2"), "node 'ask': retry: times must be a whole number"),
@@ -398,7 +407,7 @@ def test_what_takes_one_step_says_so_of_a_workflow(make: Any):
         ),
     ],
 )
-def test_numbers_that_are_none_are_told(make: Any, words: str):
+def test_arguments_that_are_none_are_told(make: Any, words: str):
     """By what was expected."""
     with pytest.raises(WorkflowError) as raised:
         make()
@@ -507,5 +516,14 @@ def test_what_makes_no_sense_of_a_vote_or_an_agents_caps_is_refused():
     """Rather than ignored."""
     with pytest.raises(WorkflowError, match="give one of both"):
         vote(lambda _: 1, voters=5, ahead_by=2)
-    with pytest.raises(WorkflowError, match=r"caps is \{\}; expected what bounds it"):
-        agent_node(ann(), "x", caps={})
+
+
+@pytest.mark.parametrize(
+    "caps", [{}, {"max_steps": None}, AgentLimits(), Limits(), {"max_agents": 1}, {"max_seconds": None}]
+)
+def test_caps_that_bound_nothing_are_no_caps(caps: Any):
+    """How many agents there are is no end, either."""
+    with pytest.raises(WorkflowError, match=r"agent_node: caps is .*; expected what bounds it"):
+        agent_node(ann(), "x", caps=caps)
+    for bound in ({"max_seconds": 5}, {"max_usd": 1}, {"max_tool_calls": 0}):
+        agent_node(ann(), "x", caps=bound)
