@@ -1,7 +1,6 @@
 """A thread of a graph that runs go on with has one budget: an interrupt refills nothing."""
 
 import threading
-import time
 from decimal import Decimal
 
 import pytest
@@ -270,7 +269,7 @@ def test_a_stop_says_what_earlier_runs_used_and_how_to_begin_afresh(rules, words
 
     class Slow(HungryChat):
         def _generate(self, messages, stop=None, run_manager=None, **kwargs):
-            time.sleep(0.6)
+            threading.Event().wait(0.6)
             return super()._generate(messages, stop, run_manager, **kwargs)
 
     guard = guarded(asking(Slow()), Policy.model_validate(rules))
