@@ -64,11 +64,12 @@ class LangGraphRuntime:
     """Whether parts of it can't be awaited, so that it runs in a thread."""
 
     def __post_init__(self) -> None:
+        graph = self.graph
         if not isinstance(self.graph, Pregel):
             kind = type(self.graph).__name__
             how = "compile() it first" if kind == "StateGraph" else "its models run in another process: guard it there"
             raise ConfigError(f"crew_guard guards a compiled graph of LangGraph, not a {kind}: {how}")
-        object.__setattr__(self, "_blocks", must_block(cast(Any, self.graph)))
+        object.__setattr__(self, "_blocks", must_block(graph))
         install()
 
     @property

@@ -85,10 +85,11 @@ def _async_only(graph: Any) -> Iterator[str]:
 def _nodes(graph: Any) -> Iterator[tuple[str, Any]]:
     """What a graph, and each graph that is a node of it, runs, by the node's name."""
     for name, node in graph.nodes.items():
+        bound: Any = node.bound
         if isinstance(node.bound, Pregel):
-            yield from _nodes(node.bound)
+            yield from _nodes(bound)
         else:
-            yield from ((name, step) for step in getattr(node.bound, "steps", [node.bound]))
+            yield from ((name, step) for step in getattr(bound, "steps", [bound]))
 
 
 def _functions(node: Any) -> list[Any]:
