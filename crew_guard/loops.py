@@ -14,14 +14,17 @@ from threading import Lock
 from typing import Any, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary, WeakSet
 
+from crew_guard.daemons import DaemonExecutor
+
 T = TypeVar("T")
 
 _ours: WeakSet[asyncio.AbstractEventLoop] = WeakSet()
 
 
 def make_ours(loop: asyncio.AbstractEventLoop) -> None:
-    """Note that crew_guard turns this loop itself."""
+    """Note that crew_guard turns this loop itself; what blocks in its threads keeps Python from nothing."""
     _ours.add(loop)
+    loop.set_default_executor(DaemonExecutor())
 
 
 def is_ours(loop: asyncio.AbstractEventLoop) -> bool:

@@ -1,6 +1,7 @@
 """A job that several runs go on with, a graph's thread say, has one budget: what one run used, the next has less.
 
-A run that did its job closes it: the next one on the same thread begins afresh.
+A run that did its job closes it, and so does one that failed where none before it was stopped: the next one on the
+same thread begins afresh.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, TypeAlias, TypeVar
 
+from crew_guard.core.decisions import amount
 from crew_guard.core.limits import AgentLimits, ToolLimits
 from crew_guard.core.policy import Policy
 from crew_guard.core.result import Result
@@ -40,8 +42,12 @@ class Spent:
         return Spent(self.usage + result.usage, agents, executions, self.seconds + result.seconds)
 
 
-def left_of(policy: Policy, spent: Spent) -> Policy:
-    """The policy, every limit less by what was spent below it. max_agents stays: who took part takes part again."""
+def left_of(policy: Policy, spent: Spent, job: str) -> Policy:
+    """The policy, every limit less by what was spent below it. max_agents stays: who took part takes part again.
+
+    Args:
+        job: what refusals call it
+    """
     limits = _less(policy.limits, spent.usage)
     if limits.max_seconds is not None:
         limits = limits.model_copy(update={"max_seconds": max(0.0, limits.max_seconds - spent.seconds)})
@@ -51,18 +57,43 @@ def left_of(policy: Policy, spent: Spent) -> Policy:
     changed: dict[str, Any] = {"limits": limits, "agents": agents}
     if tools:
         changed["tools"] = policy.tools.model_copy(update={"limits": tools})
-    return policy.model_copy(update=changed).sourced(policy.sources)
+    return policy.model_copy(update=changed).sourced(policy.sources).after(_earlier(policy, spent, job))
 
 
-def _less(limits: L, used: Usage) -> L:
-    amounts: dict[str, int | Decimal] = {
+def _amounts(used: Usage) -> dict[str, int | Decimal]:
+    """By the policy's names."""
+    return {
         "max_steps": used.steps,
         "max_tool_calls": used.tool_calls,
         "max_tokens": used.tokens,
         "max_usd": used.usd,
     }
+
+
+def _less(limits: L, used: Usage) -> L:
+    amounts = _amounts(used)
     given = {name: cap for name in amounts if (cap := getattr(limits, name)) is not None}
     return limits.model_copy(update={name: max(type(cap)(0), cap - amounts[name]) for name, cap in given.items()})
+
+
+def _earlier(policy: Policy, spent: Spent, job: str) -> dict[tuple[str, str], str]:
+    """What was spent of each limit, in words, by scope and by the policy's name of the limit."""
+    run = _amounts(spent.usage) | {"max_seconds": round(spent.seconds, 3)}
+    scopes: list[tuple[str, AgentLimits | ToolLimits, Mapping[str, int | float | Decimal]]]
+    scopes = [(scope, policy.limits, run) for scope in ("run", "crew")]
+    for name, usage in spent.agents.items():
+        scopes.append((f"agent:{name}", policy.agents.get(name, policy.per_agent), _amounts(usage)))
+    for name, limits in policy.tools.limits.items():
+        scopes.append((f"tool:{name}", limits, {"max_tool_calls": spent.tools.get(name, 0)}))
+    return {
+        (scope, limit): _EARLIER.format(amount(limit, cap), amount(limit, used), job)
+        for scope, limits, amounts in scopes
+        for limit, used in amounts.items()
+        if used and (cap := getattr(limits, limit)) is not None
+    }
+
+
+_EARLIER = "Of {0}, {1} were used by earlier runs on the thread {2!r}; begin_afresh({2!r}) gives it all of it again"
 
 
 def _fewer(limits: ToolLimits, executions: int) -> ToolLimits:
@@ -89,10 +120,17 @@ class Jobs:
             if self._running.setdefault(job, run_id) != run_id:
                 raise ConfigError(f"the thread {job!r} is in a guarded run already: run them one after the other")
             spent = self._spent.get(job)
-        return policy if spent is None else left_of(policy, spent)
+        return policy if spent is None else left_of(policy, spent, job)
+
+    def forget(self, job: str) -> None:
+        """Let a job's next run begin afresh, whatever was used."""
+        with self._lock:
+            self._spent.pop(job, None)
 
     def end(self, job: str, run_id: str, result: Result | None, executions: _Executions) -> None:
-        """Take down what a run used, once; a run that was done closes its job.
+        """Take down what a run used, once, or close its job.
+
+        A failure closes no job that was stopped before: nobody gets a budget refilled by failing.
 
         Args:
             result: None where there is none: the run never began
@@ -103,7 +141,9 @@ class Jobs:
                 return
             del self._running[job]
             tools = executions(job)
-            if result is not None and result.done:
+            if result is None:
+                return
+            if result.done or (result.status == "failed" and job not in self._spent):
                 self._spent.pop(job, None)
-            elif result is not None:
+            else:
                 self._spent[job] = self._spent.get(job, Spent()).plus(result, tools)

@@ -56,6 +56,14 @@ class Guarded:
         """The same for `async for` on the caller's loop, where the host works: see arun."""
         return self._stream(inputs, run_id, this_loop())
 
+    def begin_afresh(self, thread: str) -> None:
+        """Give the next run on a thread its whole budget, where earlier ones were stopped or wait on an interrupt.
+
+        Args:
+            thread: a graph's thread_id; one that no run was on changes nothing
+        """
+        self._jobs.forget(str(thread))
+
     def close(self) -> None:
         """Let go of the journal's file, once no run and nobody else needs it. See Supervisor.close."""
         self.supervisor.close()

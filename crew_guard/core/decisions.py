@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Literal, TypeAlias
 
 from msgspec import Struct
@@ -51,17 +52,18 @@ class Stop(Struct, frozen=True, omit_defaults=True, gc=False):
     def __str__(self) -> str:
         if not self.limit or self.reason == "denied":
             return self.detail or f"{self.scope}: {self.reason}"
-        unit = {"max_usd": "$", "max_seconds": "s", "max_idle_seconds": "s"}.get(self.limit, "")
-        cap, used, asked = (_figure(value, unit) for value in (self.cap, self.used, self.asked))
+        cap, used, asked = (amount(self.limit, value) for value in (self.cap, self.used, self.asked))
         text = f"{self.limit} of {self.scope}: the cap is {cap}, {used} used"
         if self.asked is not None:
             text += f", {asked} more needed"
         return f"{text}. {self.detail}" if self.detail else text
 
 
-def _figure(value: float | None, unit: str) -> str:
+def amount(limit: str, value: float | Decimal | None) -> str:
+    """A figure of a limit by the policy's name, with its unit; ? where there is none."""
     if value is None:
         return "?"
+    unit = {"max_usd": "$", "max_seconds": "s", "max_idle_seconds": "s"}.get(limit, "")
     if unit == "$":
         return f"${value:.6f}".rstrip("0").rstrip(".")
     return f"{value:,.10g}{unit}" if isinstance(value, float) else f"{value:,}{unit}"

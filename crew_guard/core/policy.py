@@ -34,6 +34,7 @@ from crew_guard.core.merging import (
 )
 from crew_guard.core.patterns import matches
 from crew_guard.core.reliability_rules import ReliabilityRules
+from crew_guard.core.sources import Sources
 from crew_guard.core.usage import NANO, Rate, Rates, nano_price
 
 
@@ -134,18 +135,6 @@ class Price(_Section):
         return Rates(Rate(int(self.input * NANO)), Rate(int(self.output * NANO)))
 
 
-class Sources(dict[tuple[str | int, ...], str]):
-    """The file and line of each key. Two policies that differ in nothing else are equal."""
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Sources)
-
-    def __ne__(self, other: object) -> bool:
-        return not self == other
-
-    __hash__ = None  # pyright: ignore[reportAssignmentType]  as any dict's
-
-
 class Policy(_Section):
     """One layer of policy. What is absent is not limited; 0 is a limit."""
 
@@ -183,6 +172,7 @@ class Policy(_Section):
     """write_ahead flushes each admission to disk before it acts; relaxed flushes in the background."""
     _sources: Sources = PrivateAttr(default_factory=Sources)
     _yielding: frozenset[str] = PrivateAttr(default=frozenset())
+    _earlier: Mapping[tuple[str, str], str] = PrivateAttr(default_factory=dict[tuple[str, str], str])
 
     @model_validator(mode="after")
     def _reserve_fits(self) -> Policy:
@@ -238,6 +228,17 @@ class Policy(_Section):
         """The same policy, the prices of these models yielding."""
         found = self.model_copy()
         found._yielding = yielding  # noqa: SLF001 - a copy of our own
+        return found
+
+    @property
+    def earlier(self) -> Mapping[tuple[str, str], str]:
+        """What earlier runs used of a limit that is less by it, in words, by scope and by the limit's name."""
+        return self._earlier
+
+    def after(self, earlier: Mapping[tuple[str, str], str]) -> Self:
+        """The same policy, its limits said to be what earlier runs left of them."""
+        found = self.model_copy()
+        found._earlier = earlier  # noqa: SLF001 - a copy of our own
         return found
 
     # Worked out once, because every run of the policy asks for it

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from crew_guard.core.actions import Action, Grant, Handoff, ModelCall, ToolCall
 from crew_guard.core.decisions import Stop
@@ -69,7 +70,7 @@ class Answerer(Recorder):
         return Ticket(Grant(action_id, action, reserved.output_tokens, reserved, now, seconds), self._keep(admitted))
 
     def _refuse(self, action_id: str, action: Action, side: Side, stop: Stop, *, latch: bool) -> RefusedError:
-        stop = self.redact.stop(stop)
+        stop = self.redact.stop(self._explained(stop))
         key = (action.agent, action.target, stop.scope, stop.limit)
         self._refusals[key] = self._refusals.get(key, 0) + 1
         if self.state.ended is not None:
@@ -88,6 +89,13 @@ class Answerer(Recorder):
             # What the whole run has left may still be enough for the other side, which asks for itself.
             self._latch(side if stop.scope == "run" else stop.scope, stop)
         return refusal(stop)
+
+    def _explained(self, stop: Stop) -> Stop:
+        """The stop with what earlier runs used of the limit that was in the way."""
+        earlier = self.policy.earlier.get((stop.scope, stop.limit), "")
+        if not earlier or stop.reason not in ("limit", "deadline") or stop.detail.startswith(earlier):
+            return stop
+        return replace(stop, detail=f"{earlier}. {stop.detail}" if stop.detail else earlier)
 
     def _clean_requests(self, requests: tuple[tuple[str, str, str], ...]) -> tuple[Asked, ...]:
         return tuple([Asked(id_, self.redact(name), self.redact(arguments)) for id_, name, arguments in requests])

@@ -177,7 +177,7 @@ class Gatekeeper(Line):
     def stop(self, scope: str, stop: Stop) -> None:
         """Latch a scope from outside: a deadline, a kill. Callable from any thread."""
         with self._lock:
-            self._latch(scope, stop)
+            self._latch(scope, self._explained(stop))
             self._pump()
             news = self._take_news()
         self._tell(news)

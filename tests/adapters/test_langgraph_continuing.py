@@ -15,6 +15,7 @@ from crew_guard.adapters import langgraph
 from crew_guard.api import Supervisor
 from crew_guard.api.continuing import Spent, left_of
 from crew_guard.api.guarding import Guarded
+from crew_guard.core.events import Latched, Refused
 from crew_guard.core.result import Result
 from crew_guard.core.usage import Usage
 from crew_guard.errors import ConfigError
@@ -218,6 +219,72 @@ def test_two_runs_of_one_thread_at_once_are_refused():
     assert guard.run({"resume": "yes", "config": ONE}).caps.steps == 1
 
 
+class FailingChat(HungryChat):
+    """Fails as long as it is told to."""
+
+    fails: bool = True
+
+    def _generate(self, messages, stop=None, run_manager=None, **kwargs):
+        if self.fails:
+            raise ValueError("the provider said 400")
+        return super()._generate(messages, stop, run_manager, **kwargs)
+
+
+def test_turns_that_fail_leave_a_thread_as_it_was():
+    """A chat has a run a turn: what failed is over, and the next turn has its whole budget."""
+    model = FailingChat(answer_after=0)
+    guard = guarded(hungry_agent(model, checkpointer=InMemorySaver()), policy(max_steps=2))
+    turns = [guard.run({"task": "hi", "config": ONE}) for _ in range(4)]
+    assert {(turn.status, turn.usage.steps, turn.caps.steps) for turn in turns} == {("failed", 1, 2)}
+    model.fails = False
+    assert guard.run({"task": "hi", "config": ONE}).output == "done"
+
+
+def test_a_failure_after_a_stop_refills_nothing():
+    """Otherwise whoever is out of budget would only have to fail."""
+    model = FailingChat(fails=False)
+    guard = guarded(asking(model), policy(max_steps=2))
+    guard.run({"found": [], "config": ONE})
+    model.fails = True
+    failed = guard.run({"resume": "yes", "config": ONE})
+    assert (failed.status, failed.usage.steps) == ("failed", 1)
+    assert guard.run({"config": ONE}).stopped.limit == "max_steps"
+
+
+SPENT = [
+    ({"limits": {"max_steps": 1}}, "max_steps of run: the cap is 0, 0 used, 1 more needed. Of 1, 1 were used"),
+    (
+        {"per_agent": {"max_steps": 1}},
+        "max_steps of agent:work: the cap is 0, 0 used, 1 more needed. Of 1, 1 were",
+    ),
+    ({"limits": {"max_usd": "0.015"}}, "Of $0.015, $0.0"),
+    ({"tools": {"limits": {"look": {"max_tool_calls": 1}}}}, "Of 1, 1 were used by earlier runs on the thread 'one'"),
+    ({"limits": {"max_seconds": 1.0}}, "max_seconds of run: the cap is "),
+]
+
+
+@pytest.mark.parametrize(("rules", "words"), SPENT, ids=str)
+def test_a_stop_says_what_earlier_runs_used_and_how_to_begin_afresh(rules, words):
+    """In the result and in the journal; begin_afresh gives the whole budget once more."""
+
+    class Slow(HungryChat):
+        def _generate(self, messages, stop=None, run_manager=None, **kwargs):
+            threading.Event().wait(0.6)
+            return super()._generate(messages, stop, run_manager, **kwargs)
+
+    guard = guarded(asking(Slow()), Policy.model_validate(rules))
+    first = guard.run({"found": [], "config": ONE})
+    assert first.stopped.reason == "cancelled"
+    second = guard.run({"resume": "yes", "config": ONE})
+    assert second.stopped.reason in ("limit", "deadline")
+    assert words in str(second.stopped)
+    assert "by earlier runs on the thread 'one'; begin_afresh('one') gives" in str(second.stopped)
+    refused = [event for event in guard.supervisor.store.read(second.run_id) if isinstance(event, Refused | Latched)]
+    assert "by earlier runs on the thread 'one'" in str(refused[0].stop)
+    guard.begin_afresh("one")
+    assert guard.run({"found": [], "config": ONE}).stopped.reason == "cancelled"
+
+
 def test_a_graph_without_a_checkpointer_stands_alone():
     """Nothing goes on there, whatever the config names."""
     runtime = langgraph.runtime_for(hungry_agent(HungryChat()), lambda _: ByteFacts())
@@ -240,7 +307,7 @@ def test_what_is_left_is_the_cap_less_what_was_used(caps, used):
         "per_agent": limits,
         "tools": {"limits": {"look": {"max_tool_calls": caps[1], "max_seconds": 4}}},
     }
-    left = left_of(Policy.model_validate(rules), spent)
+    left = left_of(Policy.model_validate(rules), spent, "one")
     wanted = [max(0, cap - one) for cap, one in zip(caps, used, strict=True)]
     wanted[3] = Decimal(wanted[3]) / 100
     assert [getattr(left.limits, name) for name in names] == wanted
@@ -248,4 +315,4 @@ def test_what_is_left_is_the_cap_less_what_was_used(caps, used):
     assert left.per_agent.max_steps == caps[0]
     assert (left.limits.max_seconds, left.limits.max_agents) == (1.0, None)
     assert (left.tools.limits["look"].max_tool_calls, left.tools.limits["look"].max_seconds) == (wanted[1], 4)
-    assert left_of(Policy(), spent).limits == Policy().limits
+    assert left_of(Policy(), spent, "one").limits == Policy().limits

@@ -1,6 +1,7 @@
 """LlamaIndex's blocking steps, tools and models: what goes on in a thread is named, and a tool's time is kept."""
 
 import asyncio
+import os
 import threading
 from typing import Any
 
@@ -238,3 +239,24 @@ def test_a_tool_that_is_in_time_is_as_ever():
     agent, executions = hungry_agent(HungryLLM(answer_after=1))
     result = Guard(llama_index, agent, limited(SECONDS)).run()
     assert (result.output, len(executions), result.late) == ("done", 1, ())
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_has_a_loop_of_its_own():
+    """As under a server that forks its workers after a first run."""
+
+    class Answering(Workflow):
+        @step
+        async def answer(self, ev: StartEvent) -> StopEvent:
+            return StopEvent(result=(await asyncio.to_thread(threading.current_thread)).daemon)
+
+    guard = Guard(llama_index, Answering(), policy(max_seconds=10))
+    assert guard.run(task="x").output is True
+    child = os.fork()
+    if not child:
+        try:
+            os._exit(0 if guard.run(task="x").output is True else 1)
+        finally:
+            os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

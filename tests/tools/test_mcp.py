@@ -1,6 +1,7 @@
 """MCP servers, as real processes by pipes and over HTTP: honest, broken and hostile ones."""
 
 import asyncio
+import gc
 import json
 import os
 import subprocess
@@ -204,6 +205,69 @@ def test_what_cannot_be_started_is_a_clear_error(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr("crew_guard.tools.mcp.server.find_spec", lambda _: None)
     with pytest.raises(MissingDependencyError, match=r"crew-guard\[mcp\]"):
         by_pipes().start()
+
+
+def forked(server: MCPServer) -> int:
+    """The exit status of a child that uses the server, and closes it: 0 where it could."""
+    child = os.fork()
+    if not child:
+        try:
+            told = use(server, "add", a=2, b=3)
+            server.close()
+            os._exit(0 if told == "5" else 1)
+        finally:
+            os._exit(2)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+FORKS = [
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork"),
+    pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning"),
+]
+
+
+class TestForked:
+    """A server that was opened before a fork."""
+
+    pytestmark = FORKS
+
+    def test_a_child_starts_it_anew_and_leaves_the_parents_alone(self) -> None:
+        """However many children there are, and however often it was used before."""
+        with by_pipes(restarts=0) as server:
+            assert use(server, "add", a=2, b=3) == "5"
+            assert [forked(server), forked(server)] == [0, 0]
+            assert use(server, "add", a=2, b=4) == "6"
+
+    def test_over_http_too(self, address: str) -> None:
+        """The child has connections of its own."""
+        with MCPServer(url=address) as server:
+            assert forked(server) == 0
+            assert use(server, "add", a=2, b=4) == "6"
+
+    def test_a_child_that_only_closes_it_closes_nothing_of_the_parents(self) -> None:
+        """As its atexit does."""
+        with by_pipes(restarts=0) as server:
+            child = os.fork()
+            if not child:
+                server.close()
+                os._exit(0)
+            os.waitpid(child, 0)
+            assert use(server, "add", a=2, b=4) == "6"
+
+
+@pytest.mark.filterwarnings("error::ResourceWarning")
+def test_a_closed_server_over_http_leaves_no_stream_open(address: str) -> None:
+    """The library leaves the one that is read from to its reader."""
+    unclosed: list[object] = []
+    hook, sys.unraisablehook = sys.unraisablehook, unclosed.append
+    try:
+        with MCPServer(url=address) as server:
+            assert use(server, "add", a=2, b=3) == "5"
+        del server
+        gc.collect()
+    finally:
+        sys.unraisablehook = hook
+    assert [str(one.exc_value) for one in unclosed] == []
 
 
 def test_a_closed_server_leaves_no_process_and_no_thread() -> None:

@@ -19,6 +19,7 @@ from crew_guard.adapters.hosted import ModelFacts
 from crew_guard.adapters.langgraph.inputs import Given, given_to
 from crew_guard.adapters.langgraph.scope import Scope, current, in_graph
 from crew_guard.adapters.langgraph.seams import install
+from crew_guard.adapters.langgraph.ways import must_block
 from crew_guard.core.decisions import Stop
 from crew_guard.errors import ConfigError, RefusedError
 from crew_guard.ports import Gate, RuntimeResult
@@ -59,12 +60,16 @@ class LangGraphRuntime:
     """By thread, by tool: until its end is told."""
     _awaited: dict[type, bool] = field(default_factory=dict[type, bool])
     """By class of checkpointer: whether it has coroutines that work."""
+    _blocks: bool = field(init=False)
+    """Whether parts of it can't be awaited, so that it runs in a thread."""
 
     def __post_init__(self) -> None:
+        graph = self.graph
         if not isinstance(self.graph, Pregel):
             kind = type(self.graph).__name__
             how = "compile() it first" if kind == "StateGraph" else "its models run in another process: guard it there"
             raise ConfigError(f"crew_guard guards a compiled graph of LangGraph, not a {kind}: {how}")
+        object.__setattr__(self, "_blocks", must_block(graph))
         install()
 
     @property
@@ -150,7 +155,9 @@ class LangGraphRuntime:
         await to_thread.run_sync(tracked, abandon_on_cancel=True, limiter=CapacityLimiter(1))
 
     async def _is_async(self, given: Given) -> bool:
-        """Whether the graph's checkpointer, where it has one, can be awaited: some have coroutines that only refuse."""
+        """Whether the graph and its checkpointer, where it has one, can be awaited: some coroutines only refuse."""
+        if self._blocks:
+            return False
         saver: Any = self.graph.checkpointer
         if not isinstance(saver, BaseCheckpointSaver) or given.thread is None:
             return True

@@ -8,6 +8,7 @@ that was awaited, and came to its end, are left to whoever has that loop.
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
@@ -57,6 +58,15 @@ class HostLoop:
 
 _lock = threading.Lock()
 _current: HostLoop | None = None
+
+
+def _forget() -> None:
+    global _current, _lock
+    _current, _lock = None, threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)  # a child has none of its parent's threads
 
 
 def host_loop() -> HostLoop:

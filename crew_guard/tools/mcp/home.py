@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Coroutine
 from concurrent.futures import Future
@@ -17,8 +18,14 @@ class Home:
 
     def __init__(self, name: str) -> None:
         self._loop = asyncio.new_event_loop()
+        self._process = os.getpid()
         self._thread = threading.Thread(target=self._main, name=f"crew_guard: {name}", daemon=True)
         self._thread.start()
+
+    @property
+    def is_here(self) -> bool:
+        """Whether its thread is in this process, and not left in the one that this was forked from."""
+        return self._process == os.getpid()
 
     def submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
         """Start a coroutine; cancelling the future cancels it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
@@ -30,11 +31,15 @@ if TYPE_CHECKING:
     from crew_guard.tools.mcp.link import Link
 
 
+_of_parents: list[tuple[Home, Link | None]] = []
+"""Of the process that this one was forked from: let go of here, they would be closed there."""
+
+
 @dataclass(slots=True, eq=False, kw_only=True)
 class MCPServer:
     """A server and its tools; a context manager, sync or async, that starts and ends it.
 
-    Usable from any thread and any event loop while it is open.
+    Usable from any thread and any event loop while it is open; a forked child starts the server anew at its first call.
     """
 
     command: Sequence[str] = ()
@@ -78,6 +83,7 @@ class MCPServer:
     _tools: tuple[Tool, ...] = field(default=(), init=False, repr=False)
     _looked: float = field(default=0.0, init=False, repr=False)
     _starts: int = field(default=0, init=False, repr=False)
+    _moving: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if bool(self.command) == bool(self.url):
@@ -128,7 +134,10 @@ class MCPServer:
         home, self._home = self._home, None
         if home is not None:
             atexit.unregister(self.close)
-            home.stop(self._stop())
+            if home.is_here:
+                home.stop(self._stop())
+            else:
+                _of_parents.append((home, self._link))
 
     def __enter__(self) -> Self:
         return self.start()
@@ -147,6 +156,21 @@ class MCPServer:
 
     async def __aexit__(self, *_: object) -> None:
         await asyncio.to_thread(self.close)
+
+    def _at_home(self) -> Home:
+        """Where its session is, or is to be: a forked child has one of its own, and leaves its parent's alone.
+
+        Raises:
+            MCPError: it is closed
+        """
+        with self._moving:
+            if self._home is None:
+                raise MCPError("its server is closed")
+            if not self._home.is_here:
+                _of_parents.append((self._home, self._link))
+                self._home, self._link = Home(self._label), None
+                self._lock, self._starts = asyncio.Lock(), 0
+            return self._home
 
     # On the server's own loop
 
@@ -230,10 +254,7 @@ class MCPServer:
 
     def _tool(self, listed: Listed) -> Tool:
         async def call(**arguments: Any) -> str:
-            home = self._home
-            if home is None:
-                raise MCPError("its server is closed")
-            return await asyncio.wrap_future(home.submit(self._call(listed.server_name, arguments)))
+            return await asyncio.wrap_future(self._at_home().submit(self._call(listed.server_name, arguments)))
 
         return Tool(
             name=listed.name,

@@ -50,4 +50,5 @@ async def over_http(address: Address) -> AsyncGenerator[Wire]:
         streamable_http_client(address.url, http_client=client) as (received, sending, _),
     ):
         loss.wire = Wire(received, sending)
-        yield loss.wire
+        with received:
+            yield loss.wire
