@@ -6,10 +6,11 @@ import asyncio
 from collections.abc import Callable
 
 from crew_guard.core.plain import error_words
+from crew_guard.errors import RuntimeFailedError
 from crew_guard.loops import is_being_cancelled
 
 
-class ToolExitError(RuntimeError):
+class ToolExitError(RuntimeFailedError):
     """A tool raised what is no failure of a tool, a SystemExit say. Its text is for the agent."""
 
 
