@@ -44,8 +44,14 @@ def works_here() -> bool:
 
 
 def is_being_cancelled() -> bool:
-    """Whether a CancelledError that is caught here was meant for the task at work; else what it awaited gave up."""
-    task = asyncio.current_task()
+    """Whether a CancelledError that is caught here was meant for the task at work; else what it awaited gave up.
+
+    In a thread without a loop nobody can mean one.
+    """
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:
+        return False
     return task is None or task.cancelling() > 0
 
 

@@ -1,6 +1,7 @@
 """A crew of ours on CrewAI: its own agents, tasks and crew, and the same figures as at home."""
 
 import asyncio
+import gc
 import threading
 
 import pytest
@@ -251,6 +252,15 @@ def test_a_deadline_ends_the_hosts_work():
     go.set()
     assert (result.stopped.limit, result.late) == ("max_seconds", ("reader/stuck",))
     assert result.seconds < 5
+
+
+def test_nothing_is_said_of_what_a_deadline_ended(caplog):
+    """No task of the run's is left with an error that nobody reads."""
+    never = Reply("late", wait=lambda: asyncio.Event().wait())
+    result, _, _ = run(two_tasks()(), [never], "crewai", policy(max_seconds=1))
+    assert result.stopped.limit == "max_seconds"
+    gc.collect()
+    assert [record.message for record in caplog.records if record.name == "asyncio"] == []
 
 
 @pytest.mark.parametrize("process", ["handoff", "conversation"])

@@ -21,6 +21,7 @@ from crew_guard.adapters.autogen.sdks import quiet
 from crew_guard.adapters.autogen.seams import Act, Frame, Here, Original, acted, acting, closed, here, leave
 from crew_guard.adapters.autogen.tools import ToolActs, threaded
 from crew_guard.adapters.hosted import ModelFacts, failure
+from crew_guard.adapters.run_tasks import contained
 from crew_guard.core.actions import Handoff, Outcome
 from crew_guard.ports import Gate
 
@@ -66,7 +67,7 @@ class GuardedRun:
     # Who acts
 
     async def _on_messages(self, original: Original, agent: Any, args: Any, options: Any) -> Any:
-        with acting(Here(self, agent.name)):
+        with contained(), acting(Here(self, agent.name)):
             return await original(agent, *args, **options)
 
     async def _on_messages_stream(
@@ -76,18 +77,19 @@ class GuardedRun:
         now, items = Here(self, agent.name), original(agent, *args, **options)
         assists = isinstance(agent, AssistantAgent)
         try:
-            while True:
-                token = here.set(now)  # as `acted` does: one generator less for each item
-                try:
-                    item = await anext(items)
-                except StopAsyncIteration:
-                    return
-                finally:
-                    leave(token)
-                # A refused handoff can't be told within the agent: its tool loop waits for ever for one that raises.
-                if assists and isinstance(item, Response):
-                    await self._handed_over(agent.name, item)
-                yield item
+            with contained():
+                while True:
+                    token = here.set(now)  # as `acted` does: one generator less for each item
+                    try:
+                        item = await anext(items)
+                    except StopAsyncIteration:
+                        return
+                    finally:
+                        leave(token)
+                    # A refused handoff can't be told within the agent: its tool loop waits for ever for what raises.
+                    if assists and isinstance(item, Response):
+                        await self._handed_over(agent.name, item)
+                    yield item
         finally:
             await closed(now, items)
 

@@ -19,6 +19,7 @@ from typing import Any, cast
 from autogen_agentchat.base import TaskResult
 from autogen_agentchat.messages import BaseChatMessage, TextMessage
 from autogen_agentchat.tools import TeamTool
+from autogen_core import CancellationToken
 from autogen_core.code_executor import CodeExecutor, CodeResult
 from autogen_core.tools import (
     BaseStreamTool,
@@ -34,10 +35,12 @@ from autogen_core.tools import (
 from crew_guard.adapters.autogen.seams import Frame, Here, Original, acted, acting, closed, here, leave
 from crew_guard.adapters.autogen.timing import timed, timed_items
 from crew_guard.adapters.hosted import RESULT_CHARS, json_of, tool_failure
+from crew_guard.adapters.taming import ToolExitError, tamed
 from crew_guard.adapters.tool_time import ToolOverdueError
 from crew_guard.core.actions import Grant, Outcome, ToolCall
 from crew_guard.core.content import withheld
 from crew_guard.errors import RefusedError
+from crew_guard.loops import is_being_cancelled
 from crew_guard.ports import Gate
 
 CODE_EXECUTOR = "code_executor"
@@ -67,10 +70,10 @@ class ToolActs:
         except RefusedError as error:
             return _failed(name, error)
         try:
-            with acting(_within(now, "workbench", bench, grant)):
+            with acting(_within(now, "workbench", bench, grant)), _tamed(args, options):
                 result = await timed(self.gate, grant, tool or bench, original(bench, *args, **options))
             result = await self._looked_at(now.agent, name, result)
-        except ToolOverdueError as error:
+        except (ToolOverdueError, ToolExitError) as error:
             result = _failed(name, error)
         except BaseException as error:
             self._ended(grant, error)
@@ -99,10 +102,11 @@ class ToolActs:
             while True:
                 token = here.set(inside)  # as `acted` does: one generator less for each item
                 try:
-                    event = await anext(events)
+                    with _tamed(args, options):
+                        event = await anext(events)
                 except StopAsyncIteration:
                     return
-                except ToolOverdueError as error:
+                except (ToolOverdueError, ToolExitError) as error:
                     event = _failed(name, error)
                 finally:
                     leave(token)
@@ -126,11 +130,11 @@ class ToolActs:
         part = _is_part(now.frame, tool, ("workbench",))
         if part or _is_handoff(tool) or not _fits(tool, arguments):
             grant = now.frame.grant if part and now.frame else None
-            with acting(_within(now, "tool", tool, grant)):
+            with acting(_within(now, "tool", tool, grant)), _tamed(args, options):
                 return _as_answer(tool, await original(self._in_context(tool, grant), *args, **options))
         grant = await self._admit(now.agent, tool.name, arguments, irreversible=_runs_code(tool))
         try:
-            with acting(_within(now, "tool", tool, grant)):
+            with acting(_within(now, "tool", tool, grant)), _tamed(args, options):
                 value = await timed(self.gate, grant, tool, original(self._in_context(tool, grant), *args, **options))
             value = await self._value_looked_at(now.agent, tool, _as_answer(tool, value))
         except BaseException as error:
@@ -150,8 +154,9 @@ class ToolActs:
             items = timed_items(self.gate, grant, tool, items)
         items = acted(_within(now, "tool", tool, grant), items)
         try:
-            async for item in items:
-                yield _as_answer(tool, item)
+            with _tamed(args, options):
+                async for item in items:
+                    yield _as_answer(tool, item)
         except BaseException as error:
             if grant:
                 self._ended(grant, error)
@@ -176,10 +181,10 @@ class ToolActs:
         except RefusedError as error:
             return CodeResult(exit_code=1, output=str(error))
         try:
-            with acting(inside):
+            with acting(inside), _tamed(args, options):
                 result = await timed(self.gate, grant, executor, original(executor, *args, **options))
             check = await self.gate.check("tool_results", now.agent, CODE_EXECUTOR, result.output)
-        except ToolOverdueError as error:
+        except (ToolOverdueError, ToolExitError) as error:
             self._ended(grant, error)
             return CodeResult(exit_code=1, output=str(error))
         except BaseException as error:
@@ -338,15 +343,29 @@ def _function_of(kind: type[Any]) -> str | None:
 def threaded(gate: Gate, work: Grant | str | None, function: Callable[..., Any]) -> Callable[..., Any]:
     """What blocks a thread, in its caller's context there; as long as it goes on, the run's result names it."""
     here_too = functools.partial(contextvars.copy_context().run, function)
-    return here_too if work is None else functools.partial(_named, gate, work, here_too)
+    return functools.partial(_in_a_thread, gate, work, here_too)
 
 
-def _named(gate: Gate, work: Grant | str, function: Callable[..., Any], /, *given: Any, **more: Any) -> Any:
-    over = gate.in_thread(work)
+def _in_a_thread(
+    gate: Gate, work: Grant | str | None, function: Callable[..., Any], /, *given: Any, **more: Any
+) -> Any:
+    over = None if work is None else gate.in_thread(work)
     try:
-        return function(*given, **more)
+        with tamed():
+            return function(*given, **more)
     finally:
-        over()
+        if over is not None:
+            over()
+
+
+def _tamed(args: Any, options: Mapping[str, Any]) -> tamed:
+    """While a tool works: it is ended with its task, and where the token is cancelled that it was given."""
+    return tamed(functools.partial(_is_ended, args, options))
+
+
+def _is_ended(args: Any, options: Mapping[str, Any]) -> bool:
+    given = (*args, *options.values())
+    return is_being_cancelled() or any(isinstance(one, CancellationToken) and one.is_cancelled() for one in given)
 
 
 def _as_answer(tool: Any, value: Any) -> Any:

@@ -20,6 +20,7 @@ from crew_guard.adapters.crewai.leftovers import forget_earlier_runs
 from crew_guard.adapters.crewai.patches import install
 from crew_guard.adapters.crewai.talk import Table, ended_by
 from crew_guard.adapters.native.work import TaskEndedError, Work
+from crew_guard.adapters.run_tasks import contained
 from crew_guard.core.roles import Agent, Crew, Task, fill
 from crew_guard.errors import ConfigError
 from crew_guard.ports import Gate, RuntimeResult
@@ -91,7 +92,8 @@ class CompiledRuntime(CrewRuntime):
         token = table_of_run.set(table)
         forget_earlier_runs(host)
         try:
-            cast(Any, host).kickoff()
+            with contained():
+                cast(Any, host).kickoff()
         finally:
             table_of_run.reset(token)
 

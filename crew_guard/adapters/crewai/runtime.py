@@ -26,7 +26,7 @@ from crew_guard.adapters.crewai.patches import install
 from crew_guard.adapters.crewai.scope import RunScope, scope_of_run, who_embeds
 from crew_guard.adapters.embedding import Embeds, embedding_by
 from crew_guard.adapters.hosted import ModelFacts
-from crew_guard.adapters.run_tasks import noting, with_its_tasks
+from crew_guard.adapters.run_tasks import contained, noting, with_its_tasks
 from crew_guard.errors import ConfigError, LimitExceededError, RefusedError
 from crew_guard.loops import is_ours
 from crew_guard.ports import Gate, RuntimeResult
@@ -119,7 +119,7 @@ class CrewAIRuntime:
 
     async def _on_a_thread(self, inputs: Mapping[str, Any], scope: RunScope) -> RuntimeResult:
         def kicked_off() -> RuntimeResult:
-            with self._in_scope(scope):
+            with contained(), self._in_scope(scope):
                 found = _kicked_off(self.host, inputs)
             return self._result(scope, *found)
 

@@ -22,6 +22,7 @@ from crew_guard.core.messages import Message, ModelReply, ModelRequest, ToolRequ
 from crew_guard.core.roles import Task
 from crew_guard.core.tools import Tool
 from crew_guard.errors import RefusedError
+from crew_guard.loops import is_being_cancelled
 
 T = TypeVar("T")
 
@@ -129,6 +130,14 @@ class Talk:
         Raises:
             TaskEndedError: there is no output that can be used
         """
+        try:
+            return await self._turn(said)
+        except TaskEndedError:
+            if is_being_cancelled():  # by the table, which knows why: nobody would read it here
+                raise asyncio.CancelledError from None
+            raise
+
+    async def _turn(self, said: Sequence[Mapping[str, Any]]) -> tuple[ToolRequest, ...] | str:
         agent, loop = self.loop.agent.name, self.loop
         with ending(agent, loop.so_far):
             if not self._begun:

@@ -18,6 +18,7 @@ from crewai.tools.base_tool import BaseTool, Tool
 from crew_guard.adapters.crewai.inside import part_of, refuse_late_work
 from crew_guard.adapters.hosted import RESULT_CHARS, RunNotes, json_of, looking, tool_failure
 from crew_guard.adapters.stand_in import own_value, seam_of, shown, stand_in
+from crew_guard.adapters.taming import tamed
 from crew_guard.adapters.tool_time import in_time, in_time_blocking
 from crew_guard.core.actions import Grant, Outcome, ToolCall
 from crew_guard.core.content import Check, withheld
@@ -133,7 +134,8 @@ def _gated(function: Callable[..., Any], like: Callable[..., Any] | None = None)
         grant = seam.gate.admit_blocking(seam.action(args, kwargs))
         token, inside = _running.set(tool), part_of.set(grant.action_id)
         try:
-            result = in_time_blocking(seam.gate, grant, partial(function, tool, *args, **kwargs))
+            with tamed():
+                result = in_time_blocking(seam.gate, grant, partial(function, tool, *args, **kwargs))
         except Exception as error:
             with looking(seam.gate, grant):
                 told = seam.told(
@@ -161,7 +163,8 @@ def _gated(function: Callable[..., Any], like: Callable[..., Any] | None = None)
 async def _finished(work: Awaitable[Any], tool: object, seam: _ToolSeam, grant: Grant) -> Any:
     token, inside = _running.set(tool), part_of.set(grant.action_id)
     try:
-        result = await in_time(grant, work, gate=seam.gate)
+        with tamed():
+            result = await in_time(grant, work, gate=seam.gate)
     except Exception as error:
         with looking(seam.gate, grant):
             told = seam.told(await seam.gate.check("tool_results", seam.agent, seam.tool, error_text(error)), error)

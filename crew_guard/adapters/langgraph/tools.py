@@ -20,6 +20,7 @@ from crew_guard.adapters.hosted import RESULT_CHARS, json_of, tool_failure
 from crew_guard.adapters.langgraph.like import like
 from crew_guard.adapters.langgraph.scope import Scope, in_graph, inside_tool
 from crew_guard.adapters.stand_in import is_stand_in, seam_of, stand_in
+from crew_guard.adapters.taming import tamed
 from crew_guard.adapters.tool_time import ToolOverdueError, in_time, in_time_blocking
 from crew_guard.core.actions import Grant, Outcome, ToolCall
 from crew_guard.core.content import Check, withheld
@@ -119,8 +120,9 @@ def _gate_of(own: Callable[..., Any]) -> Callable[..., Any]:
             seam.grant = await seam.scope.gate.admit(seam.action)
             token = _begin(seam)
             try:
-                work = own(tool, *args, **kwargs)
-                result = await (work if seam.grant.max_seconds is None else _in_time_async(seam, work))
+                with tamed():
+                    work = own(tool, *args, **kwargs)
+                    result = await (work if seam.grant.max_seconds is None else _in_time_async(seam, work))
                 return await _seen_async(seam, result)
             except BaseException as error:
                 _fail(seam, error)
@@ -138,7 +140,7 @@ def _gate_of(own: Callable[..., Any]) -> Callable[..., Any]:
         seam.grant = seam.scope.gate.admit_blocking(seam.action)
         token = _begin(seam)
         try:
-            with seam.scope.threads.busy():
+            with seam.scope.threads.busy(), tamed():
                 if seam.grant.max_seconds is None:
                     result = own(tool, *args, **kwargs)
                 else:

@@ -15,6 +15,7 @@ from llama_index.core.tools.function_tool import sync_to_async
 from crew_guard.adapters.hosted import RESULT_CHARS, json_of, looking, tool_failure
 from crew_guard.adapters.llama_index.scope import HostRun, Taken, current
 from crew_guard.adapters.llama_index.threads import blocking
+from crew_guard.adapters.taming import tamed
 from crew_guard.adapters.tool_time import in_time
 from crew_guard.core.actions import Action, Grant, Handoff, Outcome, ToolCall
 from crew_guard.core.content import Check, withheld
@@ -44,7 +45,8 @@ def _gated_sync(method: Any) -> Any:
         grant = run.gate.admit_blocking(one.action)
         token = _running.set((self, run.gate, grant))
         try:
-            output = blocking(run.gate, grant, partial(method.__get__(self, type(self)), *args, **kwargs))
+            with tamed():
+                output = blocking(run.gate, grant, partial(method.__get__(self, type(self)), *args, **kwargs))
         except RefusedError as error:
             one.fail(grant, error)
             raise
@@ -80,7 +82,8 @@ def _gated_async(method: Any) -> Any:
         grant = await run.gate.admit(one.action)
         token = _running.set((self, run.gate, grant))
         try:
-            output = await in_time(grant, method.__get__(self, type(self))(*args, **kwargs), gate=run.gate)
+            with tamed():
+                output = await in_time(grant, method.__get__(self, type(self))(*args, **kwargs), gate=run.gate)
             text = _text(output)
             check = await run.gate.check("tool_results", one.agent, one.tool, text)
             output, text = one.seen(check, output, text)
@@ -134,7 +137,8 @@ def _in_its_thread(running: tuple[object, Gate, Grant], function: Any, *args: An
     _, gate, grant = running
     over = gate.in_thread(grant)
     try:
-        return function(*args, **kwargs)
+        with tamed():
+            return function(*args, **kwargs)
     finally:
         over()
 

@@ -1,0 +1,97 @@
+"""Hosts' tools that would end the process, or its loop: each is a failed one, and its caller's loop goes on."""
+
+import asyncio
+
+import pytest
+from crewai.tools import tool as crewai_tool
+from langchain_core.tools import StructuredTool
+from llama_index.core.tools import FunctionTool
+
+from crew_guard.adapters import crewai, langgraph, llama_index
+from tests.adapters import crewai_doubles, langgraph_doubles, llama_index_doubles
+from tests.adapters.guarding import Guard, policy
+
+ERRORS = [SystemExit(3), KeyboardInterrupt(), asyncio.CancelledError(), StopIteration("none")]
+WORDS = ["SystemExit: 3", "KeyboardInterrupt", "CancelledError", "StopIteration"]
+each_error = pytest.mark.parametrize(("error", "told"), list(zip(ERRORS, WORDS, strict=True)), ids=WORDS)
+either_way = pytest.mark.parametrize("awaited", [False, True], ids=["run", "awaited"])
+
+
+def blocking(error):
+    def look(query: str) -> str:
+        """Look something up."""
+        raise error
+
+    return look
+
+
+def waiting(error):
+    async def look(query: str) -> str:
+        """Look something up."""
+        raise error
+
+    return look
+
+
+def of_crewai(look):
+    def does(number, messages):
+        return [crewai_doubles.request("look", query="x")] if number == 1 else "done"
+
+    agent = crewai_doubles.hungry_agent(crewai_doubles.ActingLLM(does), tools=[crewai_tool("look")(look)])
+    return crewai, crewai_doubles.hungry_crew(agent)
+
+
+def of_langgraph(look):
+    key = "coroutine" if asyncio.iscoroutinefunction(look) else "func"
+    made = StructuredTool.from_function(**{key: look})
+    return langgraph, langgraph_doubles.hungry_agent(langgraph_doubles.HungryChat(answer_after=1), tools=[made])
+
+
+def of_llama_index(look):
+    key = "async_fn" if asyncio.iscoroutinefunction(look) else "fn"
+    made = FunctionTool.from_defaults(**{key: look})
+    agent, _ = llama_index_doubles.hungry_agent(llama_index_doubles.HungryLLM(answer_after=1), tools=[made])
+    return llama_index, agent
+
+
+def run(adapter, host, awaited, **inputs):
+    """The result, and the run's guard; where it is awaited, beside work of its caller's that must come to its end."""
+    guard = Guard(adapter, host, policy(max_seconds=10))
+    if not awaited:
+        return guard, guard.run(**inputs)
+
+    async def main():
+        neighbour = asyncio.create_task(asyncio.sleep(0.05, "unharmed"))
+        result = await guard.start(inputs or {"task": "x"}, home=asyncio.get_running_loop()).result()
+        assert await neighbour == "unharmed"
+        return result
+
+    return guard, asyncio.run(main())
+
+
+@either_way
+@each_error
+@pytest.mark.parametrize("look", [blocking, waiting])
+@pytest.mark.parametrize("host", [of_crewai, of_langgraph, of_llama_index])
+def test_a_tool_that_would_end_the_process_has_failed(host, look, error, told, awaited):
+    """As with any other error of a tool, CrewAI's and LlamaIndex's agents go on, and LangChain's graphs end."""
+    adapter, made = host(look(error))
+    guard, result = run(adapter, made, awaited, **({"topic": "rivers"} if host is of_crewai else {}))
+    assert (result.status, result.late) == ("failed" if host is of_langgraph else "done", ()), result
+    failed = [event.text for event in guard.events("Settled") if event.status == "failed"]
+    assert failed
+    assert all(told in text for text in failed)
+
+
+@pytest.mark.filterwarnings("ignore:function callbacks cannot be serialized")
+@either_way
+def test_what_a_crews_callback_raises_ends_its_run_only(awaited):
+    """On CrewAI's thread no tool is between it and the loop."""
+
+    def leave(output):
+        raise SystemExit(4)
+
+    crew = crewai_doubles.hungry_crew(crewai_doubles.hungry_agent(crewai_doubles.answering()), task_callback=leave)
+    _, result = run(crewai, crew, awaited, topic="rivers")
+    assert result.status == "failed"
+    assert "raised SystemExit: 4" in result.error
