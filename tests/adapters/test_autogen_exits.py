@@ -103,9 +103,11 @@ def run(host, awaited, rules=None):
         return guard, guard.run()
 
     async def main():
-        neighbour = asyncio.create_task(asyncio.sleep(0.05, "unharmed"))
+        over = asyncio.Event()
+        neighbour = asyncio.create_task(over.wait())
         result = await guard.start({"task": "x"}, home=asyncio.get_running_loop()).result()
-        assert await neighbour == "unharmed"
+        over.set()
+        assert await neighbour
         return result
 
     return guard, asyncio.run(main())
