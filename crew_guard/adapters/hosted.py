@@ -45,6 +45,7 @@ _UNSENT = frozenset(
         "ConnectionRefusedError",
         "EndpointConnectionError",
         "ServiceRequestError",
+        "UnicodeEncodeError",
         "gaierror",
     }
 )

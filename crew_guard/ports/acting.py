@@ -82,11 +82,12 @@ class Gate(Protocol):
         """Swap the reservation for what was used. Exactly once for each grant; never blocks."""
         ...
 
-    def in_thread(self, work: Grant | str) -> Callable[[], object]:
+    def in_thread(self, work: Grant | str, *, around: bool = False) -> Callable[[], object]:
         """A blocking tool runs in a thread, which can't be ended: the run's result names it as long as it is there.
 
         Args:
             work: its grant; or a name, for what isn't an action
+            around: whether what is done there has names of its own, and this one counts where none of those is told
         Returns:
             to be called when the thread is over
         """

@@ -222,9 +222,9 @@ class RunGate:
         over = self.in_thread(grant)
         return await in_thread(tracked, **values)
 
-    def in_thread(self, work: Grant | str) -> Callable[[], object]:
+    def in_thread(self, work: Grant | str, *, around: bool = False) -> Callable[[], object]:
         """See Gate.in_thread."""
-        threads = self.keeper.threads
+        threads = self.keeper.around if around else self.keeper.threads
         if isinstance(work, str):
             key, name = f"thread {next(_threads)}", work
         else:

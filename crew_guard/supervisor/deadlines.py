@@ -8,6 +8,9 @@ from crew_guard.core.decisions import Stop
 from crew_guard.ports import Handle
 from crew_guard.supervisor.gate import Gatekeeper
 
+_TO_BEGIN = 5.0
+"""Seconds that a crew has to its first call, however short its idle limit: its host is loaded then, and what counts."""
+
 
 def set_deadlines(gate: Gatekeeper, began: float, *, reserve: bool) -> list[Handle]:
     """Start the timers of the run's policy, on the thread of the clock's loop.
@@ -72,10 +75,10 @@ class _IdleTimer:
 
     def _look(self) -> None:
         gate = self._gate
-        idle = gate.clock.monotonic() - gate.last_progress
+        idle, patience = gate.clock.monotonic() - gate.last_progress, self._patience
         if self._waits_legitimately():
             idle = 0.0
-        if idle >= self._seconds:
+        if idle >= patience:
             side = gate.state.side
             stop = Stop("idle", side, "max_idle_seconds", self._seconds, round(idle, 3), detail=self._doing())
             gate.stop(side, stop)
@@ -83,7 +86,17 @@ class _IdleTimer:
                 return
             gate.progress()
             idle = 0.0
-        self._handle = gate.clock.call_later(self._seconds - idle, self._look)
+        later = self._seconds - idle if idle < self._seconds else min(self._seconds, patience - idle)
+        self._handle = gate.clock.call_later(later, self._look)
+
+    @property
+    def _patience(self) -> float:
+        return self._seconds if self._has_begun() else max(self._seconds, _TO_BEGIN)
+
+    def _has_begun(self) -> bool:
+        state = self._gate.state
+        used = state.used("run")
+        return bool(state.side != "crew" or state.open or used.steps or used.tool_calls)
 
     def _waits_legitimately(self) -> bool:
         """In line for budget, for a person, or in a call that doesn't stream: its own deadline ends it."""
@@ -98,4 +111,6 @@ class _IdleTimer:
 
     def _doing(self) -> str:
         held = [f"{held.event.agent}/{held.event.target}" for held in tuple(self._gate.state.open.values())]
-        return f"in flight: {', '.join(held)}" if held else "nothing was in flight"
+        if held:
+            return f"in flight: {', '.join(held)}"
+        return "nothing was in flight" if self._has_begun() else "it made no first call"

@@ -53,6 +53,7 @@ class Gatekeeper(Line):
         "_known_good",
         "_last_flush",
         "_named",
+        "around",
         "circles",
         "estimator",
         "faults",
@@ -78,6 +79,8 @@ class Gatekeeper(Line):
         """Model calls that wait to be tried again."""
         self.threads: dict[str, str] = {}
         """Tools that run in a thread at the moment, by action, as agent/tool."""
+        self.around: dict[str, str] = {}
+        """The same of threads whose tools have names of their own."""
         self._named: dict[str, None] = {}
         """Of those, as keys: that were named as left behind."""
         self.faults = 0
@@ -193,6 +196,8 @@ class Gatekeeper(Line):
         with self._lock:
             own = {action_id: f"{held.event.agent}/{held.event.target}" for action_id, held in self.state.open.items()}
             stuck = own | self.threads if late else dict(self.threads)
+            if not stuck and not self._named:
+                stuck = dict(self.around)
             names = tuple(name for action_id, name in stuck.items() if action_id not in self._named)
             self._named |= dict.fromkeys(stuck)
             for action_id, held in list(self.state.open.items()):

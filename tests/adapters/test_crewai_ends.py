@@ -82,6 +82,63 @@ def test_a_tools_time_by_the_policy_ends_one_execution(is_async):
     assert not is_async or result.late == ()
 
 
+# A thread that is left behind
+
+
+def behind_a_guardrail(hold):
+    def weigh(output):
+        hold()
+        return True, output.raw
+
+    agent = hungry_agent(answering(), tools=[])
+    task = Task(name="find", description="Go on.", expected_output="it", agent=agent, guardrail=weigh)
+    return Crew(agents=[agent], tasks=[task])
+
+
+def behind_a_callback_of_a_nameless_task(hold):
+    agent = hungry_agent(answering(), tools=[])
+    one, two = (Task(description="Go on.", expected_output="it", agent=agent) for _ in range(2))
+    two.callback = lambda _: hold()
+    return Crew(agents=[agent], tasks=[one, two])
+
+
+def behind_a_callback_of_the_crew(hold):
+    crew = hungry_crew(hungry_agent(answering(), tools=[]), name="finders")
+    crew.after_kickoff_callbacks = [lambda output: hold() or output]
+    return crew
+
+
+@pytest.mark.filterwarnings("ignore:function callbacks cannot be serialized")
+@pytest.mark.parametrize(
+    ("made", "name"),
+    [
+        (behind_a_guardrail, "Seeker/find"),
+        (behind_a_callback_of_a_nameless_task, "Seeker/task_2"),
+        (behind_a_callback_of_the_crew, "finders/kickoff"),
+    ],
+)
+@pytest.mark.parametrize("awaited", [False, True])
+def test_a_thread_in_which_no_action_is_under_way_is_named_by_its_task(made, name, awaited):
+    """Its next run is refused as long as it goes on; then it is free."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def hold():
+        begun.set()
+        go_on.wait(30)
+
+    crew = made(hold)
+
+    async def main():
+        return await here(crew, policy(max_seconds=1), topic="rivers")[1].result()
+
+    try:
+        result = within_time(main()) if awaited else Guard(adapter, crew, policy(max_seconds=1)).run(topic="rivers")
+    finally:
+        go_on.set()
+    assert begun.is_set()
+    assert (reason_of(result), result.late) == ("deadline", (name,))
+
+
 # Flows that are awaited
 
 

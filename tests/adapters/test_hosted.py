@@ -27,6 +27,13 @@ def wrapped(error):
     return outer
 
 
+def unencodable(text):
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        return error
+
+
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
@@ -34,13 +41,14 @@ def wrapped(error):
         (wrapped(with_status(404)), "rejected"),
         (with_status(503), "failed"),
         (wrapped(ConnectionRefusedError()), "rejected"),
+        (unencodable("a lone surrogate: \udcff"), "rejected"),
         (TimeoutError(), "failed"),
         (asyncio.CancelledError(), "cancelled"),
         (ValueError(), "failed"),
     ],
 )
 def test_only_what_cannot_have_made_tokens_is_rejected(error, expected):
-    """A 4xx and a failed connect cost a step; anything else may have been billed."""
+    """A 4xx, a failed connect and a request that can't be encoded cost a step; anything else may have been billed."""
     assert ending(error) == expected
 
 

@@ -292,6 +292,35 @@ def test_idleness_is_no_progress_and_progress_is_not_idleness() -> None:
     assert "ann/m" in result.stopped.detail
 
 
+def test_a_crew_has_five_seconds_to_its_first_call() -> None:
+    """Its host is loaded meanwhile, which is no idleness; one that hangs there is ended."""
+    gates: list[Gate] = []
+
+    async def work(gate: Gate) -> str:
+        gates.append(gate)
+        await asyncio.Event().wait()
+        return "never"
+
+    def stopped_after(*seconds: float, calls: bool) -> Any:
+        life = life_of(work, limits={"max_idle_seconds": 1})
+
+        async def later() -> None:
+            await settled()
+            for each in seconds:
+                assert not life.gate.state.latches
+                life.clock.advance(each)  # type: ignore[attr-defined]
+                if calls:
+                    gates[-1].settle(await gates[-1].admit(ModelCall("ann", "m", 10, 90)), Outcome("ok"))
+                    life.clock.advance(1)  # type: ignore[attr-defined]
+
+        return run(life, later()).stopped
+
+    hangs = stopped_after(1, 1, 1, 1, 1, calls=False)
+    assert (hangs.reason, hangs.used, hangs.detail) == ("idle", 5, "it made no first call")
+    begins = stopped_after(4, calls=True)
+    assert (begins.reason, begins.used, begins.detail) == ("idle", 1, "nothing was in flight")
+
+
 def test_a_call_that_does_not_stream_is_not_idle() -> None:
     """Silence says nothing about it: an hour later it is still let be."""
 

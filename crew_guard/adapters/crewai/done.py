@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
+from crew_guard.adapters.crewai.checks import name_of
+
 _at_task: ContextVar[bool] = ContextVar("crew_guard_at_task", default=False)
 
 
@@ -23,6 +25,7 @@ class Done:
         self._flow, self._several = flow, several
         self._methods: dict[str, Any] = {}
         self._tasks: list[tuple[object, Any]] = []
+        self._under_way: dict[int, str] = {}
 
     def method(self, flow: object, name: str, output: Any) -> None:
         """A method has given this."""
@@ -30,7 +33,7 @@ class Done:
             self._methods[name] = output
 
     @contextmanager
-    def at_task(self, agent: Any) -> Generator[Callable[[Any], Any]]:
+    def at_task(self, task: Any, agent: Any) -> Generator[Callable[[Any], Any]]:
         """While a task is done: gives what takes its output. A task inside of another one's is a part of that."""
         if self._flow is not None or _at_task.get():
             yield lambda output: output
@@ -41,10 +44,17 @@ class Done:
             return output
 
         token = _at_task.set(True)
+        self._under_way[id(task)] = f"{name_of(agent) or 'crew'}/{_name_of_task(task, agent)}"
         try:
             yield note
         finally:
+            self._under_way.pop(id(task), None)
             _at_task.reset(token)
+
+    @property
+    def under_way(self) -> tuple[str, ...]:
+        """A crew's tasks that were begun and haven't ended, as agent/task."""
+        return tuple(self._under_way.values())
 
     @property
     def outputs(self) -> Mapping[str, Any]:
@@ -57,6 +67,11 @@ class Done:
         crews = list({id(crew): crew for crew, _ in tasks}.values())  # a copy for each of the inputs, one by one
         each = (by_task(output for its, output in tasks if its is crew) for crew in crews)
         return of_each(each)
+
+
+def _name_of_task(task: Any, agent: Any) -> str:
+    tasks = getattr(getattr(agent, "crew", None), "tasks", ())
+    return task.name or next((f"task_{i}" for i, one in enumerate(tasks, 1) if one is task), "task")
 
 
 def by_task(outputs: Iterable[Any]) -> dict[str, Any]:

@@ -312,7 +312,7 @@ def _at_task(own: _Method) -> _Method:
             scope = scope_of_run.get()
             if scope is None:
                 return await own(task, agent, *args)
-            with scope.done.at_task(agent or task.agent) as note:
+            with scope.done.at_task(task, agent or task.agent) as note:
                 return note(await own(task, agent, *args))
 
         return do_async
@@ -321,7 +321,7 @@ def _at_task(own: _Method) -> _Method:
         scope = scope_of_run.get()
         if scope is None:
             return own(task, agent, *args)
-        with scope.done.at_task(agent or task.agent) as note:
+        with scope.done.at_task(task, agent or task.agent) as note:
             return note(own(task, agent, *args))
 
     return do

@@ -98,12 +98,14 @@ class CrewAIRuntime:
         here = is_flow and not is_ours(loop)
         work = asyncio.ensure_future(self._here(inputs, scope) if here else self._on_a_thread(inputs, scope))
         try:
-            return await _until_over(work, scope, time_is_up, ends=here)
+            return await _until_over(work, scope, time_is_up, None if here else self.host)
         except ConfigError:
             raise
         except asyncio.CancelledError:
             if here:
                 work.cancel()
+            else:
+                _name_left(work, scope, self.host)
             await asyncio.wait({work})  # so that whoever cancelled sees that the work goes on
             _ = work.cancelled() or work.exception()
             if not (outputs := scope.done.outputs):
@@ -164,12 +166,12 @@ class CrewAIRuntime:
 
 
 async def _until_over(
-    work: asyncio.Future[RuntimeResult], scope: RunScope, time_is_up: asyncio.Event, *, ends: bool
+    work: asyncio.Future[RuntimeResult], scope: RunScope, time_is_up: asyncio.Event, threaded: Any
 ) -> RuntimeResult:
     """Until the work is done, or is to be left behind: a flow's own loop waits for its threads before it ends.
 
     Args:
-        ends: whether the work can be ended, on this loop as it is
+        threaded: the host, where it works in a thread; None where it is on this loop, and can be ended
     """
     up = asyncio.ensure_future(time_is_up.wait())
     try:
@@ -180,10 +182,20 @@ async def _until_over(
         up.cancel()
     if work.done() or scope.time_up is None:
         return await asyncio.shield(work)
-    if ends:
+    if threaded is None:
         work.cancel()
+    else:
+        _name_left(work, scope, threaded)
     work.add_done_callback(lambda left: left.cancelled() or left.exception())
     raise LimitExceededError(scope.time_up.stop)
+
+
+def _name_left(work: asyncio.Future[RuntimeResult], scope: RunScope, host: Any) -> None:
+    """Have the run's result name a thread that is left behind, by its tasks, where nothing that is in flight tells."""
+    whose = name_of(host) or getattr(host, "name", None) or type(host).__name__
+    for name in scope.done.under_way or (f"{whose}/kickoff",):
+        over = scope.gate.in_thread(name, around=True)
+        work.add_done_callback(lambda _, over=over: over())
 
 
 def _kicked_off(host: Any, inputs: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
