@@ -53,6 +53,7 @@ class Llama:
             ModelError: rejected, where they can't be loaded
         """
         library: Any = importlib.import_module("xllamacpp")
+        self._process = os.getpid()
         self._key = secrets.token_hex(16)
         try:
             self._server: Any = library.Server(_parameters(library, path, self._key))
@@ -62,6 +63,11 @@ class Llama:
         self._connection = http.client.HTTPConnection(address, timeout=60)
         self._connecting = threading.Lock()
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="crew_guard-llama")
+
+    @property
+    def is_here(self) -> bool:
+        """Whether its threads are in this process, and not left in the one that this was forked from."""
+        return self._process == os.getpid()
 
     def generate(self, body: dict[str, Any], on_chunk: Callable[[dict[str, Any]], bool]) -> Future[Any]:
         """Queue one streamed chat completion.
@@ -125,6 +131,15 @@ def _parameters(library: Any, path: Path, key: str) -> Any:
 _loading = threading.Lock()
 
 
+def _forget_lock() -> None:
+    global _loading  # noqa: PLW0603  one model a process is the point
+    _loading = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_lock)  # who loads in the parent holds it for ever
+
+
 @cache
 def _loaded(path: Path) -> Llama:
     return Llama(path)
@@ -135,7 +150,16 @@ def llama() -> Llama:
 
     Raises:
         MissingDependencyError: packages are missing
-        ModelError: the weights can't be loaded
+        ModelError: rejected, where the weights can't be loaded, or were before this process was forked
     """
     with _loading:
-        return _loaded(weights())
+        model = _loaded(weights())
+    if not model.is_here:
+        raise ModelError(_FORKED, kind="rejected")
+    return model
+
+
+_FORKED = (
+    "the embedded model was loaded before this process was forked, and its threads are in the parent: "
+    "use it after forking only, or start the process by spawn or forkserver"
+)

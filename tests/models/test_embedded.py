@@ -3,6 +3,7 @@
 import asyncio
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -204,6 +205,24 @@ def test_threads_and_loops_take_turns() -> None:
     assert len(replies) == 3
     assert len(set(replies)) == 1
     assert engine._loaded.cache_info().currsize == 1
+
+
+@needs_model
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_is_refused_at_once() -> None:
+    """The threads stay behind in the parent: the child is told, and never waits; the parent goes on."""
+    ask(USER, most=2)
+    child = os.fork()
+    if not child:
+        try:
+            ask(USER, most=2)
+        except ModelError as error:
+            os._exit(0 if "after forking" in str(error) else 1)
+        finally:
+            os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert ask(USER, most=2)[0].finish == "length"
 
 
 @needs_model
