@@ -61,9 +61,11 @@ def run(adapter, host, awaited, **inputs):
         return guard, guard.run(**inputs)
 
     async def main():
-        neighbour = asyncio.create_task(asyncio.sleep(0.05, "unharmed"))
+        over = asyncio.Event()
+        neighbour = asyncio.create_task(over.wait())
         result = await guard.start(inputs or {"task": "x"}, home=asyncio.get_running_loop()).result()
-        assert await neighbour == "unharmed"
+        over.set()
+        assert await neighbour
         return result
 
     return guard, asyncio.run(main())
