@@ -41,6 +41,7 @@ from crew_guard.core.usage import Rates
 from crew_guard.core.verdicts import Verify
 from crew_guard.errors import ConfigError, JournalConflictError
 from crew_guard.ports import (
+    Attended,
     Delegating,
     Equippable,
     Guards,
@@ -283,7 +284,8 @@ class Supervisor:
 
     def _warn_of_members(self, name: str, runtime: Runtime) -> None:
         if members := runtime.members():
-            self._warn(name, members, None)
+            others = runtime.attendants() if isinstance(runtime, Attended) else ()
+            self._warn(name, [*members, *others], None)
 
     def _warn(self, crew: str, agents: Collection[str], tools: Collection[Tool] | None) -> None:
         """Log, once a crew, what the policy says of agents and tools that it hasn't got."""

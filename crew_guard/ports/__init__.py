@@ -5,6 +5,7 @@ one request; a Workflow is the fixed path. A Store keeps the journal and the Tra
 """
 
 from crew_guard.ports.acting import (
+    Attended,
     CallTerms,
     Continuing,
     Delegating,
@@ -28,6 +29,7 @@ from crew_guard.ports.keeping import Clock, Flushed, Handle, Observer, RunSummar
 from crew_guard.ports.tracking import CrewTerms, KeptRun, KeptVerdict, TrackRecord
 
 __all__ = [
+    "Attended",
     "CallTerms",
     "Clock",
     "Content",

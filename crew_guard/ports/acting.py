@@ -233,6 +233,15 @@ class Tasked(Protocol):
 
 
 @runtime_checkable
+class Attended(Protocol):
+    """A Runtime in which some take part who ask no model, and so are no members."""
+
+    def attendants(self) -> Sequence[str]:
+        """Their names: a policy may speak of them, as of who executes code."""
+        ...
+
+
+@runtime_checkable
 class Spoken(Protocol):
     """A Runtime that may have no use for a text in the place of inputs."""
 

@@ -116,7 +116,8 @@ def refusal(stop: Stop) -> RefusedError:
     return PolicyDeniedError(stop) if stop.reason == "denied" else LimitExceededError(stop)
 
 
-def stop_for(short: Shortfall) -> Stop:
+def stop_for(short: Shortfall, agent: str) -> Stop:
+    """A shortfall as a stop; of too many agents it tells whose turn it was."""
     in_dollars = short.limit == "nano_usd"
 
     def figure(value: int) -> float:
@@ -129,4 +130,5 @@ def stop_for(short: Shortfall) -> Stop:
         figure(short.cap),
         figure(short.used + short.reserved),
         figure(short.asked),
+        f"{agent} would be one too many" if short.limit == "agents" else "",
     )

@@ -280,7 +280,7 @@ class Gatekeeper(Line):
                 return self._grant(action_id, action, side, answer)
             answer = self._head_of(scopes)
         elif not self.state.may_come_back(answer, action_id, action.parent):
-            refused = self._refuse(action_id, action, side, stop_for(answer), latch=True)
+            refused = self._refuse(action_id, action, side, stop_for(answer, action.agent), latch=True)
             self._pump()  # what was latched is closed to those in line, too
             return refused
         return self._queue(Waiter(action_id, action, side, path, answer))
@@ -292,7 +292,7 @@ class Gatekeeper(Line):
                 return Stop("denied", f"tool:{action.tool}", "shadow", detail=_IN_A_SHADOW.format(action.tool))
             return self.circles.asks(action) if self.circles.repeating else None
         if isinstance(action, Handoff) and (short := self.state.too_deep(action, self.policy.limits.max_depth)):
-            return stop_for(short)
+            return stop_for(short, action.agent)
         return None
 
     # Outside of the lock
@@ -316,7 +316,7 @@ class Gatekeeper(Line):
     def _wait_blocking(self, waiter: Waiter) -> Ticket:
         if _turns_a_loop():
             # What would give budget back may be on that very loop, and then nobody would ever go on.
-            self._leave(waiter, replace(stop_for(waiter.short), detail=_BLOCKS_A_LOOP))
+            self._leave(waiter, replace(stop_for(waiter.short, waiter.action.agent), detail=_BLOCKS_A_LOOP))
         return waiter.answer.result()
 
     def _leave(self, waiter: Waiter, stop: Stop) -> None:

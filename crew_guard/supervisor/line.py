@@ -96,7 +96,8 @@ class Line(Answerer):
                 waiter.short = found
                 blocked.add(found.scope)
             else:
-                refused = self._refuse(waiter.action_id, waiter.action, waiter.side, stop_for(found), latch=True)
+                stop = stop_for(found, waiter.action.agent)
+                refused = self._refuse(waiter.action_id, waiter.action, waiter.side, stop, latch=True)
                 self._answer(waiter, refused)
                 return True
         return False

@@ -14,8 +14,8 @@ from pydantic import BaseModel
 
 from crew_guard.adapters import autogen
 from tests.adapters.autogen_doubles import WrittenClient, asking
-from tests.adapters.guarding import Guard, policy
 from tests.adapters.test_autogen_parts import CODE, CountingExecutor
+from tests.adapters.test_exits import either_way, run
 
 pytestmark = pytest.mark.filterwarnings("ignore:No approval function")
 ERRORS = [
@@ -24,7 +24,6 @@ ERRORS = [
     (asyncio.CancelledError(), "raised CancelledError"),
 ]
 each_error = pytest.mark.parametrize(("error", "told"), ERRORS, ids=[type(error).__name__ for error, _ in ERRORS])
-either_way = pytest.mark.parametrize("awaited", [False, True], ids=["run", "awaited"])
 
 
 class Query(BaseModel):
@@ -96,23 +95,6 @@ SEEKERS = {
 }
 
 
-def run(host, awaited, rules=None):
-    """The result, and the run's guard; where it is awaited, beside work of its caller's that must come to its end."""
-    guard = Guard(autogen, host, rules or policy(max_seconds=10))
-    if not awaited:
-        return guard, guard.run()
-
-    async def main():
-        over = asyncio.Event()
-        neighbour = asyncio.create_task(over.wait())
-        result = await guard.start({"task": "x"}, home=asyncio.get_running_loop()).result()
-        over.set()
-        assert await neighbour
-        return result
-
-    return guard, asyncio.run(main())
-
-
 @either_way
 @each_error
 @pytest.mark.parametrize("seeker", SEEKERS.values(), ids=SEEKERS)
@@ -120,14 +102,14 @@ def test_a_tool_that_would_end_the_process_is_a_failed_tool_to_its_agent(seeker,
     """It reads what was raised, and goes on."""
     client = WrittenClient([asking("look"), "done all the same"])
     host = RoundRobinGroupChat([seeker(error, client)], termination_condition=MaxMessageTermination(2))
-    guard, result = run(host, awaited)
+    guard, result = run(autogen, host, awaited)
     assert (result.status, result.usage.tool_calls, result.late) == ("done", 1, ()), result
     failed = [event for event in guard.events("Settled") if event.status == "failed"]
     assert [told in event.text for event in failed] == [True], failed
     client = WrittenClient([asking("look"), "done all the same"])
     agent = seeker(error, client)
     agent._reflect_on_tool_use = True
-    assert run(agent, awaited)[1].output == "done all the same"
+    assert run(autogen, agent, awaited)[1].output == "done all the same"
     (answer,) = client.asked[-1][-1].content
     assert answer.is_error
     assert told in answer.content
@@ -138,7 +120,7 @@ def test_a_tool_that_raises_stop_iteration_is_a_failed_one(made):
     """No future takes one from a thread: AutoGen would wait for ever."""
     client = WrittenClient([asking("look"), "done all the same"])
     agent = AssistantAgent("seeker", client, tools=[made(StopIteration("none"))], reflect_on_tool_use=True)
-    assert run(agent, awaited=False)[1].output == "done all the same"
+    assert run(autogen, agent, awaited=False)[1].output == "done all the same"
     assert "StopIteration" in client.asked[-1][-1].content[0].content
 
 
@@ -152,7 +134,7 @@ def test_a_code_executor_that_would_end_the_process_has_failed(error, told, awai
             raise error
 
     client = WrittenClient([CODE, "it can't be executed"])
-    guard, result = run(CodeExecutorAgent("coder", Leaving(), model_client=client), awaited)
+    guard, result = run(autogen, CodeExecutorAgent("coder", Leaving(), model_client=client), awaited)
     assert (result.status, result.output) == ("done", "it can't be executed"), result
     assert [told in event.text for event in guard.events("Settled") if event.status == "failed"] == [True]
 
@@ -173,7 +155,7 @@ def test_an_agent_that_would_end_the_process_ends_its_run(team, awaited):
 
     leaving = Leaving("leaving", "leaves")
     host = RoundRobinGroupChat([leaving], termination_condition=MaxMessageTermination(2)) if team else leaving
-    _, result = run(host, awaited)
+    _, result = run(autogen, host, awaited)
     assert result.status == "failed"
     assert "raised SystemExit: 7" in result.error
 
@@ -201,7 +183,7 @@ def test_a_tool_whose_token_was_cancelled_is_not_told_as_failed():
         async def on_reset(self, cancellation_token):
             pass
 
-    guard, result = run(Impatient("impatient", "doesn't wait"), awaited=False)
+    guard, result = run(autogen, Impatient("impatient", "doesn't wait"), awaited=False)
     assert (result.status, result.output, heard) == ("done", "without it", ["cancelled"])
     assert [event.status for event in guard.events("Settled") if not event.text] == ["ok"]
     assert [event.status for event in guard.events("Settled") if event.text] == ["cancelled"]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, NamedTuple, cast
 
-from autogen_agentchat.agents import MessageFilterAgent
+from autogen_agentchat.agents import CodeExecutorAgent, MessageFilterAgent, UserProxyAgent
 from autogen_agentchat.base import ChatAgent, Team
 from autogen_agentchat.teams import BaseGroupChat
 from autogen_core import SingleThreadedAgentRuntime
@@ -65,7 +65,9 @@ class Cast:
     leaders: dict[int, str] = field(default_factory=dict[int, str])
     """By a team's id, who makes its own model calls: its selector, its orchestrator."""
     names: list[str] = field(default_factory=list[str])
-    """Every identity, the outermost first."""
+    """Everyone who may ask a model, the outermost first."""
+    attendants: list[str] = field(default_factory=list[str])
+    """Who takes part and asks none."""
     _seen: dict[int, object] = field(default_factory=dict[int, object])
 
     def look(self, value: object, path: str, depth: int = 0) -> None:
@@ -104,7 +106,9 @@ class Cast:
 
     def _agent(self, agent: ChatAgent) -> None:
         self.agents.append(agent)
-        if not isinstance(agent, MessageFilterAgent):
+        if not _asks(agent):
+            self.attendants.append(agent.name)
+        elif not isinstance(agent, MessageFilterAgent):  # whom it wraps is one
             self._name(agent.name)
 
     def _team(self, team: Team, path: str) -> None:
@@ -125,6 +129,13 @@ class Cast:
     def _name(self, name: str) -> None:
         if name not in self.names:
             self.names.append(name)
+
+
+def _asks(agent: ChatAgent) -> bool:
+    """Whether an agent may ask a model: of a class of a user's own nobody knows that it doesn't."""
+    if type(agent) is CodeExecutorAgent:
+        return agent._model_client is not None  # noqa: SLF001  AutoGen names it nowhere else  # pyright: ignore[reportPrivateUsage]
+    return type(agent) is not UserProxyAgent
 
 
 def cast_of(host: ChatAgent | Team) -> Cast:

@@ -45,8 +45,12 @@ class AutoGenRuntime:
         return "autogen"
 
     def members(self) -> Sequence[str]:
-        """The agents, and what leads its teams by asking a model."""
+        """The agents that may ask a model, and what leads its teams by asking one."""
         return self._cast.names
+
+    def attendants(self) -> Sequence[str]:
+        """People, and who only executes code; see Attended."""
+        return self._cast.attendants
 
     async def run(self, inputs: Mapping[str, Any], gate: Gate) -> RuntimeResult:
         """Run it on its task; the content of what it said last is the output.
