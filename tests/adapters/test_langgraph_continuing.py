@@ -1,5 +1,6 @@
 """A thread of a graph that runs go on with has one budget: an interrupt refills nothing."""
 
+import asyncio
 import threading
 from decimal import Decimal
 
@@ -283,6 +284,69 @@ def test_a_stop_says_what_earlier_runs_used_and_how_to_begin_afresh(rules, words
     assert "by earlier runs on the thread 'one'" in str(refused[0].stop)
     guard.begin_afresh("one")
     assert guard.run({"found": [], "config": ONE}).stopped.reason == "cancelled"
+
+
+def held(began):
+    """Waits in its first run until that is ended, and not after that."""
+
+    async def wait(_):
+        if not began.is_set():
+            began.set()
+            await asyncio.Event().wait()
+        return {"found": ["waited"]}
+
+    graph = StateGraph(Findings)
+    graph.add_node("wait", wait)
+    graph.add_edge(START, "wait")
+    return guarded(graph.compile(checkpointer=InMemorySaver()), policy(max_steps=2))
+
+
+def test_whoever_left_a_stream_may_come_back_at_once():
+    """The run that they left is being ended: the next one waits for that."""
+    began = threading.Event()
+    guard = held(began)
+
+    async def leaves():
+        async for _ in guard.astream({"found": [], "config": ONE}):
+            await asyncio.to_thread(began.wait, 10)
+            break
+        return await guard.arun({"found": [], "config": ONE})
+
+    assert asyncio.run(leaves()).status == "done"
+
+
+@pytest.mark.parametrize("again", [Guarded.run, lambda guard, given: list(guard.stream(given))], ids=["run", "stream"])
+def test_so_may_whoever_left_a_blocking_one(again):
+    """By run or by another stream."""
+    began = threading.Event()
+    guard = held(began)
+    for _ in guard.stream({"found": [], "config": ONE}):
+        began.wait(10)
+        break
+    assert again(guard, {"found": [], "config": ONE})
+    assert guard.run({"found": [], "config": ONE}).status == "done"
+
+
+def test_where_nobody_can_wait_the_way_out_is_told():
+    """astream begins its run at once; `async with` waits for the end of the first."""
+    began = threading.Event()
+    guard = held(began)
+
+    async def leaves():
+        async with guard.astream({"found": [], "config": TWO}) as stream:
+            async for _ in stream:
+                await asyncio.to_thread(began.wait, 10)
+                break
+        async with guard.astream({"found": [], "config": TWO}) as stream:
+            assert len([item async for item in stream]) > 1
+        began.clear()
+        async for _ in guard.astream({"found": [], "config": ONE}):
+            await asyncio.to_thread(began.wait, 10)
+            break
+        with pytest.raises(ConfigError, match=r"'one' is in a guarded run that is being ended: .*`async with stream:`"):
+            guard.astream({"found": [], "config": ONE})
+
+    asyncio.run(leaves())
 
 
 def test_a_graph_without_a_checkpointer_stands_alone():
