@@ -260,7 +260,7 @@ SPENT = [
     ),
     ({"limits": {"max_usd": "0.015"}}, "Of $0.015, $0.0"),
     ({"tools": {"limits": {"look": {"max_tool_calls": 1}}}}, "Of 1, 1 were used by earlier runs on the thread 'one'"),
-    ({"limits": {"max_seconds": 1.0}}, "max_seconds of run: the cap is "),
+    ({"limits": {"max_seconds": 1.5}}, "max_seconds of run: the cap is "),
 ]
 
 
@@ -268,12 +268,15 @@ SPENT = [
 def test_a_stop_says_what_earlier_runs_used_and_how_to_begin_afresh(rules, words):
     """In the result and in the journal; begin_afresh gives the whole budget once more."""
 
-    class Slow(HungryChat):
+    let_go = threading.Event()
+
+    class Stuck(HungryChat):
         def _generate(self, messages, stop=None, run_manager=None, **kwargs):
-            threading.Event().wait(0.6)
+            if self.served.calls == 1 and "max_seconds" in rules.get("limits", ()):
+                let_go.wait(30)
             return super()._generate(messages, stop, run_manager, **kwargs)
 
-    guard = guarded(asking(Slow()), Policy.model_validate(rules))
+    guard = guarded(asking(Stuck()), Policy.model_validate(rules))
     first = guard.run({"found": [], "config": ONE})
     assert first.stopped.reason == "cancelled"
     second = guard.run({"resume": "yes", "config": ONE})
@@ -282,6 +285,7 @@ def test_a_stop_says_what_earlier_runs_used_and_how_to_begin_afresh(rules, words
     assert "by earlier runs on the thread 'one'; begin_afresh('one') gives" in str(second.stopped)
     refused = [event for event in guard.supervisor.store.read(second.run_id) if isinstance(event, Refused | Latched)]
     assert "by earlier runs on the thread 'one'" in str(refused[0].stop)
+    let_go.set()
     guard.begin_afresh("one")
     assert guard.run({"found": [], "config": ONE}).stopped.reason == "cancelled"
 
