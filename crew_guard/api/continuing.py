@@ -6,8 +6,10 @@ same thread begins afresh.
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, TypeAlias, TypeVar
@@ -18,9 +20,14 @@ from crew_guard.core.policy import Policy
 from crew_guard.core.result import Result
 from crew_guard.core.usage import NOTHING, Usage
 from crew_guard.errors import ConfigError
+from crew_guard.promises import Promise
+from crew_guard.supervisor.wakeups import done
 
 L = TypeVar("L", bound=AgentLimits)
 _Executions: TypeAlias = Callable[[str], Mapping[str, int]]
+_MOMENT = 3.0
+"""Seconds that a run is waited for that is being ended."""
+_ENDING = "that is being ended: leave a stream by `with stream:` or `async with stream:`, which wait for that"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,13 +109,40 @@ def _fewer(limits: ToolLimits, executions: int) -> ToolLimits:
     return limits.model_copy(update={"max_tool_calls": max(0, limits.max_tool_calls - executions)})
 
 
+@dataclass(slots=True)
+class _Run:
+    """A job's run under way."""
+
+    run_id: str
+    is_ending: Callable[[], bool] = lambda: False
+    over: Promise[None] = field(default_factory=Promise[None])
+    """Kept when the next one may begin."""
+
+
 class Jobs:
     """The open jobs of one guarded object. Usable from any thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._spent: dict[str, Spent] = {}
-        self._running: dict[str, str] = {}
+        self._running: dict[str, _Run] = {}
+
+    def let_end(self, job: str | None) -> None:
+        """Wait a moment for a run of the job that is being ended, where that holds up no event loop."""
+        ending = self._ending(job)
+        if ending is not None and not _in_a_loop():
+            with suppress(TimeoutError):
+                ending.result(_MOMENT)
+
+    async def ended(self, job: str | None) -> None:
+        """The same from async code."""
+        ending = self._ending(job)
+        if ending is not None:
+            await done(ending, _MOMENT)
+
+    def _ending(self, job: str | None) -> Promise[None] | None:
+        run = None if job is None else self._running.get(job)
+        return run.over if run is not None and run.is_ending() else None
 
     def begin(self, job: str, run_id: str, policy: Policy) -> Policy:
         """What is left of a policy for a job's next run.
@@ -117,10 +151,19 @@ class Jobs:
             ConfigError: a run of the job is under way, so that nobody knows yet what is left
         """
         with self._lock:
-            if self._running.setdefault(job, run_id) != run_id:
-                raise ConfigError(f"the thread {job!r} is in a guarded run already: run them one after the other")
+            run = self._running.setdefault(job, _Run(run_id))
             spent = self._spent.get(job)
+        if run.run_id != run_id:
+            told = _ENDING if run.is_ending() else "already: run them one after the other"
+            raise ConfigError(f"the thread {job!r} is in a guarded run {told}")
         return policy if spent is None else left_of(policy, spent, job)
+
+    def begun(self, job: str, run_id: str, is_ending: Callable[[], bool]) -> None:
+        """Take down how to ask whether a run of the job is being ended, now that it is under way."""
+        with self._lock:
+            run = self._running.get(job)
+            if run is not None and run.run_id == run_id:
+                run.is_ending = is_ending
 
     def forget(self, job: str) -> None:
         """Let a job's next run begin afresh, whatever was used."""
@@ -137,13 +180,25 @@ class Jobs:
             executions: of the job's latest run, by tool; see Continuing
         """
         with self._lock:
-            if self._running.get(job) != run_id:
+            run = self._running.get(job)
+            if run is None or run.run_id != run_id:
                 return
             del self._running[job]
             tools = executions(job)
-            if result is None:
-                return
-            if result.done or (result.status == "failed" and job not in self._spent):
-                self._spent.pop(job, None)
-            else:
-                self._spent[job] = self._spent.get(job, Spent()).plus(result, tools)
+            if result is not None:
+                self._take_down(job, result, tools)
+        run.over.set_result(None)
+
+    def _take_down(self, job: str, result: Result, tools: Mapping[str, int]) -> None:
+        if result.done or (result.status == "failed" and job not in self._spent):
+            self._spent.pop(job, None)
+        else:
+            self._spent[job] = self._spent.get(job, Spent()).plus(result, tools)
+
+
+def _in_a_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

@@ -40,21 +40,27 @@ class Guarded:
 
     def run(self, inputs: Mapping[str, Any] | str | None = None, *, run_id: str | None = None) -> Result:
         """Run it to its end; a string is the task of a single agent. See Supervisor.run."""
-        running, ended = self._start(inputs, run_id)
+        asked = self._asked(inputs, run_id)
+        self._jobs.let_end(asked.job)
+        running, ended = self._start(asked)
         return ended(running.wait())
 
     async def arun(self, inputs: Mapping[str, Any] | str | None = None, *, run_id: str | None = None) -> Result:
         """The same from async code: the host works on the caller's loop, where its connections and sessions belong."""
-        running, ended = self._start(inputs, run_id, this_loop())
+        asked = self._asked(inputs, run_id)
+        await self._jobs.ended(asked.job)
+        running, ended = self._start(asked, this_loop())
         return ended(await running.result())
 
     def stream(self, inputs: Mapping[str, Any] | str | None = None, *, run_id: str | None = None) -> RunStream:
         """Run it and tell what happens while it does. See Supervisor.stream."""
-        return self._stream(inputs, run_id, None)
+        asked = self._asked(inputs, run_id)
+        self._jobs.let_end(asked.job)
+        return self._stream(asked, None)
 
     def astream(self, inputs: Mapping[str, Any] | str | None = None, *, run_id: str | None = None) -> RunStream:
         """The same for `async for` on the caller's loop, where the host works: see arun."""
-        return self._stream(inputs, run_id, this_loop())
+        return self._stream(self._asked(inputs, run_id), this_loop())
 
     def begin_afresh(self, thread: str) -> None:
         """Give the next run on a thread its whole budget, where earlier ones were stopped or wait on an interrupt.
@@ -74,69 +80,80 @@ class Guarded:
     def __exit__(self, *_error: object) -> None:
         self.close()
 
-    def _stream(
-        self, inputs: Mapping[str, Any] | str | None, run_id: str | None, home: asyncio.AbstractEventLoop | None
-    ) -> RunStream:
+    def _asked(self, inputs: Mapping[str, Any] | str | None, run_id: str | None) -> _Asked:
         given = _as_inputs(inputs, self.runtime)
-        given_id = run_id_of(run_id)
-        job, policy = self._job(given, given_id)
+        job = self.runtime.job_of(given) if isinstance(self.runtime, Continuing) else None
+        return _Asked(given, run_id_of(run_id), job)
+
+    def _stream(self, asked: _Asked, home: asyncio.AbstractEventLoop | None) -> RunStream:
+        policy = self._left(asked)
         try:
             stream = self.supervisor.stream_runtime(
                 self.runtime,
-                given,
+                asked.inputs,
                 name=self.name,
                 fallback=self.fallback,
-                run_id=given_id,
+                run_id=asked.run_id,
                 policy=policy,
                 verify=self.verify,
                 home=home,
             )
         except BaseException:
-            self._ended(job, given_id, None)
+            self._ended(asked, None)
             raise
-        stream.when_over(lambda future: self._ended(job, given_id, _result_of(future)))
+        if asked.job is not None:
+            self._jobs.begun(asked.job, asked.run_id, stream.is_ending)
+        stream.when_over(lambda future: self._ended(asked, _result_of(future)))
         return stream
 
     def _start(
-        self,
-        inputs: Mapping[str, Any] | str | None,
-        run_id: str | None,
-        home: asyncio.AbstractEventLoop | None = None,
+        self, asked: _Asked, home: asyncio.AbstractEventLoop | None = None
     ) -> tuple[Running, Callable[[Result], Result]]:
-        given = _as_inputs(inputs, self.runtime)
-        given_id = run_id_of(run_id)
-        job, policy = self._job(given, given_id)
+        policy = self._left(asked)
         try:
             running = self.supervisor.run_runtime(
                 self.runtime,
-                given,
+                asked.inputs,
                 name=self.name,
                 fallback=self.fallback,
-                run_id=given_id,
+                run_id=asked.run_id,
                 policy=policy,
                 verify=self.verify,
                 home=home,
             )
         except BaseException:
-            self._ended(job, given_id, None)
+            self._ended(asked, None)
             raise
+        if asked.job is not None:
+            self._jobs.begun(asked.job, asked.run_id, lambda: running.is_ending)
         # Where nobody waits for it, too.
-        running.future.add_done_callback(lambda future: self._ended(job, given_id, _result_of(future)))
+        running.future.add_done_callback(lambda future: self._ended(asked, _result_of(future)))
 
         def ended(result: Result) -> Result:
-            self._ended(job, given_id, result)
+            self._ended(asked, result)
             return result
 
         return running, ended
 
-    def _job(self, inputs: Mapping[str, Any], run_id: str) -> tuple[str | None, Policy | None]:
-        """The job that a run goes on with, and what is left for it, where the host's runs go on with one another."""
-        job = self.runtime.job_of(inputs) if isinstance(self.runtime, Continuing) else None
-        return job, None if job is None else self._jobs.begin(job, run_id, self.supervisor.effective_policy)
+    def _left(self, asked: _Asked) -> Policy | None:
+        """What is left for a run of a job; None where it stands alone."""
+        if asked.job is None:
+            return None
+        return self._jobs.begin(asked.job, asked.run_id, self.supervisor.effective_policy)
 
-    def _ended(self, job: str | None, run_id: str, result: Result | None) -> None:
-        if job is not None and isinstance(self.runtime, Continuing):
-            self._jobs.end(job, run_id, result, self.runtime.executions)
+    def _ended(self, asked: _Asked, result: Result | None) -> None:
+        if asked.job is not None and isinstance(self.runtime, Continuing):
+            self._jobs.end(asked.job, asked.run_id, result, self.runtime.executions)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What a run is asked to do."""
+
+    inputs: dict[str, Any]
+    run_id: str
+    job: str | None
+    """That it goes on with, where the host's runs go on with one another."""
 
 
 def _result_of(future: Promise[Result]) -> Result | None:

@@ -58,6 +58,12 @@ class Running:
         return max(_GRACE, seconds + _GRACE - self.life.seconds)
 
     @property
+    def is_ending(self) -> bool:
+        """Whether nothing of it is admitted any more, and its record is made whole."""
+        state = self.life.gate.state
+        return state.ended is not None or "run" in state.latches
+
+    @property
     def nap(self) -> float:
         """Seconds that a thread may block at a time, so that it hears of an interrupt that came just before."""
         patience = self.patience

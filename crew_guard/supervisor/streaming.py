@@ -72,6 +72,11 @@ class RunStream:
         self._reader.running.future.add_done_callback(told)
 
     @property
+    def is_ending(self) -> Callable[[], bool]:
+        """What to ask whether its run is being ended, its reader gone say; it holds no stream, which would keep it."""
+        return self._reader.is_ending
+
+    @property
     def result(self) -> Result:
         """How the run ended.
 
@@ -175,6 +180,9 @@ class _Reader:
     def is_settled(self) -> bool:
         """Whether there is nothing left to wait for."""
         return self._result is not None or self.running.future.done()
+
+    def is_ending(self) -> bool:
+        return self.over or self.running.is_ending
 
     def result(self) -> Result:
         if self._result is None:

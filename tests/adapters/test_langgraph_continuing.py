@@ -1,5 +1,6 @@
 """A thread of a graph that runs go on with has one budget: an interrupt refills nothing."""
 
+import asyncio
 import threading
 from decimal import Decimal
 
@@ -259,7 +260,7 @@ SPENT = [
     ),
     ({"limits": {"max_usd": "0.015"}}, "Of $0.015, $0.0"),
     ({"tools": {"limits": {"look": {"max_tool_calls": 1}}}}, "Of 1, 1 were used by earlier runs on the thread 'one'"),
-    ({"limits": {"max_seconds": 1.0}}, "max_seconds of run: the cap is "),
+    ({"limits": {"max_seconds": 1.5}}, "max_seconds of run: the cap is "),
 ]
 
 
@@ -267,12 +268,15 @@ SPENT = [
 def test_a_stop_says_what_earlier_runs_used_and_how_to_begin_afresh(rules, words):
     """In the result and in the journal; begin_afresh gives the whole budget once more."""
 
-    class Slow(HungryChat):
+    let_go = threading.Event()
+
+    class Stuck(HungryChat):
         def _generate(self, messages, stop=None, run_manager=None, **kwargs):
-            threading.Event().wait(0.6)
+            if self.served.calls == 1 and "max_seconds" in rules.get("limits", ()):
+                let_go.wait(30)
             return super()._generate(messages, stop, run_manager, **kwargs)
 
-    guard = guarded(asking(Slow()), Policy.model_validate(rules))
+    guard = guarded(asking(Stuck()), Policy.model_validate(rules))
     first = guard.run({"found": [], "config": ONE})
     assert first.stopped.reason == "cancelled"
     second = guard.run({"resume": "yes", "config": ONE})
@@ -281,8 +285,72 @@ def test_a_stop_says_what_earlier_runs_used_and_how_to_begin_afresh(rules, words
     assert "by earlier runs on the thread 'one'; begin_afresh('one') gives" in str(second.stopped)
     refused = [event for event in guard.supervisor.store.read(second.run_id) if isinstance(event, Refused | Latched)]
     assert "by earlier runs on the thread 'one'" in str(refused[0].stop)
+    let_go.set()
     guard.begin_afresh("one")
     assert guard.run({"found": [], "config": ONE}).stopped.reason == "cancelled"
+
+
+def held(began):
+    """Waits in its first run until that is ended, and not after that."""
+
+    async def wait(_):
+        if not began.is_set():
+            began.set()
+            await asyncio.Event().wait()
+        return {"found": ["waited"]}
+
+    graph = StateGraph(Findings)
+    graph.add_node("wait", wait)
+    graph.add_edge(START, "wait")
+    return guarded(graph.compile(checkpointer=InMemorySaver()), policy(max_steps=2))
+
+
+def test_whoever_left_a_stream_may_come_back_at_once():
+    """The run that they left is being ended: the next one waits for that."""
+    began = threading.Event()
+    guard = held(began)
+
+    async def leaves():
+        async for _ in guard.astream({"found": [], "config": ONE}):
+            await asyncio.to_thread(began.wait, 10)
+            break
+        return await guard.arun({"found": [], "config": ONE})
+
+    assert asyncio.run(leaves()).status == "done"
+
+
+@pytest.mark.parametrize("again", [Guarded.run, lambda guard, given: list(guard.stream(given))], ids=["run", "stream"])
+def test_so_may_whoever_left_a_blocking_one(again):
+    """By run or by another stream."""
+    began = threading.Event()
+    guard = held(began)
+    for _ in guard.stream({"found": [], "config": ONE}):
+        began.wait(10)
+        break
+    assert again(guard, {"found": [], "config": ONE})
+    assert guard.run({"found": [], "config": ONE}).status == "done"
+
+
+def test_where_nobody_can_wait_the_way_out_is_told():
+    """astream begins its run at once; `async with` waits for the end of the first."""
+    began = threading.Event()
+    guard = held(began)
+
+    async def leaves():
+        async with guard.astream({"found": [], "config": TWO}) as stream:
+            async for _ in stream:
+                await asyncio.to_thread(began.wait, 10)
+                break
+        async with guard.astream({"found": [], "config": TWO}) as stream:
+            assert len([item async for item in stream]) > 1
+        began.clear()
+        async for _ in guard.astream({"found": [], "config": ONE}):
+            await asyncio.to_thread(began.wait, 10)
+            break
+        with pytest.raises(ConfigError, match=r"'one' is in a guarded run that is being ended: .*`async with stream:`"):
+            guard.astream({"found": [], "config": ONE})
+
+    asyncio.run(leaves())
 
 
 def test_a_graph_without_a_checkpointer_stands_alone():
