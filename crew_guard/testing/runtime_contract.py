@@ -10,12 +10,9 @@ class TestMyHost(RuntimeContract):
 
 from __future__ import annotations
 
-import gc
 import threading
-import time
 from abc import abstractmethod
 from typing import Any, ClassVar
-from weakref import ref
 
 import pytest
 
@@ -35,6 +32,7 @@ from crew_guard.testing.crews import (
     LONG,
     SECONDS,
     Answer,
+    Kept,
     Looking,
     Served,
     conversation,
@@ -275,8 +273,7 @@ class RuntimeContract(VerdictContract, AwaitedContract):
         """What its tools hold, a connection say, is let go of with the crew, while its supervisor stays."""
         supervisor = self.supervisor(ScriptedModel(lambda _: "done"))
 
-        kept: list[ref[Looking]] = []
-        freed = threading.Event()
+        kept = Kept()
 
         def run() -> None:
             held = Looking()
@@ -288,16 +285,11 @@ class RuntimeContract(VerdictContract, AwaitedContract):
                 return query
 
             assert supervisor.run(searcher(look)).done
-            kept.append(ref(held, lambda _: freed.set()))
+            kept.add(held)
 
         for _ in range(3):
             run()
-        patience = time.monotonic() + 10
-        while any(one() is not None for one in kept) and time.monotonic() < patience:
-            gc.collect()
-            freed.wait(0.05)  # a host's listeners may be told of its end a little later
-            freed.clear()
-        assert [one() for one in kept] == [None] * 3
+        assert kept.left() == []
 
     # Ways to go about the tasks
 

@@ -1,8 +1,5 @@
 """What CrewAI keeps of a run in its caller's context: a guarded run adds nothing to it."""
 
-import gc
-from weakref import ref
-
 import pytest
 from crewai import RuntimeState
 from crewai.events import crewai_event_bus
@@ -10,7 +7,7 @@ from crewai.events import crewai_event_bus
 from crew_guard import Agent, Crew, Role, Supervisor, Task
 from crew_guard.adapters import crewai as adapter
 from crew_guard.store.memory import MemoryStore
-from crew_guard.testing.crews import ScriptedModel
+from crew_guard.testing.crews import Kept, ScriptedModel
 from tests.adapters.crewai_doubles import HungryLLM, hungry_agent, hungry_crew
 from tests.adapters.guarding import Guard, policy
 
@@ -29,7 +26,7 @@ def an_agent():
 def guarded(host, **inputs):
     result = Guard(adapter, host, policy(max_steps=9)).run(**inputs)
     assert result.done, result.error
-    return ref(host)
+    return host
 
 
 def compiled():
@@ -37,7 +34,7 @@ def compiled():
     model = ScriptedModel(["done"])
     supervisor = Supervisor(policy(max_steps=9), runtime="crewai", model=model, store=MemoryStore())
     assert supervisor.run(crew).done
-    return ref(crew)
+    return crew
 
 
 RUNS = {
@@ -53,10 +50,10 @@ def test_an_agent_that_ran_on_its_own_before_keeps_no_guarded_run(run):
     an_agent().kickoff("go")
     record = crewai_event_bus.runtime_state
     assert len(record.root) == 1
-    kept = [run() for _ in range(3)]
-    crewai_event_bus.flush()
-    gc.collect()
-    assert [one() for one in kept] == [None] * 3
+    kept = Kept()
+    for _ in range(3):
+        kept.add(run())
+    assert kept.left() == []
     assert crewai_event_bus.runtime_state is record
     assert len(record.root) == 1
 
