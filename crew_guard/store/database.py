@@ -173,8 +173,13 @@ def _migrate(place: Place) -> None:
 
 
 def _refuse_foreign(connection: sqlite3.Connection, path: Path) -> None:
-    (identity,) = connection.execute("PRAGMA application_id").fetchone()
-    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    # In one look: another process may make the journal just now.
+    connection.execute("BEGIN")
+    try:
+        (identity,) = connection.execute("PRAGMA application_id").fetchone()
+        (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    finally:
+        connection.rollback()
     if identity != _IDENTITY and (identity or tables):
         raise StoreError(f"{path} is a database of another program: choose another file with --store")
     version, newest = _version(connection), migrations()[-1].number

@@ -6,6 +6,7 @@ import os
 import shutil
 import sqlite3
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,30 @@ def test_a_database_of_another_program_is_left_as_it_is(tmp_path):
     before = path.read_bytes()
     refused(path, "another program")
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("statement", range(25))
+def test_a_file_that_another_process_makes_meanwhile_is_no_foreign_one(tmp_path, monkeypatch, statement):
+    """Just before any statement of ours."""
+    path = tmp_path / "journal.db"
+    connect, seen = database.connect, []
+
+    def other(sql):
+        seen.append(sql)
+        if len(seen) == statement + 1:
+            monkeypatch.undo()
+            with suppress(StoreError):  # ours has a lock
+                database.prepare(database.Place(path, "FULL", busy_seconds=0))
+
+    def watched(place, **options):
+        connection = connect(place, **options)
+        connection.set_trace_callback(other)
+        return connection
+
+    monkeypatch.setattr(database, "connect", watched)
+    SqliteStore(path).close()
+    assert len(seen) > statement
+    assert database.is_current(database.Place(path, "FULL", 0))
 
 
 def test_an_empty_file_becomes_a_journal(tmp_path):
