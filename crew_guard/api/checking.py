@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from crew_guard.api.modelling import check_model
-from crew_guard.core.given import listed, must_be_of, must_name_model
+from crew_guard.core.given import listed, must_be_of, must_name_model, must_take
 from crew_guard.core.plain import shown
 from crew_guard.core.policy import Policy
 from crew_guard.errors import ConfigError
@@ -87,13 +87,4 @@ def check_observers(observers: object) -> None:
             raise ConfigError(f"an observer must be a function (run_id, event), not {shown(observer)}")
         if inspect.iscoroutinefunction(observer) or inspect.iscoroutinefunction(type(observer).__call__):
             raise ConfigError(f"an observer is called and not awaited: {shown(observer)} must be no async function")
-        try:
-            signature = inspect.signature(observer)
-        except (TypeError, ValueError):  # of a builtin, which doesn't say
-            continue
-        try:
-            signature.bind("", None)
-        except TypeError:
-            raise ConfigError(
-                f"an observer is called with (run_id, event); {shown(observer)} takes {signature}"
-            ) from None
+        must_take(observer, ("run_id", "event"), "an observer", ConfigError)

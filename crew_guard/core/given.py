@@ -5,6 +5,7 @@ Said where it is given: later it would be an error of ours in the middle of a ru
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Collection, Sequence
 from types import UnionType
 from typing import Any, TypeAlias, TypeVar, cast
@@ -74,6 +75,18 @@ def must_be_function(value: object, what: str, error: Refusal = TypeError) -> No
     """Whether it can be called."""
     if not callable(value):
         raise error(f"{what} must be a function, not {shown(value)}")
+
+
+def must_take(function: Callable[..., object], names: Sequence[str], what: str, error: Refusal = TypeError) -> None:
+    """Whether a function can be called with values of these names, by position."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # of a builtin, which doesn't say
+        return
+    try:
+        signature.bind(*names)
+    except TypeError:
+        raise error(f"{what} is called with ({', '.join(names)}); {shown(function)} takes {signature}") from None
 
 
 def must_be_one_of(value: object, words: Collection[str], what: str, error: Refusal = ValueError) -> None:

@@ -5,13 +5,12 @@ That nothing raised is no verdict. An answer that is none (nothing, 1.7, an exce
 
 from __future__ import annotations
 
-import inspect
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, cast, get_args
 
-from crew_guard.core.given import must_be_whole, must_name_model, several, texts
+from crew_guard.core.given import must_be_whole, must_name_model, must_take, several, texts
 from crew_guard.core.messages import JsonObject, Message
 from crew_guard.core.plain import error_words, shown
 from crew_guard.core.reliability.judging import Judge as JudgeRecord
@@ -106,14 +105,7 @@ def check_verify(verify: object, what: str) -> None:
         return
     if not callable(verify):
         raise TypeError(f"{what} must be a function (output, context) or a Judge, not {verify!r}")
-    try:
-        signature = inspect.signature(verify)
-    except (TypeError, ValueError):  # of a builtin, which doesn't say
-        return
-    try:
-        signature.bind(None, None)
-    except TypeError:
-        raise TypeError(f"{what} is called with (output, context); {verify!r} takes {signature}") from None
+    must_take(verify, ("output", "context"), what)
 
 
 def verdict_of(answer: Any, pass_mark: float = PASS_MARK, who: str = "the verifier") -> Verdict:
