@@ -48,8 +48,8 @@ class SqliteStore(SqliteReader):
         except (sqlite3.Error, OSError) as error:
             raise explain(error, place.path, busy_seconds) from error
         super().__init__(place)
-        # At exit too, but bounded: a process must not hang because of a disk that does.
-        self._finalizer = weakref.finalize(self, self._writer.close, 2 * busy_seconds + 5)
+        self._finalizer = weakref.finalize(self, self._writer.close, 0)
+        self._finalizer.atexit = False  # the writer sees to that itself
 
     def begin(self, run_id: str, first: Event) -> Flush:
         """Create a run's journal with its first event; done when it is on disk.

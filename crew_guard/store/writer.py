@@ -6,6 +6,7 @@ waits anyway may do so itself, for all who are in line.
 
 from __future__ import annotations
 
+import atexit
 import os
 import threading
 from collections import deque
@@ -13,6 +14,7 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import Literal
+from weakref import WeakSet
 
 from crew_guard.errors import StoreError
 from crew_guard.store.commits import Batch, JournalFile
@@ -28,6 +30,8 @@ SLOW_ROW = 0.00005
 _REST = 4
 """Times as long as it took, squared after the second in a row: a checkpoint is slow once, a bad disk often."""
 _Call = Literal["now", "soon", "close"]
+_writers: WeakSet[GroupWriter] = WeakSet()
+"""Those whose thread may have something to write yet: it holds its writer."""
 _process = object()
 """Another one in each process: a child that was forked has none of its parent's threads."""
 
@@ -39,6 +43,14 @@ def _forked() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forked)
+
+
+def _end_all() -> None:
+    for writer in tuple(_writers):
+        writer.close(writer.longest)
+
+
+atexit.register(_end_all)
 
 
 class GroupWriter:
@@ -64,6 +76,12 @@ class GroupWriter:
         self._process = _process
         self._thread = threading.Thread(target=self._work, name=f"journal {place.path.name}", daemon=True)
         self._thread.start()
+        _writers.add(self)
+
+    @property
+    def longest(self) -> float:
+        """Seconds that a process waits for it at its exit: it must not hang because of a disk that does."""
+        return 2 * self._patience + 5
 
     def submit(self, batch: Batch) -> Flush:
         """Line a batch up. Never blocks."""
