@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
 import threading
-import time
 from collections.abc import Callable
 from typing import Any, Self
-from weakref import ref
 
 from pydantic import BaseModel
 
@@ -211,24 +208,3 @@ def left_over() -> list[str]:
 
 _TO_END = 3.0
 """Seconds that cancelled work has to come to an end."""
-
-
-class Kept:
-    """Objects that are to be let go of, by weak references."""
-
-    def __init__(self) -> None:
-        self._held: list[ref[Any]] = []
-        self._freed = threading.Event()
-
-    def add(self, one: object) -> None:
-        """Look after this one, too."""
-        self._held.append(ref(one, lambda _: self._freed.set()))
-
-    def left(self, seconds: float = 10) -> list[Any]:
-        """Those that are still there; a host's listeners may hold some for a moment."""
-        patience = time.monotonic() + seconds
-        while any(held() is not None for held in self._held) and time.monotonic() < patience:
-            self._freed.clear()
-            gc.collect()
-            self._freed.wait(0.05)
-        return [one for held in self._held for one in [held()] if one is not None]

@@ -32,7 +32,6 @@ from crew_guard.testing.crews import (
     LONG,
     SECONDS,
     Answer,
-    Kept,
     Looking,
     Served,
     conversation,
@@ -49,6 +48,7 @@ from crew_guard.testing.crews import (
     secretive,
     told,
 )
+from crew_guard.testing.held import Kept
 from crew_guard.testing.verdict_contract import VerdictContract
 from crew_guard.workflows.graph import chain, node
 
@@ -289,7 +289,8 @@ class RuntimeContract(VerdictContract, AwaitedContract):
 
         for _ in range(3):
             run()
-        assert kept.left() == []
+        left = kept.left()
+        assert not left, left
 
     # Ways to go about the tasks
 

@@ -7,7 +7,8 @@ from crewai.events import crewai_event_bus
 from crew_guard import Agent, Crew, Role, Supervisor, Task
 from crew_guard.adapters import crewai as adapter
 from crew_guard.store.memory import MemoryStore
-from crew_guard.testing.crews import Kept, ScriptedModel
+from crew_guard.testing.crews import ScriptedModel
+from crew_guard.testing.held import Kept
 from tests.adapters.crewai_doubles import HungryLLM, hungry_agent, hungry_crew
 from tests.adapters.guarding import Guard, policy
 

@@ -1,0 +1,31 @@
+"""Objects that are to be let go of: where one is not, what holds it is told."""
+
+from crew_guard.testing.held import Kept
+
+HELD: list[object] = []
+
+
+class Thing:
+    """Something that is to be let go of."""
+
+
+def test_what_is_let_go_of_is_not_left():
+    """Also where only the collector finds that out."""
+    kept, thing = Kept(), Thing()
+    thing.own = thing  # type: ignore[attr-defined]
+    kept.add(thing)
+    del thing
+    assert kept.left() == []
+
+
+def test_what_is_held_is_told_with_its_holder():
+    """From the module down."""
+    kept, thing = Kept(), Thing()
+    kept.add(thing)
+    HELD.append({"one": thing})
+    del thing
+    (told,) = kept.left(0)
+    HELD.clear()
+    assert told.startswith(f"builtins.module {__name__} > ")
+    assert told.endswith(f" > builtins.list > builtins.dict one > {__name__}.Thing")
+    assert kept.left() == []
