@@ -5,7 +5,6 @@ A thread that is stuck in a host's blocking tool can't be ended: it is left behi
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,8 +14,8 @@ from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
-_MOST = min(32, (os.cpu_count() or 1) + 4)
-"""Threads of one pool, as many as asyncio's own has."""
+_MOST = 256
+"""Threads of one pool: many more than asyncio's own has, because those that are stuck in it never come back."""
 
 
 class DaemonExecutor(ThreadPoolExecutor):

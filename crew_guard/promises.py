@@ -6,12 +6,13 @@ under the interpreter's lock: whoever takes a callback out of the list calls it.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Generic, TypeVar, cast
 
 from loguru import logger
+
+from crew_guard.alarms import Alarm
 
 T = TypeVar("T")
 
@@ -67,16 +68,15 @@ class Promise(Generic[T]):
             TimeoutError: it is not done yet
         """
         if not self._done:
-            woken = threading.Event()
-
-            def wake(_done: object) -> None:
-                woken.set()
-
-            self.add_done_callback(wake)
-            if not woken.wait(timeout):
-                with suppress(ValueError):  # it is being called just now
+            alarm = Alarm()
+            wake = alarm.ring
+            try:
+                self.add_done_callback(wake)
+                if not alarm.wait(timeout):
+                    raise TimeoutError
+            finally:
+                with suppress(ValueError):  # it was called, or is just now
                     self._callbacks.remove(wake)
-                raise TimeoutError
         return self._error
 
     def result(self, timeout: float | None = None) -> T:

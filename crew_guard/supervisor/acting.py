@@ -25,7 +25,7 @@ from crew_guard.ports import CallTerms, Model, ToolResult
 from crew_guard.supervisor.flowing import RunFlow, pause
 from crew_guard.supervisor.gate import Gatekeeper, inside
 from crew_guard.supervisor.handing import delegate
-from crew_guard.supervisor.threads import in_thread
+from crew_guard.threads import in_thread
 from crew_guard.workflows.overdue import OverdueError, within
 
 _FIRST_PAUSE = 0.5

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
+from crew_guard.alarms import Alarm
 from crew_guard.core.events import Admitted, Settled
 from crew_guard.core.stream import Budget, Missed, StreamItem, TextDelta
 
@@ -47,12 +48,12 @@ class Buffer:
         self._gap: Gap | None = None
         self._missed = 0
         """Items that were dropped before the gap."""
-        self._news = threading.Condition(threading.Lock())
+        self._lock = threading.Lock()
         self._wake: Callable[[], None] | None = None
 
     def put(self, item: StreamItem) -> None:
         """Add an item. Never waits for the reader, never raises."""
-        with self._news:
+        with self._lock:
             if self.abandoned:
                 self._items.clear()
                 return
@@ -64,13 +65,13 @@ class Buffer:
 
     def close(self) -> None:
         """Say that nothing comes any more."""
-        with self._news:
+        with self._lock:
             self.closed = True
             self._tell()
 
     def take(self) -> StreamItem | Gap | None:
         """The next item, or the events to be read from the journal first; None where there is nothing now."""
-        with self._news:
+        with self._lock:
             if self._missed:
                 missed, self._missed = self._missed, 0
                 return Missed(missed)
@@ -85,13 +86,13 @@ class Buffer:
 
     def wait(self, seconds: float | None) -> None:
         """Block until there is something to take, it is closed, or so many seconds are over."""
-        with self._news:
-            if not self._has_news():
-                self._news.wait(seconds)
+        alarm = Alarm()
+        self.on_news(alarm.ring)
+        alarm.wait(seconds)
 
     def on_news(self, wake: Callable[[], None]) -> None:
         """Call this once, as soon as there is something to take or it is closed; maybe at once."""
-        with self._news:
+        with self._lock:
             self._wake = wake
             if self._has_news():
                 self._tell()
@@ -102,7 +103,6 @@ class Buffer:
         return bool(self._items or self._gap or self._missed or self.closed)
 
     def _tell(self) -> None:
-        self._news.notify()
         wake, self._wake = self._wake, None
         if wake:
             wake()

@@ -29,7 +29,7 @@ from crew_guard.supervisor.headroom import Headroom
 from crew_guard.supervisor.line import Line, Waiter
 from crew_guard.supervisor.outbox import Outbox
 from crew_guard.supervisor.recording import NO_FLUSH
-from crew_guard.supervisor.wakeups import written
+from crew_guard.supervisor.wakeups import done, written
 
 inside: contextvars.ContextVar[tuple[Gatekeeper, str] | None] = contextvars.ContextVar(
     "crew_guard_inside", default=None
@@ -306,12 +306,13 @@ class Gatekeeper(Line):
 
     async def _wait(self, waiter: Waiter) -> Ticket:
         try:
-            return await asyncio.wrap_future(waiter.answer)
+            await done(waiter.answer)
         except asyncio.CancelledError:
             self._leave(waiter, Stop("cancelled", waiter.scopes[-1], detail="its caller stopped waiting for budget"))
             if waiter.answer.exception() is None:  # it was granted just now
                 self.settle(waiter.answer.result().grant, Outcome("withdrawn"))
             raise
+        return waiter.answer.result()
 
     def _wait_blocking(self, waiter: Waiter) -> Ticket:
         if _turns_a_loop():

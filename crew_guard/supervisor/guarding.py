@@ -25,7 +25,7 @@ from crew_guard.loops import is_being_cancelled
 from crew_guard.ports import Content, Gate, Guardrail, Guards, Runtime, RuntimeResult, ToolResult, Workflow
 from crew_guard.supervisor.recording import Recorder
 from crew_guard.supervisor.shapes import leaves, put_back, readable_of, text_of
-from crew_guard.supervisor.threads import in_thread
+from crew_guard.threads import in_thread
 
 MOST_READ = 4_000_000
 """Characters of what the run has read that are kept for guardrails that look at sources; the oldest go first."""

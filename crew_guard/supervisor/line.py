@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +14,7 @@ from crew_guard.core.run import Path
 from crew_guard.core.usage import Usage
 from crew_guard.errors import RefusedError
 from crew_guard.ports import Clock, Store
+from crew_guard.promises import Promise
 from crew_guard.supervisor.answers import Answerer, Ticket, stop_for
 from crew_guard.supervisor.outbox import Outbox
 
@@ -28,7 +28,7 @@ class Waiter:
     side: Side
     path: Path
     short: Shortfall
-    answer: Future[Ticket] = field(default_factory=Future[Any])
+    answer: Promise[Ticket] = field(default_factory=Promise[Any])
 
     @property
     def scopes(self) -> tuple[str, ...]:
@@ -52,7 +52,6 @@ class Line(Answerer):
 
     def _queue(self, waiter: Waiter) -> Waiter:
         action, short = waiter.action, waiter.short
-        waiter.answer.set_running_or_notify_cancel()  # from here on only we end it
         self._waiters[waiter.action_id] = waiter
         self._note(
             Queued,

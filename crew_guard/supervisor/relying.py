@@ -52,7 +52,7 @@ from crew_guard.core.verdicts import TaskContext, Verify
 from crew_guard.errors import StoreError
 from crew_guard.ports import Gate, Model, Recorded, Resuming, RuntimeResult, TasksDone, TrackRecord, Workflow
 from crew_guard.supervisor.gate import Gatekeeper
-from crew_guard.supervisor.threads import in_thread
+from crew_guard.threads import in_thread
 from crew_guard.workflows.hearing import hear
 
 _LONGEST_WAIT = 2.0

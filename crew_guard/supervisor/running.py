@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from crew_guard.alarms import Alarm
 from crew_guard.core.decisions import Stop
 from crew_guard.core.result import Result
 from crew_guard.errors import CrewGuardError, RunInterruptedError
@@ -87,7 +88,8 @@ class Running:
 
     def leave(self, why: str = "its caller was interrupted") -> Result | None:
         """The same, and give the run a moment to make its record whole; its result where it did."""
-        self.interrupt(why)
+        # Beside this thread: what holds the gate's lock, a store that hangs say, must not hold its caller.
+        threading.Thread(target=self.interrupt, args=(why,), name="crew_guard interrupt", daemon=True).start()
         with contextlib.suppress(Exception):
             return self.future.result(_TIDY)
         return None
@@ -149,6 +151,6 @@ class Forgets:
 
 def _answers(engine: EngineLoop) -> bool:
     """Whether the loop still turns: it gets 50 ms to say so."""
-    heard = threading.Event()
-    engine.loop.call_soon_threadsafe(heard.set)
+    heard = Alarm()
+    engine.loop.call_soon_threadsafe(heard.ring)
     return heard.wait(0.05)

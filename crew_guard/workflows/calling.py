@@ -7,12 +7,10 @@ import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any, ParamSpec, TypeVar, cast
 
-import anyio
-import anyio.to_thread
-
 from crew_guard.core.plain import MOST_ITEMS, error_words, listed
 from crew_guard.errors import RuntimeFailedError
 from crew_guard.loops import is_being_cancelled
+from crew_guard.threads import in_thread
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -77,9 +75,18 @@ async def settled(made: Any) -> Any:
 
 
 async def beside_the_loop(function: Callable[[], T]) -> T:
-    """What a function that may block gives. If the caller is cancelled, its thread is left behind."""
-    # A limiter of its own: threads that wait for a person, or are stuck, must not use up those of others.
-    return await anyio.to_thread.run_sync(function, abandon_on_cancel=True, limiter=anyio.CapacityLimiter(1))
+    """What a function that may block gives, or raises. If the caller is cancelled, its thread is left behind."""
+
+    def outcome() -> tuple[T | None, BaseException | None]:
+        try:
+            return function(), None
+        except BaseException as error:  # noqa: BLE001  it is raised where it is awaited
+            return None, error
+
+    value, error = await in_thread(outcome)
+    if error is not None:
+        raise error
+    return cast("T", value)
 
 
 async def call_with(function: Callable[..., Any], value: Any, more: Any) -> Any:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from crew_guard import daemons
 from crew_guard.daemons import DaemonExecutor
 from crew_guard.supervisor.loop import engine_loop
 
@@ -41,15 +42,25 @@ def test_what_is_called_comes_back_or_raises():
     assert pool._begun <= 2
 
 
-def test_there_are_at_most_as_many_threads_as_asyncio_has():
-    """What comes beyond waits, and may be cancelled there."""
+def test_calls_beyond_the_most_threads_wait(monkeypatch: pytest.MonkeyPatch):
+    """And may be cancelled there."""
+    monkeypatch.setattr(daemons, "_MOST", 6)
     pool, go = DaemonExecutor(), threading.Event()
-    calls = [pool.submit(go.wait, SECONDS) for _ in range(100)]
+    calls = [pool.submit(go.wait, SECONDS) for _ in range(20)]
     last = pool.submit(go.wait, SECONDS)
-    assert pool._begun == pool._max_workers < 100
+    assert pool._begun == 6
     assert last.cancel()
     go.set()
     assert all(call.result(SECONDS) for call in calls)
+
+
+def test_threads_that_are_stuck_hold_up_no_other_call():
+    """As many as a machine has cores for, and more: those of runs that have ended, say."""
+    pool, go = DaemonExecutor(), threading.Event()
+    for _ in range(40):
+        pool.submit(go.wait, SECONDS)
+    assert pool.submit(int, "7").result(SECONDS) == 7
+    go.set()
 
 
 def test_a_call_has_the_context_of_who_submits_it():
