@@ -23,7 +23,7 @@ class DaemonExecutor(ThreadPoolExecutor):
 
     def __init__(self) -> None:
         super().__init__(_MOST)  # which begins no thread: asyncio takes no other class
-        self._calls: SimpleQueue[tuple[Future[Any], Callable[[], Any]]] = SimpleQueue()
+        self._calls: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
         self._free = threading.Semaphore(0)
         """Threads that wait for a call, less the calls that wait for them."""
         self._begun = 0
@@ -38,6 +38,13 @@ class DaemonExecutor(ThreadPoolExecutor):
             self._begin()
         return future
 
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002  the class's own
+        """End its threads, each after the call that it is at; nothing is waited for."""
+        with self._beginning:
+            begun, self._begun = self._begun, _MOST  # no further ones
+        for _ in range(begun):
+            self._calls.put(None)
+
     def _begin(self) -> None:
         with self._beginning:
             if self._begun >= _MOST:
@@ -49,7 +56,11 @@ class DaemonExecutor(ThreadPoolExecutor):
 
     def _serve(self) -> None:
         while True:
-            future, call = self._calls.get()
+            given = self._calls.get()
+            if given is None:
+                return
+            future, call = given
+            del given
             if future.set_running_or_notify_cancel():
                 try:
                     result = call()

@@ -21,6 +21,8 @@ from crew_guard.promises import Promise
 from crew_guard.supervisor.wakeups import rung_together
 
 T = TypeVar("T")
+_LOOK = 1.0
+"""Seconds between looks whether a loop that nobody needs any more has anything left to do."""
 
 
 class EngineLoop:
@@ -50,6 +52,14 @@ class EngineLoop:
             with contextlib.suppress(SystemExit, KeyboardInterrupt):
                 self.loop.run_forever()
                 ended = True
+        self.loop.close()
+
+    def retire(self) -> None:
+        """End it, on its own thread, as soon as nothing is under way on it: later runs have another one."""
+        if self._arrivals or asyncio.all_tasks(self.loop):
+            self.loop.call_later(_LOOK, self.retire)
+        else:
+            self.loop.stop()
 
     def submit(self, work: Coroutine[Any, Any, T]) -> Promise[T]:
         """Start a coroutine on the loop, from any other thread."""
@@ -130,8 +140,10 @@ def abandon(stuck: EngineLoop) -> None:
     """Let later runs have a fresh loop: something blocks this one."""
     global _current  # noqa: PLW0603  see above
     with _lock:
-        if _current is stuck:
-            _current = None
+        if _current is not stuck:
+            return
+        _current = None
+    stuck.loop.call_soon_threadsafe(stuck.loop.call_later, _LOOK, stuck.retire)  # where it turns again
 
 
 class LoopClock:

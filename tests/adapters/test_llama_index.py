@@ -504,9 +504,13 @@ def test_a_task_that_was_begun_long_ago_is_ended_with_its_run():
 
 
 def _settle_down():
-    """Two turns of the host's loop, so that what was cancelled has ended."""
-    for _ in range(2):
-        asyncio.run_coroutine_threadsafe(asyncio.sleep(0), host_loop.host_loop().loop).result(5)
+    """Until what was cancelled on the host's loop has ended."""
+
+    async def ended():
+        if others := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.wait(others, timeout=5)
+
+    asyncio.run_coroutine_threadsafe(ended(), host_loop.host_loop().loop).result(10)
 
 
 def _tasks_left():

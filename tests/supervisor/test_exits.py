@@ -13,6 +13,7 @@ from crew_guard.core.messages import ModelReply
 from crew_guard.core.result import Result
 from crew_guard.core.verdicts import Verify
 from crew_guard.ports import RuntimeResult
+from crew_guard.supervisor import loop
 from crew_guard.supervisor.loop import EngineLoop
 from crew_guard.testing import MemoryStore, ScriptedModel
 
@@ -176,3 +177,23 @@ def test_the_loop_turns_on_after_a_callback_that_would_end_the_process():
     assert heard.wait(PATIENCE)
     assert engine.alive
     engine.loop.call_soon_threadsafe(engine.loop.stop)
+
+
+def test_a_loop_that_was_taken_for_blocked_ends_when_it_turns_again(monkeypatch: pytest.MonkeyPatch):
+    """Later runs have another one; its thread and its files are let go of."""
+    monkeypatch.setattr(loop, "_LOOK", 0.01)
+    go = threading.Event()
+
+    async def blocks() -> bool:
+        await asyncio.to_thread(int)  # in its pool
+        return go.wait(PATIENCE)
+
+    stuck = loop.engine_loop()
+    blocked = stuck.submit(blocks())
+    loop.abandon(stuck)
+    assert loop.engine_loop() is not stuck
+    go.set()
+    assert blocked.result(PATIENCE)
+    stuck._thread.join(PATIENCE)
+    assert stuck.loop.is_closed()
+    assert not stuck.alive

@@ -424,10 +424,11 @@ def test_a_cancel_that_is_ignored_does_not_hold_up_the_result() -> None:
         task = asyncio.create_task(life.live())
         await settled()
         life.clock.advance(5)  # type: ignore[attr-defined]
-        result = await task
-        free.set()
-        await settled()
-        return result
+        try:
+            return await asyncio.wait_for(task, 30)
+        finally:
+            free.set()
+            await settled()
 
     result = asyncio.run(both())
     assert (result.status, result.late) == ("stopped", ("ann/m",))

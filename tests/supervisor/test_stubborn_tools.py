@@ -57,9 +57,10 @@ def test_an_async_tool_is_over_at_its_time(how: str, monkeypatch: pytest.MonkeyP
     crew = Crew([Agent(Role(name="ann", goal="x"), [fetch])], [Task("x")])
 
     async def main() -> Any:
-        result = await Supervisor(Policy(), model=model, store=MemoryStore()).arun(crew)
-        stubborn.let_go()
-        return result
+        try:
+            return await asyncio.wait_for(Supervisor(Policy(), model=model, store=MemoryStore()).arun(crew), 30)
+        finally:
+            stubborn.let_go()
 
     result = asyncio.run(main())
     assert (result.status, result.output, result.late) == ("done", "done", ("ann/fetch",))
