@@ -335,9 +335,17 @@ def test_a_disk_that_is_full_elsewhere_is_not_stdouts(tmp_path, monkeypatch):
     assert "stdout" not in error["message"]
 
 
-@pytest.mark.parametrize(("text", "said"), [('{"topic": 1, "topic": 2}', "twice"), ('{"topic": NaN}', "holds NaN")])
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"topic": 1, "topic": 2}', "twice"),
+        ('{"topic": NaN}', "holds NaN"),
+        ('{"topic": ' + "[" * 100_000 + "]" * 100_000 + "}", "in.json: is nested too deeply"),
+    ],
+    ids=["twice", "nan", "deep"],
+)
 def test_inputs_that_json_has_no_words_for_are_refused(cli, crews, server, tmp_path, text, said):
-    """A key given twice, or a number that is none, would be read otherwise by another program."""
+    """A key given twice, a number that is none, or nesting beyond bounds: another program would read it otherwise."""
     (tmp_path / "in.json").write_text(text)
     code, _, err = cli(*run_of(crews, server, "talk", "works")[:2], "--inputs-json", "in.json")
     assert code == 2
