@@ -132,7 +132,7 @@ def run(  # noqa: PLR0917 - typer fills them in by name
 @runs_app.command("list")
 def list_runs(
     store: StoreFile = None,
-    limit: Annotated[int, typer.Option(min=1, help="How many, the latest first.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, max=1_000_000_000, help="How many, the latest first.")] = 20,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:

@@ -18,7 +18,7 @@ from crew_guard.config import load_policy, org_policy, under_org
 from crew_guard.core.policy import Policy
 from crew_guard.core.tightening import Difference, Value, differences, values_of, words
 from crew_guard.errors import ConfigError
-from crew_guard.observers.words import clean, count
+from crew_guard.observers.words import count, escaped
 
 DIFFERS = 1
 _STYLES = {"tighter": "green", "looser": "red", "changed": "yellow"}
@@ -35,9 +35,9 @@ def check(refs: Sequence[str], *, as_json: bool, debug: bool) -> None:
         else:
             for one in found:
                 for told in (*one.problems, *one.warnings):
-                    stdout.text(f"{clean(str(told))}\n")
+                    stdout.text(f"{escaped(str(told))}\n")
                 if one.policy is not None:
-                    stdout.text(f"{clean(one.ref)}: right{_beyond_org(above, one.policy)}\n")
+                    stdout.text(f"{escaped(one.ref)}: right{_beyond_org(above, one.policy)}\n")
             warnings = sum(len(one.warnings) for one in found)
             if wrong or warnings:
                 sums = [count(len(wrong), "problem") if wrong else "", count(warnings, "warning") if warnings else ""]
@@ -142,8 +142,8 @@ def explain(ref: str | None, *, as_json: bool, debug: bool) -> None:
             table.add_column(name, overflow="fold")
         for one in values:
             shown = Text(_shown(one), style="" if _limits(one) else "dim")
-            table.add_row(Text(clean(_dotted(one.key))), shown, Text(clean(_origin(one)), style="dim"))
-        write(stdout.stream, Text(f"{clean(policy.name)}: {without}hash {policy.hash[:12]}\n"), table)
+            table.add_row(Text(escaped(_dotted(one.key))), shown, Text(escaped(_origin(one)), style="dim"))
+        write(stdout.stream, Text(f"{escaped(policy.name)}: {without}hash {policy.hash[:12]}\n"), table)
 
 
 def _limits(value: Value) -> bool:
@@ -155,8 +155,8 @@ def _shown(value: Value | Difference, what: Any = None) -> str:
     if what is None or what == ():
         return value.absent
     if value.absent == "any":
-        return clean(" and ".join(words(patterns) for patterns in what))
-    return clean(words(what))
+        return escaped(" and ".join(words(patterns) for patterns in what))
+    return escaped(words(what))
 
 
 def _origin(value: Value) -> str:
@@ -196,11 +196,11 @@ def _print_diff(stdout: Stdout, names: tuple[str, str], found: Sequence[Differen
         stdout.text("They allow the same.\n")
     else:
         table = Table(box=None, padding=(0, 3, 0, 0), header_style="bold")
-        for name in ("Key", *(clean(name) for name in names), "B is"):
+        for name in ("Key", *(escaped(name) for name in names), "B is"):
             table.add_column(name, overflow="fold")
         for one in found:
             values = (Text(_shown(one, one.before)), Text(_shown(one, one.after)))
-            table.add_row(Text(clean(_dotted(one.key))), *values, Text(one.change, style=_STYLES[one.change]))
+            table.add_row(Text(escaped(_dotted(one.key))), *values, Text(one.change, style=_STYLES[one.change]))
         write(stdout.stream, table)
 
 

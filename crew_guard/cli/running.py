@@ -136,6 +136,8 @@ def _from_json(file: str) -> dict[str, Any]:
         value = json.loads(text, object_pairs_hook=_once, parse_constant=_no_constant, parse_float=_finite)
     except _NoInputError as error:
         raise ConfigError(str(error), file=file) from None
+    except RecursionError:
+        raise ConfigError("is nested too deeply", file=file) from None
     except ValueError as error:
         raise ConfigError(f"is not JSON: {error}", file=file, line=getattr(error, "lineno", None)) from None
     if not isinstance(value, dict):

@@ -122,9 +122,11 @@ def _has_descriptor(stream: TextIO) -> bool:
 
 
 def say(text: str) -> None:
-    """A line on stderr; nobody has to read it."""
+    """A line on stderr, or several, with control characters escaped; nobody has to read it."""
+    from crew_guard.observers.words import escaped  # --help needs none of it
+
     with contextlib.suppress(OSError, ValueError):
-        sys.stderr.write(f"{text}\n")
+        sys.stderr.write(f"{escaped(text)}\n")
         sys.stderr.flush()
 
 

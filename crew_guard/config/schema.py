@@ -21,6 +21,8 @@ LARGEST = 10**15
 """The largest number of a file; dollars end at a billion, so that nano-dollars stay far from a machine word's end."""
 LARGEST_USD = 10**9
 _LONGEST_NUMBER = 40
+_NO_LIMIT = ": leave the key out where there is no limit"
+_TRUE, _FALSE = frozenset({"true", "yes", "on", "y"}), frozenset({"false", "no", "off", "n"})
 
 _TYPES: dict[Any, str] = {
     bool: "true or false",
@@ -95,32 +97,41 @@ def _way_out(annotation: Any, name: str) -> str:
 def _scalar(document: Document, scalar: Scalar, annotation: Any, key: Key) -> Any:
     if scalar.kind in ("text", "null"):
         return scalar.text if scalar.kind == "text" else None
-    if scalar.kind == "bool":
-        return scalar.text.lower() in ("true", "yes", "on")
     try:
-        number = _number(scalar, annotation)
+        return _truth(scalar) if scalar.kind == "bool" else _number(scalar, annotation)
     except ValueError as error:
         document.problem(key, f"expected {_expected(annotation)}, got {scalar.text[:_LONGEST_NUMBER]}{error}")
         return None
-    return number
+
+
+def _truth(scalar: Scalar) -> bool:
+    word = scalar.text.lower()
+    if word not in _TRUE | _FALSE:
+        raise ValueError(", which its tag makes no truth value: leave the tag out")
+    return word in _TRUE
 
 
 def _number(scalar: Scalar, annotation: Any) -> int | float | Decimal:
     text = scalar.text.replace("_", "")
     if text.lower().lstrip("+-") in (".inf", ".nan"):
-        raise ValueError(": leave the key out where there is no limit")
+        raise ValueError(_NO_LIMIT)
     if len(text) > _LONGEST_NUMBER:
         raise ValueError(", which has too many digits")
     try:
         exact = Decimal(text)
     except InvalidOperation:
         raise ValueError(": write it as a plain decimal number") from None
+    if not exact.is_finite():
+        raise ValueError(_NO_LIMIT)
     largest = LARGEST_USD if annotation is Decimal else LARGEST
-    if abs(exact) > largest:
+    # Not abs(), which would round it, and fail beyond what decimal reckons with.
+    if exact.copy_abs() > largest:
         raise ValueError(f", which is more than {largest:,}")
+    if scalar.kind == "int" and exact != int(exact):
+        raise ValueError(", which its tag makes no whole number: leave the tag out")
     if annotation is Decimal:
         return exact
-    return int(text) if scalar.kind == "int" else float(text)
+    return int(exact) if scalar.kind == "int" else float(text)
 
 
 def _bare(annotation: Any) -> Any:

@@ -60,6 +60,11 @@ def clean(text: str, longest: int | None = None) -> str:
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
+def escaped(text: str) -> str:
+    """Text that can't steer a terminal, where it matters what it holds: control characters as Python writes them."""
+    return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
 def dollars(nano_usd: int) -> str:
     """Money as people write it: cents from ten cents on, else two digits that say something."""
     usd = nano_usd / NANO

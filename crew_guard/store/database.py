@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from crew_guard.errors import StoreError
-from crew_guard.store.faults import explain, is_busy
+from crew_guard.store.faults import explain, is_busy, refuse_other_than_file
 
 Synchronous = Literal["FULL", "NORMAL"]
 Access = Literal["write", "look", "shared", "frozen"]
@@ -74,8 +74,7 @@ def prepare(place: Place) -> None:
             where there was nothing before
     """
     path = place.path
-    if path.is_dir():
-        raise StoreError(f"{path} is a folder, a file was expected: choose a file with --store")
+    refuse_other_than_file(path)
     made: list[Path] = []
     try:
         made = _create(path)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
-from contextlib import ExitStack
+import stat
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from crew_guard.errors import StoreError
@@ -17,9 +18,30 @@ _ANOTHER = "choose another file with --store"
 _UNWRITABLE = {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH}
 _DAMAGED = {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_FORMAT}
 
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
 _TOO_MANY = (errno.EMFILE, errno.ENFILE)
 _FILES = 4
 """That opening a journal takes at the most: the file, its log, its index, and one to look at them."""
+
+
+def refuse_other_than_file(path: Path) -> None:
+    """Refuse what SQLite would call a disk that failed; what can't be looked at is for whoever opens it to tell.
+
+    Raises:
+        StoreError: what is there, links followed, is no regular file
+    """
+    kind = None
+    with suppress(OSError, ValueError):
+        kind = _KINDS.get(stat.S_IFMT(path.stat().st_mode))
+    if kind is not None:
+        raise StoreError(f"{path} is {kind}, a regular file was expected: {_ANOTHER}")
 
 
 def is_busy(error: BaseException) -> bool:

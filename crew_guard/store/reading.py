@@ -15,7 +15,7 @@ from crew_guard.core.events import Event, decode
 from crew_guard.errors import StoreError
 from crew_guard.ports import RunSummary
 from crew_guard.store.database import Access, Place, connect, is_current, prepare
-from crew_guard.store.faults import explain
+from crew_guard.store.faults import explain, refuse_other_than_file
 from crew_guard.store.journals import LOOK, one_of, storable
 from crew_guard.store.track_sqlite import SqliteTrack
 
@@ -131,8 +131,7 @@ def place_to_read(path: Path, busy_seconds: float, *, writable: bool) -> Place:
     Raises:
         StoreError: see `open_to_read`
     """
-    if path.is_dir():
-        raise StoreError(f"{path} is a folder, a file was expected: choose a file with --store")
+    refuse_other_than_file(path)
     if not os.access(path, os.R_OK, effective_ids=os.access in os.supports_effective_ids):
         raise StoreError(f"{path} can't be read: let its owner give you the right, or choose another file with --store")
     place = Place(path, "FULL", busy_seconds, "look" if writable else _untouched(path))

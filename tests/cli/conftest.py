@@ -48,6 +48,10 @@ def leaks():
     raise RuntimeError(f"401 for key {os.environ['SERVICE_API_KEY']}")
 
 
+def paints():
+    raise ValueError("no \\x1b[31mred, \\u202eor\\x9b2J\\nanother line")
+
+
 def broken():
     raise RuntimeError("this crew can't be made")
 '''

@@ -160,6 +160,14 @@ def test_runs_are_listed_the_newest_first(store):
     assert value["runs"][0]["status"] == "done"
 
 
+@pytest.mark.parametrize("limit", ["0", "99999999999999999999", "9" * 5_000])
+def test_a_number_of_runs_that_cannot_be_asked_for_is_wrong_usage(store, limit):
+    """The option is named, and the journal not opened."""
+    unfinished(store, "a-run")
+    assert "'--limit'" in run("runs", "list", "--store", store, "--limit", limit, code=2).stderr
+    assert len(run("runs", "list", "--store", store, "--limit", "1000000000").stdout.splitlines()) == 2
+
+
 def test_looking_makes_no_journal(tmp_path, monkeypatch):
     """Where nothing ran yet there is nothing, and nothing is made."""
     monkeypatch.setenv("CREW_GUARD_HOME", str(tmp_path / "home"))

@@ -48,6 +48,18 @@ def test_check_says_what_the_organisation_takes_back(cli, tmp_path):
     assert "gone.yaml: there is no such file" in err
 
 
+def test_a_key_that_would_steer_the_terminal_is_shown_escaped(cli, tmp_path):
+    """Nobody takes it for another one: where it is wrong as where it is right."""
+    (tmp_path / "wrong.yaml").write_text('limits: {"max_steps\\e[31m": 1}\n')
+    (tmp_path / "right.yaml").write_text('agents: {"a\\e[31m": {max_steps: 1}}\n')
+    (tmp_path / "other.yaml").write_text("agents: {a: {max_steps: 1}}\n")
+    told = "wrong.yaml:1: limits.max_steps\\x1b[31m: unknown key"
+    assert told in cli("policy", "check", "wrong.yaml")[1]
+    assert told in cli("policy", "explain", "wrong.yaml")[2]
+    assert "agents.a\\x1b[31m.max_steps" in cli("policy", "explain", "right.yaml")[1]
+    assert "agents.a\\x1b[31m.max_steps" in cli("policy", "diff", "right.yaml", "other.yaml")[1]
+
+
 def test_explain_prints_each_value_with_the_file_and_line_behind_it(cli, tmp_path):
     """The organisation's layer included; what is not limited is said."""
     (tmp_path / "org.yaml").write_text(ORG)

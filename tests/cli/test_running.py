@@ -161,6 +161,17 @@ def test_debug_shows_where_an_error_came_from(cli, crews):
     assert 'raise RuntimeError("this crew can\'t be made")' in err
 
 
+@pytest.mark.parametrize("more", [(), ("--debug",), ("--json",)])
+def test_an_error_cannot_steer_the_terminal(cli, crews, more):
+    """What it holds is seen, and its lines stay lines; JSON has the text itself."""
+    code, out, err = cli("run", f"{crews}:paints", *more)
+    assert code == 2
+    assert "ValueError: no \\x1b[31mred, \\u202eor\\x9b2J\nanother line\n" in err
+    assert not [char for char in err if char in "\x1b\u202e\x9b"]
+    if out:
+        assert "\x1b[31mred" in json.loads(out)["error"]["message"]
+
+
 def test_inputs_come_from_options_files_and_json(cli, crews, server, tmp_path):
     """An option wins over the JSON object; @FILE is the file's text."""
     (tmp_path / "topic.txt").write_text("zlib, from a file")
@@ -324,9 +335,17 @@ def test_a_disk_that_is_full_elsewhere_is_not_stdouts(tmp_path, monkeypatch):
     assert "stdout" not in error["message"]
 
 
-@pytest.mark.parametrize(("text", "said"), [('{"topic": 1, "topic": 2}', "twice"), ('{"topic": NaN}', "holds NaN")])
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"topic": 1, "topic": 2}', "twice"),
+        ('{"topic": NaN}', "holds NaN"),
+        ('{"topic": ' + "[" * 100_000 + "]" * 100_000 + "}", "in.json: is nested too deeply"),
+    ],
+    ids=["twice", "nan", "deep"],
+)
 def test_inputs_that_json_has_no_words_for_are_refused(cli, crews, server, tmp_path, text, said):
-    """A key given twice, or a number that is none, would be read otherwise by another program."""
+    """A key given twice, a number that is none, or nesting beyond bounds: another program would read it otherwise."""
     (tmp_path / "in.json").write_text(text)
     code, _, err = cli(*run_of(crews, server, "talk", "works")[:2], "--inputs-json", "in.json")
     assert code == 2

@@ -81,6 +81,14 @@ def test_a_byte_order_mark_is_no_mistake(tmp_path):
     assert load_policy(write(tmp_path, b"\xef\xbb\xbfattempts: 2\n")).attempts == 2
 
 
+@pytest.mark.parametrize(("word", "truth"), [("y", True), ("Yes", True), ("ON", True), ("n", False), ("Off", False)])
+def test_the_words_of_yaml_1_1_are_truth_values_there(tmp_path, word, truth):
+    """Where a file says that it is written in it."""
+    rule = f"{{argument: x, one_of: [a], optional: {word}}}"
+    policy = load_policy(write(tmp_path, f"%YAML 1.1\n---\ntools:\n  rules: {{a: [{rule}]}}\n"))
+    assert policy.tools.rules["a"][0].optional is truth
+
+
 @pytest.mark.parametrize(
     ("text", "line", "key", "words"),
     [
@@ -101,6 +109,24 @@ def test_a_byte_order_mark_is_no_mistake(tmp_path):
         ("limits:\n  max_seconds: .inf\n", 2, "limits.max_seconds", "leave the key out"),
         ("limits:\n  max_seconds: -.inf\n", 2, "limits.max_seconds", "leave the key out"),
         ("limits:\n  max_usd: 1e999999\n", 2, "limits.max_usd", "more than 1,000,000,000"),
+        ("limits:\n  max_usd: 1e999999999\n", 2, "limits.max_usd", "got 1e999999999, which is more than 1,000,000,000"),
+        ("limits:\n  max_seconds: -1e999999999\n", 2, "limits.max_seconds", "got -1e999999999, which is more than"),
+        ("limits:\n  max_usd: !!float nan\n", 2, "limits.max_usd", "expected a number, got nan: leave the key out"),
+        ("limits:\n  max_usd: !!float sNaN\n", 2, "limits.max_usd", "expected a number, got sNaN: leave"),
+        ("limits:\n  max_usd: !!float -Infinity\n", 2, "limits.max_usd", "expected a number, got -Infinity: leave"),
+        ("limits:\n  max_steps: !!int nan\n", 2, "limits.max_steps", "expected a whole number, got nan: leave"),
+        ("limits:\n  max_steps: !!int 1.5\n", 2, "limits.max_steps", "got 1.5, which its tag makes no whole number"),
+        ("limits:\n  max_usd: !!int 1.5\n", 2, "limits.max_usd", "got 1.5, which its tag makes no whole number"),
+        ("limits:\n  max_steps: !!int five\n", 2, "limits.max_steps", "got five: write it as a plain decimal number"),
+        ("warn_at: !!float nan\n", 1, "warn_at", "expected a number, got nan"),
+        ("prices:\n  m: {output: 1, input: !!float nan}\n", 2, "prices.m.input", "expected a number, got nan"),
+        ("tools:\n  rules: {a: [{argument: x, least: 1, most: !!float nan}]}\n", 2, "tools.rules.a.0.most", "got nan"),
+        (
+            "tools:\n  rules: {a: [{argument: x, one_of: [a], optional: !!bool nope}]}\n",
+            2,
+            "tools.rules.a.0.optional",
+            "expected true or false, got nope, which its tag makes no truth value",
+        ),
         ("limits:\n  max_usd: '0.1'\n", 2, "limits.max_usd", "take the quotes away"),
         ("limits:\n  max_idle_seconds: 0\n", 2, "limits.max_idle_seconds", "more than 0, got 0"),
         ("limits:\n  max_steps:\n", 2, "limits.max_steps", "is empty"),

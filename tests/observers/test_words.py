@@ -32,7 +32,7 @@ from crew_guard.core.events import (
 )
 from crew_guard.core.limits import NO_CAP, UNCAPPED, Caps
 from crew_guard.core.usage import Usage
-from crew_guard.observers.words import Teller, call_words, caps_words, clean, dollars, seconds
+from crew_guard.observers.words import Teller, call_words, caps_words, clean, dollars, escaped, seconds
 
 CAPS = Caps(NO_CAP, 25, 10, 20_000, 100_000_000)
 START = RunStarted(1, 100.0, "research", "native", "strict ab12", {}, CAPS, CAPS._replace(agents=3), 60.0)
@@ -184,6 +184,15 @@ def test_no_text_leaves_a_control_character(text, longest):
     assert not [char for char in shown if (ord(char) < 32 and char not in "\n\t") or 127 <= ord(char) < 160]
     shown.encode()
     assert longest is None or len(shown) <= longest
+
+
+@given(st.text(st.characters()))
+def test_escaped_text_leaves_no_control_character_and_loses_nothing(text):
+    """Printable text stays as it is."""
+    shown = escaped(text)
+    assert clean(shown) == shown
+    assert len(shown) >= len(text)
+    assert shown == text or "\\" in shown
 
 
 @given(st.text(), st.text())

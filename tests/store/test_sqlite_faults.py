@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import sqlite3
 import tempfile
 from contextlib import suppress
@@ -60,6 +61,19 @@ def migrations_with(monkeypatch, sql):
 def test_a_folder_is_no_file(tmp_path):
     """The error says that a file was expected."""
     refused(tmp_path, "is a folder")
+
+
+def test_what_is_no_regular_file_is_told_as_what_it_is(tmp_path):
+    """To write as to read, through a link too; the disk is not to blame."""
+    os.mkfifo(pipe := tmp_path / "pipe")
+    (link := tmp_path / "link").symlink_to(pipe)
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(bound := tmp_path / "socket"))
+    kinds = {pipe: "a named pipe", link: "a named pipe", bound: "a socket", Path(os.devnull): "a device"}
+    for path, kind in kinds.items():
+        refused(path, rf"is {kind}, a regular file was expected: choose another file with --store$")
+        with pytest.raises(StoreError, match=rf"is {kind}, a regular file"):
+            open_to_read(path)
 
 
 def test_a_file_above_the_file_is_an_error(tmp_path):

@@ -19,7 +19,7 @@ from crew_guard.tools.mcp.results import MCPError
 from crew_guard.tools.mcp.wire import Wire
 
 if TYPE_CHECKING:
-    from mcp import ClientSession
+    from mcp import ClientSession, types
 
 R = TypeVar("R", bound=BaseModel)
 _CHANGED = "notifications/tools/list_changed"
@@ -105,7 +105,7 @@ class Link:
         except asyncio.CancelledError:
             if number >= 0:
                 told = types.CancelledNotification(params=types.CancelledNotificationParams(requestId=number))
-                self._tell(session.send_notification(types.ClientNotification(told)))
+                self._tell(session, types.ClientNotification(told))
             raise
         finally:
             self._lost.pop(number, None)
@@ -125,8 +125,8 @@ class Link:
         await asyncio.wait({self.over}, timeout=_CLOSING_SECONDS)
         return self.over.result() if self.over.done() else "it closed the connection"
 
-    def _tell(self, notice: Any) -> None:
-        task: asyncio.Task[None] = asyncio.create_task(_quietly(notice))
+    def _tell(self, session: ClientSession, notice: types.ClientNotification) -> None:
+        task: asyncio.Task[None] = asyncio.create_task(_quietly(session, notice))
         self._notices.add(task)
         task.add_done_callback(self._notices.discard)
 
@@ -183,14 +183,17 @@ class Link:
                 root = item.message.root
                 method = getattr(root, "method", "")
                 self.changed |= method == _CHANGED
+                if isinstance(root, types.JSONRPCError) and root.error.code == types.CONNECTION_CLOSED:
+                    # Any server error has this number; from here on it is the library's alone, for an end of the wire.
+                    root.error.code = types.INTERNAL_ERROR
                 if isinstance(root, types.JSONRPCResponse | types.JSONRPCError) or method == "ping":
                     await into.send(item)
         into.close()
 
 
-async def _quietly(notice: Any) -> None:
+async def _quietly(session: ClientSession, notice: types.ClientNotification) -> None:
     with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
-        await notice
+        await session.send_notification(notice)
 
 
 def _innermost(error: BaseException) -> str:

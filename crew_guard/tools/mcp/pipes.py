@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from crew_guard.tools.mcp.lines import message_of
 from crew_guard.tools.mcp.results import MCPError
 from crew_guard.tools.mcp.wire import Wire
 
@@ -98,10 +99,7 @@ async def _read(process: asyncio.subprocess.Process, incoming: Any, bound: int, 
             except asyncio.IncompleteReadError:
                 wire.end(await _how_it_ended(process, tail))
                 break
-            try:
-                message = types.JSONRPCMessage.model_validate_json(line)
-            except ValueError:
-                message = None
+            message = message_of(line)
             answers = message is not None and isinstance(message.root, types.JSONRPCResponse | types.JSONRPCError)
             noise = 0 if answers else noise + len(line)
             if noise > bound:
