@@ -198,7 +198,7 @@ class Gatekeeper(Line):
             stuck = own | self.threads if late else dict(self.threads)
             if not stuck and not self._named:
                 stuck = dict(self.around)
-            names = tuple(name for action_id, name in stuck.items() if action_id not in self._named)
+            names = tuple(dict.fromkeys(name for key, name in stuck.items() if key not in self._named))
             self._named |= dict.fromkeys(stuck)
             for action_id, held in list(self.state.open.items()):
                 began = held.event.at

@@ -23,6 +23,7 @@ from crew_guard.workflows.checking import model_of
 from crew_guard.workflows.checkpoints import read_as, reads_back
 from crew_guard.workflows.context import NodeContext, NodeFailedError, left, node_of, noted
 from crew_guard.workflows.nodes import Node
+from crew_guard.workflows.overdue import ended
 from crew_guard.workflows.shape import Shape
 
 
@@ -68,6 +69,7 @@ async def run_graph(shape: Shape, going: Going) -> RuntimeResult:
     try:
         await run.until_over()
     except asyncio.CancelledError:
+        run.leave_undone()  # first of all: whoever ends the run doesn't wait for long
         with run.ended_at_once():
             await run.let_go()
         run.leave_undone()
@@ -164,10 +166,9 @@ class _Run:
     async def let_go(self) -> None:
         """End what still runs; what is finished by then, if only in part, may have to be undone, too."""
         left = dict(self.tasks)
-        for task in left:
-            task.cancel()
-        ended = await asyncio.gather(*left, return_exceptions=True)
-        for name, output in zip(left.values(), ended, strict=True):
+        gave = asyncio.gather(*left, return_exceptions=True)  # which looks at what each raises, whoever waits
+        await ended(left)
+        for name, output in zip(left.values(), await gave, strict=True):
             if not isinstance(output, BaseException):
                 node = self.shape.nodes[name]
                 self.made.append(_Made(node, output, self._context(node)))
@@ -367,10 +368,11 @@ class _Run:
             raise
 
     def leave_undone(self) -> None:
-        """Say of all that is left to undo that it stays."""
+        """Say of all that is left to undo that it stays, once."""
         for made in self.to_undo():
             cut = made.node is self.undoing
             self.flow.undone(made.node.name, "the run was ended before it could be undone", cut=cut)
+        self.made.clear()
 
 
 def _words(error: BaseException) -> str:
