@@ -78,7 +78,7 @@ class Gatekeeper(Line):
         self.pauses = 0
         """Model calls that wait to be tried again."""
         self.threads: dict[str, str] = {}
-        """Tools that run in a thread at the moment, by action, as agent/tool."""
+        """What can't be ended while it goes on, as a tool in a thread: agent/tool, or node:NAME, each by its key."""
         self.around: dict[str, str] = {}
         """The same of threads whose tools have names of their own."""
         self._named: dict[str, None] = {}

@@ -207,7 +207,7 @@ class Attempts:
         attempt, problem = 1, ""
         while True:
             try:
-                with opened(replace(context, attempt=attempt, problem=problem)) as now:
+                with opened(context, attempt, problem) as now:
                     work = contained(_work, self.flow, node, value, by_name, now)
                     output = await self._timed(node, work, node.timeout, "timeout")
                     return await self._verified(node, output, now)

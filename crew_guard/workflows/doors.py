@@ -21,11 +21,17 @@ from crew_guard.workflows.context import NodeContext
 
 
 @contextmanager
-def opened(context: NodeContext) -> Generator[NodeContext]:
-    """The context of one attempt. Where the attempt fails, or is cancelled, its gate is shut from then on."""
+def opened(context: NodeContext, attempt: int = 1, problem: str = "") -> Generator[NodeContext]:
+    """The context of one attempt. Where the attempt fails, or is cancelled, its gate is shut from then on.
+
+    Args:
+        context: of all its node's attempts
+        attempt: the first one is 1
+        problem: why the one before was not good enough
+    """
     door = Door(context.gate, context.node)
     try:
-        yield replace(context, gate=cast("Gate", door))
+        yield replace(context, gate=cast("Gate", door), attempt=attempt, problem=problem)
     except BaseException:
         door.shut = True
         raise

@@ -43,7 +43,7 @@ async def until(
     """What the work gives. Where this is cancelled, also what it gives instead of ending then: it has done it.
 
     Args:
-        over: done when its time is over
+        over: to be done when its time is over; it is, too, when the work has ended
         work: becomes a task of its own
         name_left: called when it is cancelled; what that returns is called at its end. None for work that leaves
             behind what holds it up: it is waited for
@@ -51,8 +51,9 @@ async def until(
         OverdueError: its time was over
     """
     task = asyncio.ensure_future(_held(work))
+    task.add_done_callback(lambda _: release(over))
     try:
-        await asyncio.wait({task, over}, return_when=asyncio.FIRST_COMPLETED)
+        await over
     except asyncio.CancelledError:
         await _given_up(task, name_left)
         if not task.done() or task.cancelled() or task.result()[1] is not None:
