@@ -26,31 +26,40 @@ def _short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(overdue, "GRACE", 0.05)
 
 
+@pytest.fixture
+def _long_grace(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(overdue, "GRACE", NEVER)
+
+
 class Stubborn:
     """Work that swallows its cancellation, each time, until it is let go."""
 
     def __init__(self, then: Callable[[Any], Coroutine[Any, Any, Any]] | None = None) -> None:
         self.begun = self.over = 0
         self._then = then
-        self._go = False
+        self._go = asyncio.Event()
 
     async def work(self, value: Any, context: NodeContext) -> Any:
         self.begun += 1
-        while not self._go:
-            try:
-                await asyncio.sleep(0.005)
-            except asyncio.CancelledError:
-                continue
+        while not self._go.is_set():
+            with suppress(asyncio.CancelledError):
+                await self._go.wait()
         try:
             return "late" if self._then is None else await self._then(context)
         finally:
             self.over += 1
 
+    async def boom(self, _: Any) -> None:
+        """Fail once it has begun."""
+        while not self.begun:
+            await asyncio.sleep(0)
+        await boom(_)
+
     async def let_go(self) -> None:
-        self._go = True
+        self._go.set()
         while self.over < self.begun:
-            await asyncio.sleep(0.005)
-        await asyncio.sleep(0.02)
+            await asyncio.sleep(0)
+        await turns()
 
 
 class World:
@@ -71,8 +80,14 @@ class World:
         return node(self.book, compensate=self.cancel)
 
 
+async def turns() -> None:
+    """As many turns of the loop as others need to get where they are going."""
+    for _ in range(50):
+        await asyncio.sleep(0)
+
+
 async def boom(_: Any) -> None:
-    await asyncio.sleep(0.02)
+    await turns()
     raise OSError("boom")
 
 
@@ -99,7 +114,7 @@ class RanToItsEnd:
 def test_a_sibling_that_does_not_end_holds_no_run():
     """What was finished is undone, the failure is the result's error, and what goes on is named."""
     world, stubborn = World(), Stubborn()
-    ran = RanToItsEnd(parallel(world.node, node(stubborn.work, name="stubborn"), boom), stubborn)
+    ran = RanToItsEnd(parallel(world.node, node(stubborn.work, name="stubborn"), stubborn.boom), stubborn)
     assert (ran.result.status, ran.result.error) == ("failed", "node 'boom': OSError: boom")
     assert (ran.result.late, world.booked) == (("node:stubborn",), [])
     assert [(event.node, event.error) for event in ran.of(Compensated)] == [("book", "")]
@@ -109,24 +124,21 @@ def test_at_a_deadline_it_is_named_and_what_stays_is_told():
     """At once: nobody waits for its grace."""
     world, stubborn = World(), Stubborn()
     flow = parallel(world.node, node(stubborn.work, name="stubborn"))
-    ran = RanToItsEnd(flow, stubborn, limits={"max_seconds": 0.2})
+    ran = RanToItsEnd(flow, stubborn, limits={"max_seconds": 0.5})
     assert (ran.result.status, ran.result.late) == ("stopped", ("node:stubborn",))
     told = [(event.node, event.error) for event in ran.of(Compensated)]
     assert told == [("book", "the run was ended before it could be undone")]
 
 
-def test_a_deadline_that_strikes_while_others_are_ended_hides_no_failure(monkeypatch: Any):
-    """The result is the stop's, and its error says what failed, and what stays; on any loop."""
-    monkeypatch.setattr(overdue, "GRACE", 5)
+@pytest.mark.usefixtures("_long_grace")
+def test_a_deadline_that_strikes_while_others_are_ended_hides_no_failure():
+    """The result is the stop's, and its error says what failed, and what stays."""
+    world, stubborn = World(), Stubborn()
+    flow = parallel(world.node, node(stubborn.work, name="stubborn"), stubborn.boom)
+    ran = RanToItsEnd(flow, stubborn, limits={"max_seconds": 1})
+    assert (ran.result.status, ran.result.late, world.booked) == ("stopped", ("node:stubborn",), ["seat"])
     why = "not undone: book (the run was ended before it could be undone)"
-    for awaited in (True, False):
-        world, stubborn = World(), Stubborn()
-        flow = parallel(world.node, node(stubborn.work, name="stubborn"), boom)
-        limits = {"max_seconds": 0.2}
-        ran: Any = RanToItsEnd(flow, stubborn, limits=limits) if awaited else Ran(flow, limits=limits)
-        asyncio.run(stubborn.let_go())
-        assert (ran.result.status, ran.result.late, world.booked) == ("stopped", ("node:stubborn",), ["seat"])
-        assert ran.result.error == f"node 'boom': OSError: boom; {why}"
+    assert ran.result.error == f"node 'boom': OSError: boom; {why}"
 
 
 def test_an_attempt_that_does_not_end_is_named_and_another_one_begins():
@@ -161,20 +173,21 @@ def test_what_is_left_behind_does_nothing_more_in_its_run():
 
     async def first(value: Any, context: NodeContext) -> str:
         if context.attempt == 1:
-            await stubborn.work(value, context)
+            return await stubborn.work(value, context)
         return (await context.call_tool(act, {"by": "second"})).value
 
     async def second(value: Any) -> str:
         await stubborn.let_go()
         return value
 
-    flow = chain(node(first, timeout=0.1, retry=Retry(1, first=0), verify=lambda _: True), second)
+    flow = chain(node(first, timeout=0.5, retry=Retry(1, first=0), verify=lambda _: True), second)
     ran = Ran(flow)
     assert (ran.result.output, called, refused) == ("second", ["second"], ["LimitExceededError"])
     assert (ran.result.usage.tool_calls, ran.result.late) == (1, ())
     assert [event.passed for event in ran.of(Judged)] == [True]
 
 
+@pytest.mark.usefixtures("_long_grace")
 def test_what_ends_within_its_grace_is_not_late():
     """Its tidying up is waited for, its gate is open, and what it did all the same is undone."""
     world = World()
@@ -183,20 +196,21 @@ def test_what_ends_within_its_grace_is_not_late():
         try:
             await asyncio.Event().wait()
         finally:
-            await asyncio.sleep(0.005)
+            await turns()
             world.booked.append("tidied")
 
     async def does_it(value: Any) -> str:
         try:
             await asyncio.Event().wait()
         except asyncio.CancelledError:
-            await asyncio.sleep(0.005)
+            await turns()
         return await world.book(value)
 
     result = Ran(parallel(tidies, node(does_it, compensate=world.cancel), boom)).result
     assert (result.error, result.late, world.booked) == ("node 'boom': OSError: boom", (), ["tidied"])
 
 
+@pytest.mark.usefixtures("_long_grace")
 def test_a_node_that_is_cancelled_is_not_tried_again():
     """Whatever it makes of its cancellation."""
     tries: list[int] = []
@@ -213,6 +227,7 @@ def test_a_node_that_is_cancelled_is_not_tried_again():
     assert tries == [1]
 
 
+@pytest.mark.usefixtures("_long_grace")
 def test_a_yes_that_comes_after_the_end_is_none():
     """What can't be undone is not done then."""
     sent: list[Any] = []
@@ -248,7 +263,7 @@ def test_wherever_it_is_the_others_go_on_to_their_end(where: str):
         "an approver": lambda: chain(node(same, name="x", irreversible=True, approve=asked)),
         "all attempts": lambda: chain(node(stubborn.work, name="x", caps={"max_seconds": NEVER})),
     }
-    ran = RanToItsEnd(parallel(flows[where](), boom), stubborn)
+    ran = RanToItsEnd(parallel(flows[where](), stubborn.boom), stubborn)
     assert (ran.result.error, ran.result.late) == ("node 'boom': OSError: boom", ("node:x",))
 
 
@@ -264,7 +279,11 @@ def test_the_time_of_all_attempts_leaves_behind_what_does_not_end():
 def test_an_undo_that_does_not_end_holds_up_no_other():
     """It is named, and said to be not undone."""
     world, stubborn = World(), Stubborn()
-    held = node(lambda value: value, name="hotel", compensate=stubborn.work, timeout=0.05)
+
+    async def same(value: Any) -> Any:
+        return value
+
+    held = node(same, name="hotel", compensate=stubborn.work, timeout=0.2)
     ran = RanToItsEnd(chain(world.node, held, boom), stubborn)
-    assert ran.result.error.endswith("not undone: hotel (NodeFailedError: hotel was ended after 0.05 s, its timeout)")
+    assert ran.result.error.endswith("not undone: hotel (NodeFailedError: hotel was ended after 0.2 s, its timeout)")
     assert (ran.result.late, world.booked) == (("node:hotel",), [])
