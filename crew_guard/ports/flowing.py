@@ -62,7 +62,7 @@ class Flow(Protocol):
         ...
 
     def in_thread(self, node: str) -> Callable[[], object]:
-        """A node's blocking function runs in this thread: the run's result names it as long as it is there.
+        """A node can't be ended, as one that blocks a thread: the run's result names it as long as it goes on.
 
         Returns:
             to be called when it is over

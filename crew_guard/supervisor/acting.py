@@ -33,7 +33,7 @@ _LONGEST_PAUSE = 30.0
 _LONGEST_WISH = 120.0
 """Seconds that a provider's own wish is heeded."""
 _threads = count()
-"""Those that no action names."""
+"""Of all that was ever named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,12 +224,8 @@ class RunGate:
 
     def in_thread(self, work: Grant | str, *, around: bool = False) -> Callable[[], object]:
         """See Gate.in_thread."""
-        threads = self.keeper.around if around else self.keeper.threads
-        if isinstance(work, str):
-            key, name = f"thread {next(_threads)}", work
-        else:
-            key, name = work.action_id, f"{work.action.agent}/{work.action.target}"
-        threads[key] = name
+        threads, key = self.keeper.around if around else self.keeper.threads, f"thread {next(_threads)}"
+        threads[key] = work if isinstance(work, str) else f"{work.action.agent}/{work.action.target}"
         return partial(threads.pop, key, None)
 
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from threading import get_ident
+from itertools import count
 from typing import Any
 
 from crew_guard.core.events import (
@@ -29,6 +29,8 @@ from crew_guard.supervisor.gate import Gatekeeper
 from crew_guard.supervisor.wakeups import on_disk, release
 from crew_guard.workflows.asking import cut
 
+_works = count()
+"""Of nodes, that were named."""
 _LONGEST = 500
 """Characters of what was asked about that a journal keeps."""
 
@@ -91,7 +93,7 @@ class RunFlow:
 
     def in_thread(self, node: str) -> Callable[[], object]:
         """See Flow.in_thread."""
-        threads, key = self.keeper.threads, f"{self.workflow}/{node} {get_ident()}"
+        threads, key = self.keeper.threads, f"{self.workflow}/{node} {next(_works)}"
         threads[key] = f"node:{node}"
         return partial(threads.pop, key, None)
 

@@ -78,7 +78,7 @@ class Gatekeeper(Line):
         self.pauses = 0
         """Model calls that wait to be tried again."""
         self.threads: dict[str, str] = {}
-        """Tools that run in a thread at the moment, by action, as agent/tool."""
+        """What can't be ended while it goes on, as a tool in a thread: agent/tool, or node:NAME, each by its key."""
         self.around: dict[str, str] = {}
         """The same of threads whose tools have names of their own."""
         self._named: dict[str, None] = {}
@@ -198,7 +198,7 @@ class Gatekeeper(Line):
             stuck = own | self.threads if late else dict(self.threads)
             if not stuck and not self._named:
                 stuck = dict(self.around)
-            names = tuple(name for action_id, name in stuck.items() if action_id not in self._named)
+            names = tuple(dict.fromkeys(name for key, name in stuck.items() if key not in self._named))
             self._named |= dict.fromkeys(stuck)
             for action_id, held in list(self.state.open.items()):
                 began = held.event.at

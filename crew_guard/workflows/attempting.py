@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from functools import partial
+from typing import Any, TypeVar, cast
 
 from pydantic import BaseModel
 
@@ -19,6 +20,7 @@ from crew_guard.core.roles import Verdict
 from crew_guard.core.tools import Tool, misfit
 from crew_guard.core.verdicts import Judge, raised, verdict_of
 from crew_guard.errors import ApprovalDeniedError, ModelError, RefusedError, StoreError
+from crew_guard.loops import is_being_cancelled
 from crew_guard.ports import Flow, Gate
 from crew_guard.workflows.agents import Delegation, heard
 from crew_guard.workflows.answering import Question, answered
@@ -27,10 +29,11 @@ from crew_guard.workflows.ballots import Ballot, tell
 from crew_guard.workflows.calling import call, call_with, contained, is_async, settled, what_was_raised
 from crew_guard.workflows.checkpoints import reads_back
 from crew_guard.workflows.context import NodeContext, NodeFailedError
+from crew_guard.workflows.doors import opened
 from crew_guard.workflows.nodes import Node
+from crew_guard.workflows.overdue import OverdueError, ended, release, until
 
-_GRACE = 0.5
-"""Seconds that an attempt whose time is over has to tidy up."""
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -65,7 +68,8 @@ class Attempts:
                 value = await self._approved(node, value, context)
                 await self.flow.on_disk()  # whoever goes on after a crash has to know that it may have been done
             bound = replace(context, dollars=node.caps.nano_usd < NO_CAP)
-            output = await self._timed(node, self._whole(node, value, by_name, bound), node.max_seconds, "max_seconds")
+            work = self._whole(node, value, by_name, bound)
+            output = await (work if node.max_seconds is None else self._in_all(node, work, node.max_seconds))
         except Exception as error:
             stays = self.done_for_good(node)
             self.flow.failed(node.name, f"{error_words(error)}{stays and f'; {stays}'}", context.round)
@@ -107,7 +111,8 @@ class Attempts:
     async def _undo_one(self, node: Node, output: Any, context: NodeContext) -> None:
         assert node.compensate is not None  # noqa: S101  see undo
         seconds, limit = (node.max_seconds, "max_seconds") if node.timeout is None else (node.timeout, "timeout")
-        await self._timed(node, call_with(node.compensate, output, context), seconds, limit)
+        with opened(context) as own:
+            await self._timed(node, call_with(node.compensate, output, own), seconds, limit)
 
     async def _undo_each(self, node: Node, outputs: Sequence[Any], context: NodeContext) -> str:
         stay: list[str] = []
@@ -143,9 +148,11 @@ class Attempts:
         self.flow.asked(node.name, words)
         self._count(busy=-1, asking=1)
         try:
-            verdict, by = await decision(node.approve, approval)
+            verdict, by = await self._timed(node, decision(node.approve, approval))
         finally:
             self._count(busy=1, asking=-1)
+        if is_being_cancelled():
+            raise asyncio.CancelledError  # an answer that is given all the same comes too late
         left = approval.whole
         if left != words:
             told = f"as corrected by {by}: {left}"
@@ -181,16 +188,14 @@ class Attempts:
         try:
             if node.copies > 1:
                 # A copy that fails has no vote; a refusal ends all.
-                ended = await asyncio.gather(*tasks, return_exceptions=True)
-                for ballot, each in zip(ballots, ended, strict=True):
+                gave = await asyncio.gather(*tasks, return_exceptions=True)
+                for ballot, each in zip(ballots, gave, strict=True):
                     if isinstance(each, Exception) and not isinstance(each, ModelError):
                         ballot.failed(node.name, str(each))
-                return _votes(node, ended)
+                return _votes(node, gave)
             return list(await asyncio.gather(*tasks))
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await ended(tasks)
             tell(context.gate, ballots, voted=node.copies > 1)
 
     async def _part(self, node: Node, value: Any, context: NodeContext, done: list[Any]) -> Any:
@@ -201,44 +206,54 @@ class Attempts:
     async def _one(self, node: Node, value: Any, context: NodeContext, *, by_name: bool = False) -> Any:
         attempt, problem = 1, ""
         while True:
-            now = replace(context, attempt=attempt, problem=problem)
             try:
-                output = await self._timed(
-                    node, contained(_work, self.flow, node, value, by_name, now), node.timeout, "timeout"
-                )
-                return await self._verified(node, output, now)
+                with opened(context, attempt, problem) as now:
+                    work = contained(_work, self.flow, node, value, by_name, now)
+                    output = await self._timed(node, work, node.timeout, "timeout")
+                    return await self._verified(node, output, now)
             except RefusedError:
                 raise
             except Exception as error:
                 retry = node.retry
-                if retry is None or attempt > retry.times or not _worth_it(error):
+                if retry is None or attempt > retry.times or not _worth_it(error) or is_being_cancelled():
                     raise
                 problem = str(error) if isinstance(error, NodeFailedError) else error_words(error)
                 await self.flow.pause(retry.pause(attempt))
             attempt += 1
             self.flow.began(node.name, attempt, context.round, problem)
 
-    async def _timed(self, node: Node, work: Coroutine[Any, Any, Any], seconds: float | None, limit: str) -> Any:
-        if seconds is None:
-            return await work
+    async def _timed(
+        self, node: Node, work: Coroutine[Any, Any, T], seconds: float | None = None, limit: str = ""
+    ) -> T:
+        """What code of a user's gives. It is left behind, and named, where it doesn't end when it is cancelled."""
+        return await self._before(node, work, seconds, limit, partial(self.flow.in_thread, node.name))
+
+    async def _in_all(self, node: Node, work: Coroutine[Any, Any, T], seconds: float) -> T:
+        """What all attempts together give."""
+        return await self._before(node, work, seconds, "max_seconds", None)
+
+    async def _before(
+        self,
+        node: Node,
+        work: Coroutine[Any, Any, T],
+        seconds: float | None,
+        limit: str,
+        name_left: Callable[[], Callable[[], object]] | None,
+    ) -> T:
         loop = asyncio.get_running_loop()
         over: asyncio.Future[None] = loop.create_future()
 
         def wake() -> None:
-            loop.call_soon_threadsafe(_release, over)
+            loop.call_soon_threadsafe(release, over)
 
-        timer = self.flow.call_later(seconds, wake)
-        task = asyncio.ensure_future(work)
+        timer = None if seconds is None else self.flow.call_later(seconds, wake)
         try:
-            await asyncio.wait({task, over}, return_when=asyncio.FIRST_COMPLETED)
-            if task.done() and not over.done():
-                return task.result()
+            return await until(over, work, name_left)
+        except OverdueError:
+            raise NodeFailedError(f"{node.name} was ended after {seconds:g} s, its {limit}") from None
         finally:
-            timer.cancel()
-            if not task.done():
-                task.cancel()
-                await asyncio.wait({task}, timeout=_GRACE)
-        raise NodeFailedError(f"{node.name} was ended after {seconds:g} s, its {limit}")
+            if timer is not None:
+                timer.cancel()
 
     async def _verified(self, node: Node, output: Any, context: NodeContext) -> Any:
         """The output, if it passes.
@@ -250,7 +265,7 @@ class Attempts:
             if node.output is not None and node.model is not None:
                 self._judged(node, Verdict(passed=True, reason=f"it follows {node.output.__name__}"), context)
             return output
-        verdict = await _said(node, node.verify, output, context)
+        verdict = await self._timed(node, _said(node, node.verify, output, context))
         self._judged(node, verdict, context)
         if not verdict.passed:
             raise NodeFailedError(f"the verifier of {node.name} said no: {verdict.reason or 'no reason given'}")
@@ -274,11 +289,6 @@ async def _said(node: Node, verify: Callable[..., Any] | Judge, output: Any, con
 
 def _denied(node: Node, detail: str) -> ApprovalDeniedError:
     return ApprovalDeniedError(Stop("denied", f"node:{node.name}", "approval", detail=detail))
-
-
-def _release(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
 
 
 def _worth_it(error: Exception) -> bool:

@@ -137,7 +137,7 @@ def vote(
         voters: how many are asked at once, 3 by default; more than half must agree
         ahead_by: ask one after the other instead, until one answer is ahead by so many votes
         most: with ahead_by: votes at the most; 10 times ahead_by by default
-        key: what makes two answers the same; by default that they are equal
+        key: what makes two answers the same; by default that they are equal. Arrays, whose == gives an array, need one
     """
     asked = as_node(step, "vote(…)", "vote on one of its steps, or let one function do all of it")
     if key is not None:

@@ -7,8 +7,7 @@ in attempting.py.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +22,7 @@ from crew_guard.workflows.checking import model_of
 from crew_guard.workflows.checkpoints import read_as, reads_back
 from crew_guard.workflows.context import NodeContext, NodeFailedError, left, node_of, noted
 from crew_guard.workflows.nodes import Node
+from crew_guard.workflows.overdue import ended
 from crew_guard.workflows.shape import Shape
 
 
@@ -68,14 +68,19 @@ async def run_graph(shape: Shape, going: Going) -> RuntimeResult:
     try:
         await run.until_over()
     except asyncio.CancelledError:
-        with run.ended_at_once():
+        run.leave_undone()  # first of all: whoever ends the run doesn't wait for long
+        try:
             await run.let_go()
-        run.leave_undone()
+        finally:
+            run.leave_undone()
         raise
     except Exception as error:
-        with run.ended_at_once():
+        lost: list[str] = []
+        try:
             await run.let_go()
-            lost = await run.undo()
+            await run.undo(lost)
+        except asyncio.CancelledError:  # the run has failed all the same, and says with what
+            lost += run.leave_undone()
         if not lost:
             raise
         not_undone = f"not undone: {'; '.join(lost)}"
@@ -164,10 +169,9 @@ class _Run:
     async def let_go(self) -> None:
         """End what still runs; what is finished by then, if only in part, may have to be undone, too."""
         left = dict(self.tasks)
-        for task in left:
-            task.cancel()
-        ended = await asyncio.gather(*left, return_exceptions=True)
-        for name, output in zip(left.values(), ended, strict=True):
+        gave = asyncio.gather(*left, return_exceptions=True)  # which looks at what each raises, whoever waits
+        await ended(left)
+        for name, output in zip(left.values(), await gave, strict=True):
             if not isinstance(output, BaseException):
                 node = self.shape.nodes[name]
                 self.made.append(_Made(node, output, self._context(node)))
@@ -341,10 +345,10 @@ class _Run:
         """What was finished and can be undone, the latest first."""
         return [made for made in reversed(self.made) if made.node.compensate is not None]
 
-    async def undo(self) -> list[str]:
-        """Undo what was finished, the latest first; what could not be is given back, with the reason."""
+    async def undo(self, lost: list[str]) -> None:
+        """Undo what was finished, the latest first; what could not be is added to what is lost, with the reason."""
         failed = [(name, self.attempts.done_for_good(self.shape.nodes[name])) for name in self.attempts.parts]
-        lost = [f"{name} ({stays})" for name, stays in failed if stays]
+        lost += [f"{name} ({stays})" for name, stays in failed if stays]
         while left := self.to_undo():
             made = left[0]
             self.undoing = made.node
@@ -355,22 +359,14 @@ class _Run:
             if problem:
                 lost.append(f"{made.node.name} ({problem})")
             await self.flow.on_disk()
-        return lost
 
-    @contextmanager
-    def ended_at_once(self) -> Generator[None]:
-        """Where the run is ended in here, its journal says what was not undone."""
-        try:
-            yield
-        except asyncio.CancelledError:
-            self.leave_undone()
-            raise
-
-    def leave_undone(self) -> None:
-        """Say of all that is left to undo that it stays."""
-        for made in self.to_undo():
-            cut = made.node is self.undoing
-            self.flow.undone(made.node.name, "the run was ended before it could be undone", cut=cut)
+    def leave_undone(self) -> list[str]:
+        """Have the journal say, once, of all that is left to undo that it stays; it is given back, with the reason."""
+        why, stay = "the run was ended before it could be undone", self.to_undo()
+        for made in stay:
+            self.flow.undone(made.node.name, why, cut=made.node is self.undoing)
+        self.made.clear()
+        return [f"{made.node.name} ({why})" for made in stay]
 
 
 def _words(error: BaseException) -> str:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any
-
-from crew_guard.core.plain import plain
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,33 +13,44 @@ class Ballots:
 
     cast: Sequence[Any]
     same: Callable[[Any], Any]
+    """What of an answer another one must equal to be the same."""
 
     @property
-    def counts(self) -> list[tuple[Any, int]]:
-        """(what makes an answer the same, its votes), the first one's first."""
-        return Counter(_hashable(self.same(each)) for each in self.cast).most_common()
+    def groups(self) -> list[list[Any]]:
+        """The answers, those that are the same together: the largest group first, of equal ones the first one's."""
+        found: list[tuple[Any, list[Any]]] = []
+        for answer in self.cast:
+            key = self.same(answer)
+            group = next((answers for other, answers in found if _equal(other, key)), None)
+            if group is None:
+                found.append((key, [answer]))
+            else:
+                group.append(answer)
+        return sorted((answers for _, answers in found), key=len, reverse=True)
 
     @property
     def votes(self) -> int:
         """Of the leader."""
-        return self.counts[0][1]
+        return len(self.groups[0])
 
     @property
     def margin(self) -> int:
         """How far the leader is ahead."""
-        counts = self.counts
-        return counts[0][1] - (counts[1][1] if len(counts) > 1 else 0)
+        first, *others = map(len, self.groups)
+        return first - (others[0] if others else 0)
 
     @property
     def leader(self) -> Any:
         """The first answer of those that are ahead."""
-        first = self.counts[0][0]
-        return next(each for each in self.cast if _hashable(self.same(each)) == first)
+        return self.groups[0][0]
 
 
-def _hashable(value: Any) -> Any:
+def _equal(one: Any, other: Any) -> bool:
+    """Whether two answers are one. Arrays, whose == gives an array, are not, nor is what raises when it is compared."""
+    if one is other:
+        return True
     try:
-        hash(value)
-    except TypeError:
-        return repr(plain(value))
-    return value
+        made = one == other
+        return not isinstance(made, Sized) and bool(made)
+    except Exception:  # noqa: BLE001  objects of users raise what they like when they are compared
+        return False

@@ -14,6 +14,7 @@ from crew_guard.core.result import Result
 from crew_guard.ports import RuntimeResult
 from crew_guard.store.memory import MemoryStore
 from crew_guard.supervisor.acting import RunGate
+from crew_guard.workflows.context import NodeFailedError
 from tests.supervisor.gates import gate_for
 
 
@@ -62,13 +63,13 @@ class AtGate:
         return asyncio.run(self.work(inputs, **options))
 
     def killed(self, begun: asyncio.Event) -> None:
-        """Cancel it as soon as a node says that it has begun."""
+        """Cancel it as soon as a node says that it has begun. Where it had failed by then it says so."""
 
         async def main() -> None:
             task = asyncio.ensure_future(self.work())
             await begun.wait()
             task.cancel()
-            with pytest.raises(asyncio.CancelledError):
+            with pytest.raises((asyncio.CancelledError, NodeFailedError)):
                 await task
 
         asyncio.run(main())

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
 from crew_guard import (
     Agent,
@@ -139,12 +140,61 @@ def test_a_tie_at_the_bound_is_no_answer():
 
 
 def test_votes_may_be_the_same_without_being_equal():
-    """What makes them the same is said by key=; what can't be hashed is compared by its value."""
+    """What makes them the same is said by key=."""
     answers = iter([{"city": "Rome", "n": 1}, {"city": "Oslo", "n": 2}, {"city": "Rome", "n": 3}])
     flow = vote(node(lambda _: next(answers), name="say"), voters=3, key=lambda answer: answer["city"])
     assert Ran(flow).result.output["city"] == "Rome"
     same = vote(node(lambda _: {"n": 1}, name="say"), voters=3)
     assert Ran(same).result.output == {"n": 1}
+
+
+class Odd:
+    """An answer that gives something of its own when it is compared, or raises."""
+
+    def __init__(self, given: Any) -> None:
+        self.given = given
+
+    def __eq__(self, other: object) -> Any:
+        if isinstance(self.given, Exception):
+            raise self.given
+        return self.given
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class City(BaseModel):
+    """An answer with a list in it, in a model that can't be hashed."""
+
+    name: str
+    found: list[Any] = []
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("answers", "votes"),
+    [
+        ([{"a": 1, "b": [2]}, {"b": [2.0], "a": True}], 2),
+        ([City(name="Rome", found=[{1, 8}]), City(name="Rome", found=[{8, 1}])], 2),
+        ([City(name="Rome"), City(name="Oslo")], 1),
+        ([City(name="Rome"), {"name": "Rome", "found": []}], 1),
+        ([[1], "[1]"], 1),
+        ([{1}, frozenset({1})], 2),
+        ([[float("nan")], [float("nan")]], 1),
+        ([NAN, NAN], 2),
+        ([[NAN], [NAN]], 2),
+        ([Odd(True), Odd(True)], 2),
+        ([Odd([True]), Odd([True])], 1),
+        ([Odd(OSError("no")), Odd(OSError("no"))], 1),
+        ([[Odd(OSError("no"))], [Odd(OSError("no"))]], 1),
+    ],
+)
+def test_answers_are_the_same_that_are_equal(answers: list[Any], votes: int):
+    """By ==, and not by how they print; an answer is itself, whatever its == says."""
+    ballots = Ballots(answers, lambda value: value)
+    assert (ballots.votes, ballots.margin) == (votes, votes if votes == 2 else 0)
+    assert ballots.leader is answers[0]
 
 
 @pytest.mark.parametrize("given", [{"voters": 0}, {"ahead_by": 0}, {"ahead_by": 3, "most": 2}])
