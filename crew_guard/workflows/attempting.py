@@ -74,9 +74,7 @@ class Attempts:
             self._count(busy=-1)
         self.parts.pop(node.name, None)
         self.flow.finished(node.name, output, context.round, exact=reads_back(node.returns, output))
-        if node.irreversible:
-            await self.flow.on_disk()
-        return output
+        return output  # at once: a node that is done must not be cancelled any more
 
     def done_for_good(self, node: Node) -> str:
         """What a node that failed did of its items before, and can't be undone; mostly nothing."""

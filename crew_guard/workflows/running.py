@@ -249,6 +249,8 @@ class _Run:
         self.values[name] = output
         self.history.setdefault(name, []).append(output)
         self.made.append(_Made(node, output, self._context(node)))
+        if node.irreversible:
+            await self.flow.on_disk()  # before what follows begins
         loop = self.shape.loops.get(name)
         # A loop whose end was done already was left: its rounds are used up, perhaps.
         if loop is not None and name not in self.resumed and await self._again(name, output):
