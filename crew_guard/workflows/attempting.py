@@ -81,26 +81,27 @@ class Attempts:
         done = self.parts.get(node.name) if node.irreversible and node.compensate is None else None
         return f"done for {len(done)} of its items: {', '.join(map(shown, done))}" if done else ""
 
-    async def undo(self, node: Node, output: Any, context: NodeContext) -> str:
-        """Undo a finished node, one over several items item by item, the latest first; what went wrong, or nothing.
+    async def undo(self, node: Node, output: Any, context: NodeContext) -> tuple[str, bool]:
+        """Undo a node, one over several items item by item, the latest first. That it begins is on disk before.
 
-        That it begins is on disk before.
+        Returns:
+            what went wrong, or nothing; whether nobody knows what is left
         """
         assert node.compensate is not None  # noqa: S101  the caller looked
         # A name of its own: what it did used up the node's caps, perhaps.
         own = replace(context, node=f"{node.name}.undo")
         self._count(busy=1)
         try:
-            self.flow.undoing(node.name)
             await self.flow.on_disk()
             if node.several and isinstance(output, list):
-                return await self._undo_each(node, cast("list[Any]", output)[::-1], own)
+                stay = await self._undo_each(node, cast("list[Any]", output)[::-1], own)
+                return stay, bool(stay)
             await self._undo_one(node, output, own)
         except Exception as error:  # noqa: BLE001  the others are undone all the same
-            return error_words(error)
+            return error_words(error), isinstance(error, NodeFailedError) and error.cut
         finally:
             self._count(busy=-1)
-        return ""
+        return "", False
 
     async def _undo_one(self, node: Node, output: Any, context: NodeContext) -> None:
         assert node.compensate is not None  # noqa: S101  see undo
@@ -236,7 +237,9 @@ class Attempts:
             if not task.done():
                 task.cancel()
                 await asyncio.wait({task}, timeout=_GRACE)
-        raise NodeFailedError(f"{node.name} was ended after {seconds:g} s, its {limit}")
+        overdue = NodeFailedError(f"{node.name} was ended after {seconds:g} s, its {limit}")
+        overdue.cut = True
+        raise overdue
 
     async def _verified(self, node: Node, output: Any, context: NodeContext) -> Any:
         """The output, if it passes.
