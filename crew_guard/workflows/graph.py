@@ -22,7 +22,7 @@ from crew_guard.ports import Gate, Means, RuntimeResult
 from crew_guard.workflows.agents import Delegation
 from crew_guard.workflows.asking import at_terminal
 from crew_guard.workflows.checking import input_problems, problems_of
-from crew_guard.workflows.checkpoints import checkpoint_of, journal_of
+from crew_guard.workflows.checkpoints import Done, checkpoint_of, journal_of
 from crew_guard.workflows.context import NodeContext, NodeFailedError
 from crew_guard.workflows.edges import Branch, Edge, Loop, branch, loop
 from crew_guard.workflows.nodes import Node, Retry, Step, as_node, node
@@ -228,7 +228,15 @@ def chain(*steps: Part, name: str = "workflow") -> Workflow:
     edges: list[Connection] = [each for part in parts for each in part.edges]
     for one, other in itertools.pairwise(parts):
         edges += connected(one, other)
-    return Workflow([each for part in parts for each in part.nodes], edges, name, parts[0].shape.start)
+    nodes = [each for part in parts for each in part.nodes]
+    return Workflow(nodes, edges, name, parts[0].shape.start, done=done_of(parts))
+
+
+def done_of(parts: Iterable[Workflow]) -> Done:
+    """What is done already of workflows that are put together: one of them may go on from a journal."""
+    every = [part.done for part in parts]
+    earlier = {name: each for done in every if isinstance(done, Done) for name, each in done.earlier.items()}
+    return Done({name: each for done in every for name, each in done.items()}, earlier)
 
 
 def as_workflow(part: Part) -> Workflow:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from crew_guard import Agent, Crew, Policy, Supervisor, Task, Workflow, chain, node
+from crew_guard import Agent, Crew, Policy, Supervisor, Task, Workflow, chain, node, parallel, route
 from crew_guard.core.events import (
     Compensated,
     Compensating,
@@ -212,6 +212,26 @@ def test_outputs_that_are_not_there_are_not_taken_for_nothing():
     with pytest.raises(WorkflowError, match="'send' can't be undone, and was done"):
         letters(Office()).done_in(events)
     assert letters(Office()).done_in(events, done={"send": "sent"}) == {"send": "sent"}
+
+
+@pytest.mark.parametrize(
+    "around",
+    [
+        lambda flow: chain(flow, node(lambda value: value, name="more")),
+        lambda flow: chain(node(lambda value: value, name="more"), flow),
+        lambda flow: parallel(node(lambda value: value, name="more"), flow),
+        lambda flow: parallel(node(lambda value: value, name="more"), join=flow),
+        lambda flow: route(node(lambda _: "mail", name="more"), {"no": node(lambda _: 1)}, otherwise=flow),
+    ],
+)
+def test_a_part_of_a_workflow_goes_on_from_what_it_was_to_go_on_from(around: Callable[[Workflow], Workflow]):
+    """It is a step of another one now, and knows all the same what was sent."""
+    office = Office("file")
+    flow = chain(office.final(), office.step("file"), name="mail")
+    going_on = flow.continued(Ran(flow).events)
+    office.anew()
+    assert Ran(around(going_on)).result.done
+    assert office.did == ["file"]
 
 
 # An undo that was begun
