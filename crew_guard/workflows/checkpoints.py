@@ -128,7 +128,7 @@ class _Found:
         earlier = {
             name: [copy_of(each.output) for each in rounds[:-1]]
             for name, rounds in kept.items()
-            if len(rounds) > 1 and rounds == records[name].rounds and not self._begins_anew(name)
+            if len(rounds) > 1 and not records[name].half_undone and not self._repeats(name)
         }
         return Done(outputs | {name: each for name, each in self.given.items() if name in self.shape.nodes}, earlier)
 
@@ -162,8 +162,8 @@ class _Found:
                 f"{name!r} {why}, and the workflow has no node of that name. Where another one does the same, say what "
                 f"it gave, done={{its name: …}}, or it is done once more; and go on with done={{{name!r}: …}}"
             )
-        # Where the last node of a loop is given, the loop was left.
-        once = self.records[name].once or not self._begins_anew(name, but=name)
+        record = self.records[name]
+        once = record.once or not (record.half_undone or self._repeats(name))
         why = "" if name in self.given and once else self._why(name)
         return why and f"{name!r} {why}. {self._advice(name, once=once)}"
 
@@ -190,13 +190,14 @@ class _Found:
     def _advice(self, name: str, *, once: bool) -> str:
         asked = "asked about and " if self.shape.nodes[name].irreversible else ""
         if once:
+            over = ", and its loop is over," if name in self.shape.loops and self._begins_anew(name) else ","
             return (
-                f"Look whether its effect is there, then go on with done={{{name!r}: what it gave}}, or with "
+                f"Look whether its effect is there, then go on with done={{{name!r}: what it gave}}{over} or with "
                 f"again=[{name!r}] to have it {asked}done once more"
             )
         return (
-            f"Look which of its effects are there; what it gave would stand for its first round only, so go on with "
-            f"again=[{name!r}] to have all its rounds {asked}done once more, or with a workflow without it"
+            f"Look which of its effects are there; what it gave would stand for one of its rounds only, so go on with "
+            f"again=[{name!r}] to have all of them {asked}done once more, or with a workflow without it"
         )
 
     # What was built on what
@@ -222,9 +223,13 @@ class _Found:
     def _over(self, name: str) -> bool:
         return name in self.records and self.records[name].over
 
-    def _begins_anew(self, name: str, but: str = "") -> bool:
-        """Whether a loop that it stands in does, but for the one that goes back from this node."""
-        around = (body for source, body in self.shape.bodies.items() if name in body and source != but)
+    def _begins_anew(self, name: str) -> bool:
+        """Whether a loop that it stands in does."""
+        return any(name in body and body & self.anew for body in self.shape.bodies.values())
+
+    def _repeats(self, name: str) -> bool:
+        """Whether more rounds of it may follow where its output is given: that of a loop's last node ends the loop."""
+        around = (body for source, body in self.shape.bodies.items() if name in body and source != name)
         return any(body & self.anew for body in around)
 
     def _settled(self, name: str) -> bool:
