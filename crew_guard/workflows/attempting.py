@@ -81,9 +81,14 @@ class Attempts:
         done = self.parts.get(node.name) if node.irreversible and node.compensate is None else None
         return f"done for {len(done)} of its items: {', '.join(map(shown, done))}" if done else ""
 
-    async def undo(self, node: Node, output: Any, context: NodeContext) -> tuple[str, bool]:
+    async def undo(self, node: Node, output: Any, context: NodeContext, *, partial: bool = False) -> tuple[str, bool]:
         """Undo a node, one over several items item by item, the latest first. That it begins is on disk before.
 
+        Args:
+            node: what is undone
+            output: what it gave; where it had not finished, the list of what some of its items gave
+            context: of its run
+            partial: whether it had not finished
         Returns:
             what went wrong, or nothing; whether nobody knows what is left
         """
@@ -92,6 +97,7 @@ class Attempts:
         own = replace(context, node=f"{node.name}.undo")
         self._count(busy=1)
         try:
+            self.flow.undoing(node.name, partial=partial)
             await self.flow.on_disk()
             if node.several and isinstance(output, list):
                 stay = await self._undo_each(node, cast("list[Any]", output)[::-1], own)

@@ -350,8 +350,7 @@ class _Run:
         while left := self.to_undo():
             made = left[0]
             self.undoing = made
-            self.flow.undoing(made.node.name, partial=made.partial)
-            problem, cut = await self.attempts.undo(made.node, made.output, made.context)
+            problem, cut = await self.attempts.undo(made.node, made.output, made.context, partial=made.partial)
             self.made.remove(made)
             self.undoing = None
             self.flow.undone(made.node.name, problem, cut=cut, partial=made.partial)
