@@ -180,6 +180,10 @@ class TakenOver(_Event, frozen=True, gc=True):
     """What is done, by node: why its output is not just what it gave, as NodeFinished.lost has it; mostly nothing."""
     outputs: dict[str, Any]
     """What they gave, as JSON values."""
+    earlier: dict[str, list[Any]] = {}
+    """What those of a loop that was left gave in the rounds before, the first one first."""
+    irreversible: tuple[str, ...] = ()
+    """Those that can't be undone."""
 
 
 class ApprovalAsked(_Event, frozen=True):
@@ -204,10 +208,12 @@ class ApprovalGiven(_Event, frozen=True):
 
 
 class Compensating(_Event, frozen=True):
-    """A finished node is about to be undone because a later one failed."""
+    """A finished node is about to be undone because a later one failed; of a loop's nodes the latest round first."""
 
     workflow: str
     node: str
+    partial: bool = False
+    """Whether it had not finished: what some of its items did is undone."""
 
 
 class Compensated(_Event, frozen=True):
@@ -217,7 +223,9 @@ class Compensated(_Event, frozen=True):
     node: str
     error: str = ""
     cut: bool = False
-    """Whether nobody knows what is left: the run was ended in the middle of it, or only some items were undone."""
+    """Whether nobody knows what is left: the run or its timeout ended it, or only some items were undone."""
+    partial: bool = False
+    """See Compensating."""
 
 
 class Judged(_Event, frozen=True):

@@ -24,7 +24,7 @@ from crew_guard.ports.acting import (
     Workflow,
 )
 from crew_guard.ports.content import Content, Guardrail, Guards
-from crew_guard.ports.flowing import Flow
+from crew_guard.ports.flowing import Flow, Taken
 from crew_guard.ports.keeping import Clock, Flushed, Handle, Observer, RunSummary, Store
 from crew_guard.ports.tracking import CrewTerms, KeptRun, KeptVerdict, TrackRecord
 
@@ -55,6 +55,7 @@ __all__ = [
     "RuntimeResult",
     "Spoken",
     "Store",
+    "Taken",
     "Tasked",
     "TasksDone",
     "ToolResult",

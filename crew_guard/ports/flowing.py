@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from crew_guard.core.limits import Caps
 from crew_guard.core.roles import Verdict
 from crew_guard.ports.keeping import Handle
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Taken:
+    """What is taken in place of running a node."""
+
+    output: Any
+    source: str
+    """The finished task or node that gave it."""
+    earlier: Sequence[Any] = ()
+    """What it gave in the rounds before, where it stands in a loop that was left."""
+    exact: bool = True
+    """Whether all of it can be read back from JSON values."""
+    irreversible: bool = False
 
 
 class Flow(Protocol):
@@ -40,13 +55,8 @@ class Flow(Protocol):
         """
         ...
 
-    def taken_over(self, outputs: Mapping[str, Any], exact: Collection[str]) -> None:
-        """Before the first node: these nodes are done already, and gave this, whether the run comes to them or not.
-
-        Args:
-            outputs: by node
-            exact: nodes whose outputs can be read back from JSON values
-        """
+    def taken_over(self, nodes: Mapping[str, Taken]) -> None:
+        """Before the first node: these nodes are done already, and gave this, whether the run comes to them or not."""
         ...
 
     async def on_disk(self) -> None:
@@ -69,15 +79,20 @@ class Flow(Protocol):
         """
         ...
 
-    def undoing(self, node: str) -> None:
-        """A finished node is about to be undone."""
+    def undoing(self, node: str, *, partial: bool = False) -> None:
+        """A finished node is about to be undone.
+
+        Args:
+            partial: whether it had not finished: what some of its items did is undone
+        """
         ...
 
-    def undone(self, node: str, error: str = "", *, cut: bool = False) -> None:
+    def undone(self, node: str, error: str = "", *, cut: bool = False, partial: bool = False) -> None:
         """A finished node was undone, or could not be.
 
         Args:
-            cut: whether the run was ended in the middle of it
+            cut: whether nobody knows what is left
+            partial: as for `undoing`
         """
         ...
 

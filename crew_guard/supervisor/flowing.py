@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
@@ -24,7 +24,7 @@ from crew_guard.core.limits import Caps
 from crew_guard.core.plain import plain, writable
 from crew_guard.core.roles import Verdict
 from crew_guard.core.run import scope_of
-from crew_guard.ports import Handle
+from crew_guard.ports import Handle, Taken
 from crew_guard.supervisor.gate import Gatekeeper
 from crew_guard.supervisor.wakeups import on_disk, release
 from crew_guard.workflows.asking import cut
@@ -69,11 +69,18 @@ class RunFlow:
         shown, lost = self._kept(output, exact=exact)
         self.keeper.record(NodeFinished, self.workflow, node, "", shown, round, taken_from, lost)
 
-    def taken_over(self, outputs: Mapping[str, Any], exact: Collection[str]) -> None:
+    def taken_over(self, nodes: Mapping[str, Taken]) -> None:
         """See Flow.taken_over."""
-        kept = {node: self._kept(output, exact=node in exact) for node, output in outputs.items()}
-        nodes = {node: lost for node, (_, lost) in kept.items()}
-        self.keeper.record(TakenOver, self.workflow, nodes, {node: shown for node, (shown, _) in kept.items()})
+        kept = {
+            name: [self._kept(output, exact=taken.exact) for output in (*taken.earlier, taken.output)]
+            for name, taken in nodes.items()
+        }
+        # What of it is not as it was counts for all of a node's rounds: "text" is more than "form", and than nothing.
+        lost = {name: max(why for _, why in rounds) for name, rounds in kept.items()}
+        outputs = {name: rounds[-1][0] for name, rounds in kept.items()}
+        earlier = {name: [shown for shown, _ in rounds[:-1]] for name, rounds in kept.items() if len(rounds) > 1}
+        irreversible = tuple(name for name, taken in nodes.items() if taken.irreversible)
+        self.keeper.record(TakenOver, self.workflow, lost, outputs, earlier, irreversible)
 
     def _kept(self, output: Any, *, exact: bool) -> tuple[Any, str]:
         """(what the journal keeps of an output, why that is not just what it was)."""
@@ -97,13 +104,13 @@ class RunFlow:
         threads[key] = f"node:{node}"
         return partial(threads.pop, key, None)
 
-    def undoing(self, node: str) -> None:
+    def undoing(self, node: str, *, partial: bool = False) -> None:
         """See Flow.undoing."""
-        self.keeper.record(Compensating, self.workflow, node)
+        self.keeper.record(Compensating, self.workflow, node, partial)
 
-    def undone(self, node: str, error: str = "", *, cut: bool = False) -> None:
+    def undone(self, node: str, error: str = "", *, cut: bool = False, partial: bool = False) -> None:
         """See Flow.undone."""
-        self.keeper.record(Compensated, self.workflow, node, self.keeper.redact(error), cut)
+        self.keeper.record(Compensated, self.workflow, node, self.keeper.redact(error), cut, partial)
 
     def asked(self, node: str, what: str) -> None:
         """See Flow.asked."""

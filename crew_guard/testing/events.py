@@ -102,10 +102,10 @@ def one_of_each() -> list[Event]:
         Guarded(13, 1.0, "tool_results", AWKWARD, "reject", "", AWKWARD, AWKWARD),
         ApprovalAsked(14, 1.0, AWKWARD, "n", AWKWARD),
         ApprovalGiven(15, 1.0, "w", AWKWARD, approved=False, by=AWKWARD, reason=AWKWARD, seconds=1e-9),
-        Compensated(16, 1.0, "w", AWKWARD, AWKWARD, cut=True),
+        Compensated(16, 1.0, "w", AWKWARD, AWKWARD, cut=True, partial=True),
         Routed(17, 1.0, "shadow", AWKWARD, {"lower": 1 / 3, AWKWARD: 1e300}, probe=True),
-        TakenOver(18, 1.0, "w", {AWKWARD: "text", "": ""}, {AWKWARD: NESTED, "": None}),
-        Compensating(19, 1.0, AWKWARD, "n"),
+        TakenOver(18, 1.0, "w", {AWKWARD: "text", "": ""}, {AWKWARD: NESTED, "": None}, {"": [NESTED]}, ("",)),
+        Compensating(19, 1.0, AWKWARD, "n", partial=True),
         RunEnded(20, -1.5, "stopped", "workflow", _STOP, AWKWARD, NESTED, (AWKWARD, "")),
     ]
     missing = EVENT_TYPES.keys() - {type(event).__name__ for event in events}

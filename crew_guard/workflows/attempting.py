@@ -78,35 +78,40 @@ class Attempts:
             self._count(busy=-1)
         self.parts.pop(node.name, None)
         self.flow.finished(node.name, output, context.round, exact=reads_back(node.returns, output))
-        if node.irreversible:
-            await self.flow.on_disk()
-        return output
+        return output  # at once: a node that is done must not be cancelled any more
 
     def done_for_good(self, node: Node) -> str:
         """What a node that failed did of its items before, and can't be undone; mostly nothing."""
         done = self.parts.get(node.name) if node.irreversible and node.compensate is None else None
         return f"done for {len(done)} of its items: {', '.join(map(shown, done))}" if done else ""
 
-    async def undo(self, node: Node, output: Any, context: NodeContext) -> str:
-        """Undo a finished node, one over several items item by item, the latest first; what went wrong, or nothing.
+    async def undo(self, node: Node, output: Any, context: NodeContext, *, partial: bool = False) -> tuple[str, bool]:
+        """Undo a node, one over several items item by item, the latest first. That it begins is on disk before.
 
-        That it begins is on disk before.
+        Args:
+            node: what is undone
+            output: what it gave; where it had not finished, the list of what some of its items gave
+            context: of its run
+            partial: whether it had not finished
+        Returns:
+            what went wrong, or nothing; whether nobody knows what is left
         """
         assert node.compensate is not None  # noqa: S101  the caller looked
         # A name of its own: what it did used up the node's caps, perhaps.
         own = replace(context, node=f"{node.name}.undo")
         self._count(busy=1)
         try:
-            self.flow.undoing(node.name)
+            self.flow.undoing(node.name, partial=partial)
             await self.flow.on_disk()
             if node.several and isinstance(output, list):
-                return await self._undo_each(node, cast("list[Any]", output)[::-1], own)
+                stay = await self._undo_each(node, cast("list[Any]", output)[::-1], own)
+                return stay, bool(stay)
             await self._undo_one(node, output, own)
         except Exception as error:  # noqa: BLE001  the others are undone all the same
-            return error_words(error)
+            return error_words(error), isinstance(error, NodeFailedError) and error.cut
         finally:
             self._count(busy=-1)
-        return ""
+        return "", False
 
     async def _undo_one(self, node: Node, output: Any, context: NodeContext) -> None:
         assert node.compensate is not None  # noqa: S101  see undo
@@ -250,7 +255,9 @@ class Attempts:
         try:
             return await until(over, work, name_left)
         except OverdueError:
-            raise NodeFailedError(f"{node.name} was ended after {seconds:g} s, its {limit}") from None
+            overdue = NodeFailedError(f"{node.name} was ended after {seconds:g} s, its {limit}")
+            overdue.cut = True
+            raise overdue from None
         finally:
             if timer is not None:
                 timer.cancel()

@@ -16,6 +16,9 @@ from crew_guard.ports import Gate, Means, Model, ToolResult
 class NodeFailedError(Exception):
     """A node could not do its step. Unless it is tried again, the workflow ends there."""
 
+    cut = False
+    """Whether its time was over: it was ended in the middle of what it did."""
+
 
 _IN = "in the node "
 

@@ -22,7 +22,7 @@ from crew_guard.ports import Gate, Means, RuntimeResult
 from crew_guard.workflows.agents import Delegation
 from crew_guard.workflows.asking import at_terminal
 from crew_guard.workflows.checking import input_problems, problems_of
-from crew_guard.workflows.checkpoints import after, checkpoint_of, journal_of
+from crew_guard.workflows.checkpoints import Done, checkpoint_of, journal_of
 from crew_guard.workflows.context import NodeContext, NodeFailedError
 from crew_guard.workflows.edges import Branch, Edge, Loop, branch, loop
 from crew_guard.workflows.nodes import Node, Retry, Step, as_node, node
@@ -160,21 +160,18 @@ class Workflow:
 
         Args:
             events: the journal, all of it: store.read(run_id)
-            done: what nodes gave, by name, where whoever calls knows better
-            again: nodes that are to run once more, and what comes after them
+            done: what nodes gave, by name, where whoever calls knows better; what the journal says of a node that the
+                workflow has no more is settled by it, too
+            again: nodes that are to run once more, and what comes after them, but for what has an effect that stands
         Raises:
             WorkflowError: a node that can't be undone was begun, and nobody knows whether it was done; or an undo was
-                begun, and nobody knows whether it is undone; or there is no such node; or this is no journal of a run
-                in which a node of a workflow of this name was begun
+                begun, and nobody knows whether it is undone; or what stands would be done once more, in a loop that
+                begins anew or under another name; or there is no such node; or this is no journal of a run in which a
+                node of a workflow of this name was begun
         """
-        journal = journal_of(self.name, events)
-        found, given = checkpoint_of(self.shape, self.name, journal), dict(done or {})
-        unknown = [f"there is no node {name!r}" for name in (*given, *again) if name not in self.shape.nodes]
-        settled = {*given, *again}
-        doubts = [self._doubted(name, why) for name, why in found.doubts.items() if name not in settled]
-        _raise(self.name, unknown or doubts)
-        anew = {*again, *(name for name in after(self.shape, again) if not self.shape.nodes[name].irreversible)}
-        return {name: output for name, output in found.done.items() if name not in anew} | given
+        found = checkpoint_of(self.shape, self.name, journal_of(self.name, events), done or {}, again)
+        _raise(self.name, found.problems)
+        return found.done
 
     def continued(
         self, events: Iterable[Event], *, done: Mapping[str, Any] | None = None, again: Collection[str] = ()
@@ -184,13 +181,6 @@ class Workflow:
         See `done_in` for the arguments and errors.
         """
         return replace(self, done=self.done_in(events, done=done, again=again))
-
-    def _doubted(self, name: str, why: str) -> str:
-        again = "asked about and done once more" if self.shape.nodes[name].irreversible else "done once more"
-        return (
-            f"{name!r} {why}. Look whether its effect is there, then go on with "
-            f"done={{{name!r}: what it gave}}, or with again=[{name!r}] to have it {again}"
-        )
 
     def structure(self, shares: Mapping[str, Mapping[Any, float]] | None = None) -> Structure:
         """How its success follows from that of its nodes; the leaves are their names.
@@ -238,7 +228,15 @@ def chain(*steps: Part, name: str = "workflow") -> Workflow:
     edges: list[Connection] = [each for part in parts for each in part.edges]
     for one, other in itertools.pairwise(parts):
         edges += connected(one, other)
-    return Workflow([each for part in parts for each in part.nodes], edges, name, parts[0].shape.start)
+    nodes = [each for part in parts for each in part.nodes]
+    return Workflow(nodes, edges, name, parts[0].shape.start, done=done_of(parts))
+
+
+def done_of(parts: Iterable[Workflow]) -> Done:
+    """What is done already of workflows that are put together: one of them may go on from a journal."""
+    every = [part.done for part in parts]
+    earlier = {name: each for done in every if isinstance(done, Done) for name, each in done.earlier.items()}
+    return Done({name: each for done in every for name, each in done.items()}, earlier)
 
 
 def as_workflow(part: Part) -> Workflow:

@@ -7,6 +7,7 @@ Those that build a graph give a Workflow, which may be a way, a section or a ste
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -19,7 +20,7 @@ from crew_guard.errors import WorkflowError
 from crew_guard.workflows.agents import Delegation
 from crew_guard.workflows.context import NodeContext, NodeFailedError
 from crew_guard.workflows.edges import branch, loop
-from crew_guard.workflows.graph import Connection, Part, Workflow, as_workflow, connected
+from crew_guard.workflows.graph import Connection, Part, Workflow, as_workflow, connected, done_of
 from crew_guard.workflows.nodes import (
     UNKNOWN,
     Node,
@@ -98,7 +99,7 @@ def route(
     edge = branch(
         first.name, targets, by=field, otherwise=None if last is None else tuple(last.shape.start), passes=passes
     )
-    return Workflow([first, *_nodes(every)], [edge, *_edges(every)], name)
+    return Workflow([first, *_nodes(every)], [edge, *_edges(every)], name, done=done_of(ways.values()))
 
 
 def parallel(*sections: Part, join: Step | None = None, name: str = "parallel") -> Workflow:
@@ -112,13 +113,13 @@ def parallel(*sections: Part, join: Step | None = None, name: str = "parallel") 
     parts = [as_workflow(section) for section in sections]
     if not parts:
         raise WorkflowError(f"workflow {name!r} has no sections")
-    edges, nodes = _edges(parts), _nodes(parts)
-    if join is not None:
-        last = as_workflow(join)
-        nodes += _nodes([last])
-        for part in parts:
-            edges += connected(part, last)
-    return Workflow(nodes, edges, name, [start for part in parts for start in part.shape.start])
+    joins = [] if join is None else [as_workflow(join)]
+    every = [*parts, *joins]
+    edges = _edges(every)
+    for part, last in itertools.product(parts, joins):
+        edges += connected(part, last)
+    starts = [start for part in parts for start in part.shape.start]
+    return Workflow(_nodes(every), edges, name, starts, done=done_of(every))
 
 
 def vote(

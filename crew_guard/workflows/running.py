@@ -14,12 +14,12 @@ from typing import Any
 from crew_guard.core.decisions import Stop
 from crew_guard.core.plain import error_words, listed, shown
 from crew_guard.errors import ApprovalDeniedError, RefusedError
-from crew_guard.ports import Flow, Gate, Means, RuntimeResult, TasksDone
-from crew_guard.workflows.asking import at_terminal
+from crew_guard.ports import Flow, Gate, Means, RuntimeResult, Taken, TasksDone
+from crew_guard.workflows.asking import at_terminal, copy_of
 from crew_guard.workflows.attempting import Attempts
 from crew_guard.workflows.calling import call_with, settled
 from crew_guard.workflows.checking import model_of
-from crew_guard.workflows.checkpoints import read_as, reads_back
+from crew_guard.workflows.checkpoints import Done, read_as, reads_back
 from crew_guard.workflows.context import NodeContext, NodeFailedError, left, node_of, noted
 from crew_guard.workflows.nodes import Node
 from crew_guard.workflows.overdue import ended
@@ -41,23 +41,14 @@ class Going:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Done:
-    """What is taken in place of running a node."""
-
-    output: Any
-    source: str
-    """The finished task or node that gave it."""
-    exact: bool
-    """Whether it can be read back from JSON values."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class _Made:
     """A finished node, for whoever has to undo it."""
 
     node: Node
     output: Any
     context: NodeContext
+    partial: bool = False
+    """Whether it had not finished: the output is the list of what some of its items gave."""
 
 
 async def run_graph(shape: Shape, going: Going) -> RuntimeResult:
@@ -113,12 +104,12 @@ class _Run:
     """Nodes that run, or ran, or never will, in the rounds that are under way."""
     ever: set[str] = field(default_factory=set[str])
     """Nodes that began at least once."""
-    done: dict[str, _Done] = field(default_factory=dict[str, "_Done"])
+    done: dict[str, Taken] = field(default_factory=dict[str, Taken])
     """Nodes that need not run: what is taken in their place the first time."""
     resumed: set[str] = field(default_factory=set[str])
     """Nodes whose latest output was done already."""
     made: list[_Made] = field(default_factory=list[_Made])
-    undoing: Node | None = None
+    undoing: _Made | None = None
     tasks: dict[asyncio.Task[Any], str] = field(default_factory=dict[Any, str])
     attempts: Attempts = field(init=False)
 
@@ -132,8 +123,7 @@ class _Run:
             if done is not None:
                 self.done[name] = done
         if self.done:
-            exact = {name for name, done in self.done.items() if done.exact}
-            self.flow.taken_over({name: done.output for name, done in self.done.items()}, exact)
+            self.flow.taken_over(self.done)
             await self.flow.on_disk()
 
     def refuse_unapproved(self) -> None:
@@ -178,7 +168,7 @@ class _Run:
         for name, outputs in self.attempts.parts.items():
             if outputs:
                 node = self.shape.nodes[name]
-                self.made.append(_Made(node, outputs, self._context(node)))
+                self.made.append(_Made(node, outputs, self._context(node), partial=True))
 
     # One node
 
@@ -223,7 +213,7 @@ class _Run:
             means=going.means,
         )
 
-    def _done_already(self, node: Node) -> _Done | None:
+    def _done_already(self, node: Node) -> Taken | None:
         """What is taken in its place, where what it would do is done already."""
         for done in (self.going.before, self.going.done):
             # A crew's task that happens to have its name is no reason to leave out what has an effect.
@@ -231,14 +221,17 @@ class _Run:
             for name in (*own, node.done_by):
                 if name not in done:
                     continue
+                rounds = [*(done.earlier.get(name, ()) if isinstance(done, Done) else ()), done[name]]
                 try:
-                    output = read_as(node.returns, done[name])
+                    outputs = [read_as(node.returns, each) for each in rounds]
                 except ValueError:
                     if not node.irreversible:
                         continue
-                    output = done[name]  # what can't be undone is not done again, whatever shape its output has
-                output = listed(output)
-                return _Done(output, name, exact=reads_back(node.returns, output))
+                    outputs = rounds  # what can't be undone is not done again, whatever shape its output has
+                # A node that changes what it is given must not change what another run goes on from.
+                *earlier, output = [copy_of(listed(each)) for each in outputs]
+                exact = all(reads_back(node.returns, each) for each in (*earlier, output))
+                return Taken(output, name, earlier, exact, node.irreversible)
         return None
 
     async def _from_done(self, name: str) -> Any:
@@ -250,9 +243,9 @@ class _Run:
 
     async def _finished(self, name: str, output: Any) -> None:
         node = self.shape.nodes[name]
-        self.values[name] = output
-        self.history.setdefault(name, []).append(output)
-        self.made.append(_Made(node, output, self._context(node)))
+        self._keep(node, output)
+        if node.irreversible:
+            await self.flow.on_disk()  # before what follows begins
         loop = self.shape.loops.get(name)
         # A loop whose end was done already was left: its rounds are used up, perhaps.
         if loop is not None and name not in self.resumed and await self._again(name, output):
@@ -267,6 +260,15 @@ class _Run:
             edge = self.shape.edges[place]
             self.taken[place] = not edge.branches or edge.outcome == outcome
         self._go_on(name)
+
+    def _keep(self, node: Node, output: Any) -> None:
+        """Know what a node gave, in the rounds before as well where these were taken over."""
+        earlier = self.done[node.name].earlier if node.name in self.resumed else ()
+        self.values[node.name] = output
+        history, context = self.history.setdefault(node.name, []), self._context(node)
+        for each in (*earlier, output):
+            history.append(each)
+            self.made.append(_Made(node, each, context))
 
     async def _again(self, name: str, output: Any) -> bool:
         loop = self.shape.loops[name]
@@ -351,11 +353,11 @@ class _Run:
         lost += [f"{name} ({stays})" for name, stays in failed if stays]
         while left := self.to_undo():
             made = left[0]
-            self.undoing = made.node
-            problem = await self.attempts.undo(made.node, made.output, made.context)
+            self.undoing = made
+            problem, cut = await self.attempts.undo(made.node, made.output, made.context, partial=made.partial)
             self.made.remove(made)
             self.undoing = None
-            self.flow.undone(made.node.name, problem, cut=bool(problem) and made.node.several)
+            self.flow.undone(made.node.name, problem, cut=cut, partial=made.partial)
             if problem:
                 lost.append(f"{made.node.name} ({problem})")
             await self.flow.on_disk()
@@ -364,7 +366,7 @@ class _Run:
         """Have the journal say, once, of all that is left to undo that it stays; it is given back, with the reason."""
         why, stay = "the run was ended before it could be undone", self.to_undo()
         for made in stay:
-            self.flow.undone(made.node.name, why, cut=made.node is self.undoing)
+            self.flow.undone(made.node.name, why, cut=made is self.undoing, partial=made.partial)
         self.made.clear()
         return [f"{made.node.name} ({why})" for made in stay]
 

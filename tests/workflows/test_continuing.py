@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from crew_guard import Agent, Crew, Policy, Supervisor, Task, Workflow, chain, node
+from crew_guard import Agent, Crew, Policy, Supervisor, Task, Workflow, chain, node, parallel, route
 from crew_guard.core.events import (
     Compensated,
     Compensating,
@@ -25,6 +26,7 @@ from crew_guard.models.scripted import ScriptedModel
 from crew_guard.store.memory import MemoryStore
 from crew_guard.store.sqlite import SqliteStore
 from crew_guard.testing.events import started
+from crew_guard.workflows.context import NodeFailedError
 from crew_guard.workflows.graph import loop
 from tests.workflows.going import AtGate, Ran
 
@@ -59,7 +61,7 @@ NO_JSON = object()
 
 
 def letters(office: Office) -> Workflow:
-    """Its first node is made again each time: JSON has no word for what it gives."""
+    """JSON has no word for what its first node gives: it is made again each time, and so is what was built on it."""
     return chain(office.step("open", NO_JSON), office.step("draft"), office.final(), office.step("file"), name="mail")
 
 
@@ -67,19 +69,19 @@ def letters(office: Office) -> Workflow:
 
 
 def test_what_was_taken_over_is_done_though_the_run_never_came_to_it():
-    """The second run fails before it; the third neither sends nor writes again."""
+    """The second run fails before it; the third doesn't send again."""
     office = Office("file")
     flow = letters(office)
     first = Ran(flow)
     office.anew("open")
     second = Ran(flow.continued(first.events))
     assert (second.result.status, office.did) == ("failed", ["open"])
-    assert flow.done_in(second.events) == {"draft": "draft", "send": "send"}
+    assert flow.done_in(second.events) == {"send": "send"}
     third = Ran(flow.continued(second.events))
     office.anew()
     fourth = Ran(flow.continued(third.events))
-    assert (fourth.result.output, office.did) == ("file", ["open", "file"])
-    assert [event.taken_from for event in fourth.of(NodeFinished)] == ["", "draft", "send", ""]
+    assert (fourth.result.output, office.did) == ("file", ["open", "draft", "file"])
+    assert [event.taken_from for event in fourth.of(NodeFinished)] == ["", "", "send", ""]
 
 
 def test_a_doubt_that_was_settled_stays_settled():
@@ -93,11 +95,11 @@ def test_a_doubt_that_was_settled_stays_settled():
     second = Ran(flow.continued(first.events, done={"send": "sent, says Ann"}))
     once_more = Ran(flow.continued(first.events, again=["send"]))
     office.anew()
-    assert (Ran(flow.continued(second.events)).result.output, office.did) == ("file", ["open", "file"])
+    assert (Ran(flow.continued(second.events)).result.output, office.did) == ("file", ["open", "draft", "file"])
     assert flow.done_in(second.events)["send"] == "sent, says Ann"
     office.anew()
     assert Ran(flow.continued(once_more.events)).result.output == "file"
-    assert office.did == ["open", "send", "file"]
+    assert office.did == ["open", "draft", "send", "file"]
 
 
 def test_a_node_that_is_done_once_more_is_in_doubt_as_soon_as_it_is_begun():
@@ -126,8 +128,8 @@ def test_what_is_taken_over_is_on_disk_before_anything_begins(tmp_path: Path):
     with Supervisor(Policy(durability="relaxed"), store=path) as supervisor:
         supervisor.run(looking.continued(first.events), {}, run_id="second")
     (taken,) = [event for event in seen[0] if isinstance(event, TakenOver)]
-    assert (taken.nodes, taken.outputs) == ({"draft": "", "send": ""}, {"draft": "draft", "send": "send"})
-    assert flow.done_in(seen[0]) == {"draft": "draft", "send": "send"}
+    assert (taken.nodes, taken.outputs) == ({"send": ""}, {"send": "send"})
+    assert flow.done_in(seen[0]) == {"send": "send"}
 
 
 def test_what_is_taken_over_from_a_crew_is_known_to_whoever_goes_on():
@@ -152,7 +154,7 @@ def test_a_fallback_that_goes_on_keeps_what_it_goes_on_from():
     tasks = [Task("Open", name="open", verify=lambda *_: True), Task("Check", verify=lambda *_: False)]
     crew = Crew([Agent(Role(name="ann", goal="x"))], tasks, fallback=flow.continued(first.events))
     result = Supervisor(model=ScriptedModel(["opened", "bad"]), store=MemoryStore()).run(crew)
-    assert (result.output, office.did) == ("file", ["file"])
+    assert (result.output, office.did) == ("file", ["draft", "file"])
 
 
 def test_a_run_that_nobody_may_approve_knows_what_it_took_over():
@@ -163,7 +165,7 @@ def test_a_run_that_nobody_may_approve_knows_what_it_took_over():
     asking = chain(*flow.nodes, office.step("sign", irreversible=True), name="mail")
     second = Ran(asking.continued(first.events))
     assert (second.result.status, second.of(NodeStarted)) == ("denied", [])
-    assert flow.done_in(second.events) == {"draft": "draft", "send": "send"}
+    assert flow.done_in(second.events) == {"send": "send"}
 
 
 def test_what_the_journal_has_not_as_it_was_is_in_doubt_for_the_next_run_too():
@@ -189,8 +191,9 @@ def test_a_loop_that_was_left_stays_left():
     first = Ran(flow)
     assert office.did == ["open", *["draft", "judge"] * 2, "file"]
     office.anew("open")
-    second = Ran(flow.continued(first.events))
-    assert flow.done_in(second.events) == {"draft": "draft", "judge": "fine"}
+    left = {"draft": "draft", "judge": "fine"}
+    second = Ran(flow.continued(first.events, done=left))
+    assert flow.done_in(second.events) == left
 
 
 def test_a_loop_that_is_under_way_in_the_run_that_went_on_begins_anew():
@@ -210,6 +213,26 @@ def test_outputs_that_are_not_there_are_not_taken_for_nothing():
     with pytest.raises(WorkflowError, match="'send' can't be undone, and was done"):
         letters(Office()).done_in(events)
     assert letters(Office()).done_in(events, done={"send": "sent"}) == {"send": "sent"}
+
+
+@pytest.mark.parametrize(
+    "around",
+    [
+        lambda flow: chain(flow, node(lambda value: value, name="more")),
+        lambda flow: chain(node(lambda value: value, name="more"), flow),
+        lambda flow: parallel(node(lambda value: value, name="more"), flow),
+        lambda flow: parallel(node(lambda value: value, name="more"), join=flow),
+        lambda flow: route(node(lambda _: "mail", name="more"), {"no": node(lambda _: 1)}, otherwise=flow),
+    ],
+)
+def test_a_part_of_a_workflow_goes_on_from_what_it_was_to_go_on_from(around: Callable[[Workflow], Workflow]):
+    """It is a step of another one now, and knows all the same what was sent."""
+    office = Office("file")
+    flow = chain(office.final(), office.step("file"), name="mail")
+    going_on = flow.continued(Ran(flow).events)
+    office.anew()
+    assert Ran(around(going_on)).result.done
+    assert office.did == ["file"]
 
 
 # An undo that was begun
@@ -240,7 +263,6 @@ def test_an_undo_that_was_begun_and_has_no_end_is_in_doubt():
         "with done={'hotel': what it gave}, or with again=['hotel'] to have it done once more"
     )
     assert flow.done_in(killed, done={"hotel": "room 7"}) == {"hotel": "room 7"}
-    assert chain(*flow.nodes[1:], name="trip").done_in(killed) == {}
     assert flow.done_in(killed, again=["hotel"]) == {}
     office.anew()
     assert Ran(flow.continued(killed, again=["hotel"])).result.output == "pay"
@@ -314,6 +336,112 @@ def test_what_could_not_be_undone_is_no_doubt():
     assert flow.done_in(Ran(flow).events) == {"hotel": "hotel", "flight": "flight"}
 
 
+def test_what_could_not_be_undone_and_has_no_output_in_the_journal_is_in_doubt():
+    """It is there: made again for its output it would be there twice."""
+
+    def cancel(_: Any) -> None:
+        raise OSError("closed on Sundays")
+
+    price = {"price": Decimal("1.5")}
+    office = Office("pay")
+    flow = chain(office.step("hotel", price, compensate=cancel), office.step("pay"), name="trip")
+    events = Ran(flow).events
+    with pytest.raises(WorkflowError, match="'hotel' is not undone, and was done, and JSON has no word for something"):
+        flow.continued(events)
+    office.anew()
+    assert Ran(flow.continued(events, done={"hotel": price})).result.done
+    assert office.did == ["pay"]
+
+
+def test_an_undo_that_its_timeout_ended_is_in_doubt():
+    """It may have got through: nobody knows whether there is a room."""
+
+    async def cancel(_: str) -> None:
+        await asyncio.Event().wait()
+
+    office = Office("pay")
+    hotel = office.step("hotel", compensate=cancel, timeout=9)
+    flow = chain(hotel, office.step("pay"), name="trip")
+    at = AtGate(flow, fire=lambda _: "pay" in office.did)
+    with pytest.raises(NodeFailedError, match="no pay; not undone: hotel"):
+        at.run()
+    with pytest.raises(WorkflowError, match=r"'hotel' was undone in part, or perhaps not at all \(.* its timeout\)"):
+        flow.continued(at.events())
+
+
+# What the journal names, and the workflow has not
+
+
+def renamed(office: Office) -> Workflow:
+    """The letters, with a node of another name that sends."""
+    nodes = letters(office).nodes
+    return chain(nodes[0], nodes[1], office.final("post"), nodes[3], name="mail")
+
+
+@pytest.mark.parametrize(("fails", "words"), [("send", "was approved and begun, and then"), ("file", "was done")])
+def test_what_cant_be_undone_and_has_another_name_now_is_not_done_again_by_itself(fails: str, words: str):
+    """Only who goes on knows which node does the same; said once, it is no more asked for."""
+    office = Office(fails)
+    first = Ran(letters(office))
+    flow = renamed(office)
+    with pytest.raises(WorkflowError, match=f"'send' can't be undone, and {words}.*has no node of that name"):
+        flow.continued(first.events)
+    office.anew("open")
+    second = Ran(flow.continued(first.events, done={"send": "sent", "post": "sent"}))
+    assert flow.done_in(second.events) == {"post": "sent"}
+    office.anew()
+    assert Ran(flow.continued(second.events)).result.output == "file"
+    assert "post" not in office.did
+    assert flow.done_in(first.events, again=["send"]) == {}
+    with pytest.raises(WorkflowError, match="there is no node 'sent'"):
+        flow.continued(first.events, done={"send": "sent", "sent": "sent"})
+
+
+def test_what_was_taken_over_and_has_another_name_now_is_known_too():
+    """The second run never came to it."""
+    office = Office("file")
+    flow = letters(office)
+    first = Ran(flow)
+    office.anew("open")
+    second = Ran(flow.continued(first.events))
+    with pytest.raises(WorkflowError, match="'send' can't be undone, and was done, and the workflow has no"):
+        renamed(office).continued(second.events)
+
+
+def test_what_was_being_undone_and_has_another_name_now_is_in_doubt():
+    """What can be undone, and was not begun to be, is no effect that the journal knows of."""
+    flow = trip(Office("pay"), lambda _: None)
+    without = chain(*flow.nodes[1:], name="trip")
+    events = Ran(flow).events
+    with pytest.raises(
+        WorkflowError, match="'hotel' was being undone when its run ended, and the workflow has no node"
+    ):
+        without.continued(until(events, Compensating, "hotel"))
+    assert without.done_in(events) == {}
+
+
+# Whose the outputs are
+
+
+def test_what_is_taken_over_is_nobody_elses():
+    """A node that uses up what it is given changes neither the journal nor what the next run goes on from."""
+    fails = [True]
+
+    def use(parts: list[str]) -> list[str]:
+        if fails[0]:
+            raise OSError("no")
+        return [parts.pop() for _ in range(len(parts))]
+
+    flow = chain(node(lambda _: ["a", "b"], name="parts"), use, name="parts")
+    first = Ran(flow)
+    fails[0] = False
+    flow.done_in(first.events)["parts"].clear()
+    second = flow.continued(first.events)
+    for _ in range(2):
+        assert Ran(second).result.output == ["b", "a"]
+    assert flow.done_in(first.events) == {"parts": ["a", "b"]}
+
+
 # What is no journal of the kind
 
 
@@ -341,7 +469,7 @@ def test_what_is_no_journal_of_the_workflow_is_refused():
     renamed = chain(*flow.nodes, name="mail_2")
     with pytest.raises(WorkflowError, match=r"workflow 'mail_2': this journal is of 'mail': .* to have that name"):
         renamed.continued(events)
-    assert flow.done_in(iter(events)) == {"draft": "draft", "send": "send"}
+    assert flow.done_in(iter(events)) == {"send": "send"}
 
 
 def test_a_journal_of_a_crew_that_never_fell_back_is_refused():

@@ -1,11 +1,12 @@
 """What workers and voters did is undone one by one, also where another one of them failed."""
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from crew_guard import Workflow, node, orchestrate, parallel, vote
+from crew_guard import Supervisor, Workflow, node, orchestrate, parallel, vote
 from crew_guard.core.events import Compensated, NodeFinished
 from crew_guard.errors import WorkflowError
 from tests.workflows.going import AtGate, Ran
@@ -105,6 +106,26 @@ def test_what_workers_did_is_undone_where_a_section_beside_them_fails():
     with pytest.raises(OSError, match="storm"):
         AtGate(parallel(trip, weather)).run()
     assert desk.cancelled == ["flight", "hotel"]
+
+
+def test_what_is_done_is_undone_where_a_section_fails_before_its_end_is_on_disk(tmp_path: Path):
+    """It is done as soon as it gives something; that its end goes to disk takes a while."""
+    desk, booked = Desk(), asyncio.Event()
+
+    async def book(_: Any) -> str:
+        booked.set()
+        return await desk.book("hotel")
+
+    async def weather(_: Any) -> None:
+        await booked.wait()
+        for _ in range(3):
+            await asyncio.sleep(0)
+        raise OSError("storm")
+
+    booking = node(book, irreversible=True, approve=lambda _: True, compensate=desk.cancel)
+    with Supervisor(store=tmp_path / "runs.db") as supervisor:
+        result = supervisor.run(parallel(booking, weather), {}, run_id="run1")
+    assert (result.error, desk.cancelled) == ("node 'weather': OSError: storm", ["hotel"])
 
 
 def test_a_killed_run_says_that_what_workers_did_stays():
