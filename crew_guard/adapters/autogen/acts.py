@@ -38,6 +38,7 @@ class GuardedRun:
     """Where something acted: what is left of them when the run ends is ended."""
     refused: bool = False
     _models: dict[tuple[int, str], ModelGate] = field(default_factory=dict[tuple[int, str], ModelGate])
+    """By the id of a client, which its gate holds, and who uses it."""
     _inner: dict[int, tuple[Any, Any, Any]] = field(default_factory=dict[int, tuple[Any, Any, Any]])
     """Clients that another client asks, by id: each, the loop, and what is asked there in its place."""
     acts: Mapping[str, Act] = field(init=False)
@@ -207,7 +208,7 @@ class GuardedRun:
     def _model(self, client: Any, agent: str) -> ModelGate:
         key = id(client), agent
         known = self._models.get(key)
-        if known is None or known.loop is not asyncio.get_running_loop():
+        if known is None or known.own is not client or known.loop is not asyncio.get_running_loop():
             known = self._models[key] = ModelGate(client, agent, self.gate, self.facts)
         return known
 

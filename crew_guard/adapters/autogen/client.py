@@ -89,6 +89,7 @@ class ModelGate:
 
     def __init__(self, client: ChatCompletionClient, agent: str, gate: Gate, facts: ModelFacts) -> None:
         check_client(client)  # it may have hidden in a closure until now
+        self.own = client  # held: while it is, no other client has its id
         self.loop = asyncio.get_running_loop()
         self.client = quiet(client)
         self._agent = agent
