@@ -1,5 +1,6 @@
 """Clients that are made anew, of a user's own class, and around others: each one's requests are its own."""
 
+import gc
 import json
 
 import httpx
@@ -61,3 +62,28 @@ def test_clients_that_are_made_anew_send_their_own_requests():
 
     result = Guard(autogen, Asking(ask), policy(max_steps=99)).run()
     assert (result.status, asked) == ("done", wanted)
+
+
+class Passing(OpenAIChatCompletionClient):
+    """Does as its base class does."""
+
+    async def create(self, *given, **options):
+        return await super().create(*given, **options)
+
+
+def test_a_run_leaves_no_class_behind():
+    """Also where a client's own code asks its base class."""
+    client = Passing(model="gpt-4.1", api_key="none", http_client=httpx.AsyncClient(transport=answered([])))
+
+    async def ask():
+        await client.create(QUESTION)
+
+    def classes():
+        gc.collect()
+        return sum(issubclass(one, Passing) for one in gc.get_objects() if isinstance(one, type))
+
+    guard = Guard(autogen, Asking(ask), policy())
+    assert guard.run().usage.steps == 1
+    before = classes()
+    assert [guard.run().usage.steps for _ in range(3)] == [1, 1, 1]
+    assert classes() == before
