@@ -23,6 +23,7 @@ from crew_guard.adapters.autogen.tools import ToolActs, threaded
 from crew_guard.adapters.hosted import ModelFacts, failure
 from crew_guard.adapters.run_tasks import contained
 from crew_guard.core.actions import Handoff, Outcome
+from crew_guard.loops import is_being_cancelled
 from crew_guard.ports import Gate
 
 
@@ -58,6 +59,8 @@ class GuardedRun:
             "on_messages_stream": self._on_messages_stream,
             "run_stream": self._run_stream,
             "_get_input": self._get_input,
+            "on_message_impl": self._on_message_impl,
+            "select_speaker": self._select_speaker,
         }
 
     def seen(self) -> None:
@@ -104,6 +107,17 @@ class GuardedRun:
         now = here.get()
         own = getattr(team, "_group_chat_manager_name", now.agent if now else "")
         return acted(Here(self, self.leaders.get(id(team), own)), original(team, *args, **options))
+
+    async def _on_message_impl(self, original: Original, part: Any, args: Any, options: Any) -> Any:
+        """What a team's manager does, and what the team has its members do: in tasks that nobody looks after."""
+        context = args[1] if len(args) > 1 else options["ctx"]
+        with contained(lambda: is_being_cancelled() or context.cancellation_token.is_cancelled()):
+            return await original(part, *args, **options)
+
+    async def _select_speaker(self, original: Original, manager: Any, args: Any, options: Any) -> Any:
+        """What a manager does in a task of its own."""
+        with contained(is_being_cancelled):
+            return await original(manager, *args, **options)
 
     async def _get_input(self, original: Original, agent: Any, args: Any, options: Any) -> Any:
         """UserProxyAgent._get_input: what asks a person may block a thread, as a tool may."""

@@ -131,18 +131,18 @@ def quiet(client: ChatCompletionClient) -> ChatCompletionClient:
 
 def variant(of: T, sdk: object) -> T:
     """A client with another client of its SDK, all else shared: its counters stay the user's."""
-    kind = _variants_of(type(of))
-    other = object.__new__(kind)
+    other: Any = object.__new__(_variants_of(type(of)))
     other.__dict__ = vars(of)
     setattr(other, _SDK, sdk)
-    return other
+    return cast(T, other)
 
 
 @cache
-def _variants_of(kind: type[T]) -> type[T]:
+def _variants_of(kind: type[Any]) -> type[Any]:
     # One for each class, not for each run: much in here and in Python keeps what it learns of a class for ever.
     names = {"__slots__": (_SDK,), "_client": property(attrgetter(_SDK))}
-    return cast("type[T]", type(kind)(kind.__name__, (kind,), names))
+    metaclass: Any = type(kind)
+    return metaclass(kind.__name__, (kind,), names)
 
 
 class _Part:
