@@ -67,17 +67,21 @@ def noting(loop: asyncio.AbstractEventLoop) -> Generator[None]:
 
 
 @contextmanager
-def contained() -> Generator[None]:
+def contained(is_ended: Callable[[], bool] = lambda: True) -> Generator[None]:
     """What asyncio would let end the loop itself, a SystemExit say, is an error like any other.
 
+    Args:
+        is_ended: whether a CancelledError that comes out was meant for who waits for this; where not, it is an error
     Raises:
         RuntimeError: it was raised
     """
     try:
         yield
-    except (Exception, asyncio.CancelledError, GeneratorExit):
+    except (Exception, GeneratorExit):
         raise
     except BaseException as error:
+        if isinstance(error, asyncio.CancelledError) and is_ended():
+            raise
         raise RuntimeError(f"raised {error_words(error)}") from error
 
 

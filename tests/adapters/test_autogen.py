@@ -7,7 +7,8 @@ import threading
 import pytest
 from autogen_agentchat.agents import AssistantAgent
 from autogen_agentchat.tools import AgentTool
-from autogen_core.models import ChatCompletionClient, ModelInfo
+from autogen_core import FunctionCall
+from autogen_core.models import ChatCompletionClient, CreateResult, ModelInfo, RequestUsage
 from autogen_ext.models.openai import OpenAIChatCompletionClient
 
 from crew_guard.adapters import autogen
@@ -16,7 +17,7 @@ from crew_guard.core.policy import Policy
 from crew_guard.errors import ConfigError
 from tests.adapters.autogen_doubles import INFO, SYSTEM, HungryClient, SwallowingAgent, hungry_agent
 from tests.adapters.guarding import ByteFacts, Guard, policy
-from tests.adapters.loopback import HungryServer
+from tests.adapters.loopback import HungryServer, Served
 
 MINIMUM = 256
 
@@ -143,25 +144,28 @@ def test_a_lower_length_of_the_users_own_is_kept():
 def test_a_client_that_ignores_its_length_is_not_believed():
     """Code that knows no max_tokens reserves all that it may make, so that the cap still holds."""
 
-    class Wrapper(ChatCompletionClient):
+    class Endless(ChatCompletionClient):
         component_type = "model"
         model_info = INFO
         capabilities = INFO
 
         def __init__(self):
-            self.inner = HungryClient(obeys=False)
+            self.served = Served()
 
         async def create(self, messages, **kwargs):
-            return await self.inner.create(messages, **kwargs)
+            number, completion = self.served.bill(None)
+            call = FunctionCall(id=f"c{number}", name="look", arguments='{"query": "q"}')
+            usage = RequestUsage(self.served.prompt, completion)
+            return CreateResult(finish_reason="function_calls", content=[call], usage=usage, cached=False)
 
         def create_stream(self, messages, **kwargs):
-            return self.inner.create_stream(messages, **kwargs)
+            raise NotImplementedError
 
         async def close(self):
             pass
 
         def actual_usage(self):
-            return self.inner.actual_usage()
+            return RequestUsage(0, 0)
 
         total_usage = actual_usage
 
@@ -170,9 +174,9 @@ def test_a_client_that_ignores_its_length_is_not_believed():
 
         remaining_tokens = count_tokens
 
-    client = Wrapper()
+    client = Endless()
     result = Guard(autogen, hungry_agent(client), policy(max_tokens=10_000)).run()
-    assert client.inner.served.tokens == result.usage.tokens <= 10_000
+    assert client.served.tokens == result.usage.tokens <= 10_000
     assert result.overshoot.tokens == 0
 
 

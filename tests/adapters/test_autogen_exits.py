@@ -4,10 +4,10 @@ import asyncio
 
 import pytest
 from autogen_agentchat.agents import AssistantAgent, BaseChatAgent, CodeExecutorAgent
-from autogen_agentchat.base import Response
+from autogen_agentchat.base import Response, TerminationCondition
 from autogen_agentchat.conditions import MaxMessageTermination
 from autogen_agentchat.messages import TextMessage
-from autogen_agentchat.teams import RoundRobinGroupChat
+from autogen_agentchat.teams import RoundRobinGroupChat, SelectorGroupChat
 from autogen_core import CancellationToken
 from autogen_core.tools import BaseStreamTool, FunctionTool, StaticStreamWorkbench, StaticWorkbench
 from pydantic import BaseModel
@@ -187,3 +187,43 @@ def test_a_tool_whose_token_was_cancelled_is_not_told_as_failed():
     assert (result.status, result.output, heard) == ("done", "without it", ["cancelled"])
     assert [event.status for event in guard.events("Settled") if not event.text] == ["ok"]
     assert [event.status for event in guard.events("Settled") if event.text] == ["cancelled"]
+
+
+class Condition(TerminationCondition):
+    """Raises, once a certain one has spoken."""
+
+    terminated = False
+
+    def __init__(self, error, after):
+        self.error, self.after = error, after
+
+    async def __call__(self, messages):
+        if any(message.source == self.after for message in messages):
+            raise self.error
+
+    async def reset(self):
+        pass
+
+
+def leaving(place, error):
+    """A team whose own code raises."""
+
+    def choose(messages):
+        raise error
+
+    members = [AssistantAgent(name, WrittenClient(["I say"], repeat=True)) for name in ("ann", "bob")]
+    if place in {"start", "turn"}:
+        ends = Condition(error, after="user" if place == "start" else "ann")
+        return RoundRobinGroupChat(members, termination_condition=ends)
+    ends, chooser = MaxMessageTermination(4), WrittenClient(["ann"], repeat=True)
+    return SelectorGroupChat(members, chooser, termination_condition=ends, **{place: choose})
+
+
+@either_way
+@each_error
+@pytest.mark.parametrize("place", ["start", "turn", "selector_func", "candidate_func"])
+def test_a_team_whose_own_code_would_end_the_process_ends_its_run(place, error, told, awaited):
+    """At once, and the run's error says what was raised."""
+    _, result = run(autogen, leaving(place, error), awaited)
+    assert result.stopped is None
+    assert told in (result.error or result.reason), result

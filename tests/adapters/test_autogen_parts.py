@@ -9,13 +9,16 @@ from autogen_agentchat.agents import (
     AssistantAgent,
     CodeExecutorAgent,
 )
+from autogen_agentchat.messages import TextMessage
 from autogen_agentchat.teams import RoundRobinGroupChat
-from autogen_core.code_executor import CodeExecutor, CodeResult
+from autogen_core import CancellationToken
+from autogen_core.code_executor import CodeBlock, CodeExecutor, CodeResult
 from autogen_core.memory import ListMemory, Memory, MemoryContent, MemoryQueryResult, UpdateContextResult
 from autogen_core.models import UserMessage
-from autogen_core.tools import StaticWorkbench, Workbench
+from autogen_core.tools import BaseStreamTool, StaticStreamWorkbench, StaticWorkbench, Workbench
 from autogen_ext.code_executors.local import LocalCommandLineCodeExecutor
 from autogen_ext.tools.code_execution import PythonCodeExecutionTool
+from pydantic import BaseModel
 
 from crew_guard import guard
 from crew_guard.adapters import autogen
@@ -105,6 +108,55 @@ def test_a_tool_that_executes_code_is_one_tool_call(admitted):
     assert (result.status, len(executor.ran), result.usage.tool_calls) == ("done", 1, 1)
     (action,) = [one for one in admitted if one.kind == "tool_call"]
     assert (action.tool, action.irreversible) == ("CodeExecutor", True)
+
+
+@pytest.mark.parametrize(("rules", "runs"), [({"deny": ["code_executor"]}, 0), ({}, 2)])
+def test_code_that_a_function_executes_is_a_tool_call_of_its_own(rules, runs, admitted):
+    """What was admitted before it was a function, of which nobody knew that."""
+    executor = CountingExecutor()
+
+    async def crunch(code: str) -> str:
+        """Execute code, twice."""
+        blocks = [CodeBlock(code=code, language="python")]
+        return str([await executor.execute_code_blocks(blocks, CancellationToken()) for _ in range(2)])
+
+    client = WrittenClient([asking("crunch", '{"code": "print(1)"}'), "done"])
+    agent = AssistantAgent("coder", client, tools=[crunch], system_message=SYSTEM, max_tool_iterations=2)
+    result = Guard(autogen, agent, Policy.model_validate({"tools": rules})).run()
+    assert (result.status, len(executor.ran), result.usage.tool_calls) == ("done", runs, 1 + runs)
+    tools = [(one.tool, one.irreversible) for one in admitted if one.kind == "tool_call"]
+    assert tools == [("crunch", False), *[("code_executor", True)] * 2]
+
+
+class Computing(BaseStreamTool):
+    """Executes code, and tells of it."""
+
+    def __init__(self, executor):
+        super().__init__(Code, str, "compute", "Execute code.")
+        self.executor = executor
+
+    async def run(self, args, cancellation_token):
+        blocks = [CodeBlock(code=args.code, language="python")]
+        return (await self.executor.execute_code_blocks(blocks, cancellation_token)).output
+
+    async def run_stream(self, args, cancellation_token):
+        yield TextMessage(content="computing", source="compute")
+        yield await self.run(args, cancellation_token)
+
+
+class Code(BaseModel):
+    code: str
+
+
+def test_a_streaming_tool_that_holds_its_executor_is_one_tool_call(admitted):
+    """As one that doesn't stream."""
+    executor = CountingExecutor()
+    client = WrittenClient([asking("compute", '{"code": "print(1)"}'), "done"])
+    bench = StaticStreamWorkbench([Computing(executor)])
+    agent = AssistantAgent("coder", client, workbench=bench, system_message=SYSTEM, max_tool_iterations=2)
+    result = Guard(autogen, agent, policy(max_steps=5)).run()
+    assert (result.status, len(executor.ran), result.usage.tool_calls) == ("done", 1, 1)
+    assert [(one.tool, one.irreversible) for one in admitted if one.kind == "tool_call"] == [("compute", True)]
 
 
 def test_a_function_that_asks_a_model_for_approval_is_gated():

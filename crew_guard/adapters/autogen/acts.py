@@ -16,13 +16,13 @@ from autogen_agentchat.base import Response
 from autogen_agentchat.messages import HandoffMessage
 from autogen_core.models import CreateResult
 
-from crew_guard.adapters.autogen.client import Exchange, ModelGate, check_client, is_cache
-from crew_guard.adapters.autogen.sdks import quiet
+from crew_guard.adapters.autogen.client import Exchange, ModelGate, is_cache
 from crew_guard.adapters.autogen.seams import Act, Frame, Here, Original, acted, acting, closed, here, leave
 from crew_guard.adapters.autogen.tools import ToolActs, threaded
 from crew_guard.adapters.hosted import ModelFacts, failure
 from crew_guard.adapters.run_tasks import contained
 from crew_guard.core.actions import Handoff, Outcome
+from crew_guard.loops import is_being_cancelled
 from crew_guard.ports import Gate
 
 
@@ -38,8 +38,7 @@ class GuardedRun:
     """Where something acted: what is left of them when the run ends is ended."""
     refused: bool = False
     _models: dict[tuple[int, str], ModelGate] = field(default_factory=dict[tuple[int, str], ModelGate])
-    _inner: dict[int, tuple[Any, Any, Any]] = field(default_factory=dict[int, tuple[Any, Any, Any]])
-    """Clients that another client asks, by id: each, the loop, and what is asked there in its place."""
+    """By the id of a client, which its gate holds, and who uses it."""
     acts: Mapping[str, Act] = field(init=False)
     """See Acts."""
 
@@ -57,6 +56,8 @@ class GuardedRun:
             "on_messages_stream": self._on_messages_stream,
             "run_stream": self._run_stream,
             "_get_input": self._get_input,
+            "on_message_impl": self._on_message_impl,
+            "select_speaker": self._select_speaker,
         }
 
     def seen(self) -> None:
@@ -104,6 +105,17 @@ class GuardedRun:
         own = getattr(team, "_group_chat_manager_name", now.agent if now else "")
         return acted(Here(self, self.leaders.get(id(team), own)), original(team, *args, **options))
 
+    async def _on_message_impl(self, original: Original, part: Any, args: Any, options: Any) -> Any:
+        """What a team's manager does, and what the team has its members do: in tasks that nobody looks after."""
+        context = args[1] if len(args) > 1 else options["ctx"]
+        with contained(lambda: is_being_cancelled() or context.cancellation_token.is_cancelled()):
+            return await original(part, *args, **options)
+
+    async def _select_speaker(self, original: Original, manager: Any, args: Any, options: Any) -> Any:
+        """What a manager does in a task of its own."""
+        with contained(is_being_cancelled):
+            return await original(manager, *args, **options)
+
     async def _get_input(self, original: Original, agent: Any, args: Any, options: Any) -> Any:
         """UserProxyAgent._get_input: what asks a person may block a thread, as a tool may."""
         if not agent._is_async:  # noqa: SLF001  AutoGen names it nowhere else
@@ -115,13 +127,15 @@ class GuardedRun:
 
     async def _create(self, original: Original, client: Any, args: Any, options: dict[str, Any]) -> Any:
         now = self._now()
-        if now.frame is not None and now.frame.kind == "model":
-            return await self._part(now, original, client, args, options)
+        outer = _of_a_model(now.frame)
+        if outer is not None and _is_same(outer.owner, client):
+            return await self._part(now, outer, original, args, options)
+        asked = _delegated(outer)
         if is_cache(client):
             return await original(client, *args, **options)
         model = self._model(client, now.agent)
-        exchange = await model.begin(_messages(args, options), options)
-        token = here.set(Here(self, now.agent, Frame("model", client, exchange=exchange)))
+        exchange = await model.begin(_messages(args, options), options, outer=asked)
+        token = here.set(Here(self, now.agent, Frame("model", model.client, exchange=exchange)))
         try:
             result = await original(model.client, *args, **options)
         except BaseException as error:
@@ -136,24 +150,28 @@ class GuardedRun:
         self, original: Original, client: Any, args: Any, options: dict[str, Any]
     ) -> AsyncGenerator[Any, None]:
         now = self._now()
-        if now.frame is not None and now.frame.kind == "model":
-            async for item in self._part_stream(now, original, client, args, options):
+        outer = _of_a_model(now.frame)
+        if outer is not None and _is_same(outer.owner, client):
+            async for item in self._part_stream(now, outer, original, args, options):
                 yield item
             return
+        asked = _delegated(outer)
         if is_cache(client):
             async for item in original(client, *args, **options):
                 yield item
             return
         model = self._model(client, now.agent)
-        exchange = await model.begin(_messages(args, options), options, streams=True)
-        inside = Here(self, now.agent, Frame("model", client, exchange=exchange))
+        exchange = await model.begin(_messages(args, options), options, streams=True, outer=asked)
+        inside = Here(self, now.agent, Frame("model", model.client, exchange=exchange))
         items = acted(inside, original(model.client, *args, **options))
         try:
             async for item in items:
                 if isinstance(item, CreateResult):
                     model.end(exchange, item)
+                elif isinstance(item, str) and not exchange.attempt.settled:
+                    self.gate.progress(exchange.attempt.grant, item)
                 else:
-                    self.gate.progress(exchange.attempt.grant, item if isinstance(item, str) else "")
+                    self.gate.progress()
                 yield item
         except BaseException as error:
             exchange.fail(error)
@@ -162,11 +180,11 @@ class GuardedRun:
             await items.aclose()
         exchange.end(Outcome("failed", text="the stream ended without a result"))
 
-    async def _part(self, now: Here, original: Original, client: Any, args: Any, options: Any) -> Any:
-        frame, exchange = await self._within(now, client)
+    async def _part(self, now: Here, outer: Frame, original: Original, args: Any, options: Any) -> Any:
+        frame, exchange = await self._within(outer)
         try:
             with acting(Here(self, now.agent, frame)):
-                result = await original(self._quiet(client), *args, **options)
+                result = await original(outer.owner, *args, **options)
         except BaseException as error:
             _leaf(frame, exchange, failure(error))
             raise
@@ -174,10 +192,10 @@ class GuardedRun:
         return result
 
     async def _part_stream(
-        self, now: Here, original: Original, client: Any, args: Any, options: Any
+        self, now: Here, outer: Frame, original: Original, args: Any, options: Any
     ) -> AsyncGenerator[Any, None]:
-        frame, exchange = await self._within(now, client)
-        items = acted(Here(self, now.agent, frame), original(self._quiet(client), *args, **options))
+        frame, exchange = await self._within(outer)
+        items = acted(Here(self, now.agent, frame), original(outer.owner, *args, **options))
         try:
             async for item in items:
                 if isinstance(item, CreateResult):
@@ -189,14 +207,17 @@ class GuardedRun:
         finally:
             await items.aclose()
 
-    async def _within(self, now: Here, client: Any) -> tuple[Frame, Exchange]:
-        """A call of a client by a client: its first is the call that was let through, each other one is one more."""
-        outer = now.frame
-        assert outer is not None and outer.exchange is not None  # noqa: S101, PT018  the caller looked
+    async def _within(self, outer: Frame) -> tuple[Frame, Exchange]:
+        """A client's call of a method of its own: its first is the call that was let through, each other is one more.
+
+        So is the first one after it has asked another client, for which that call was withdrawn.
+        """
+        exchange = outer.exchange
+        assert exchange is not None  # noqa: S101  a model's has one
         outer.parts += 1
-        if outer.parts > 1:
-            await outer.exchange.follow(self.gate)
-        return Frame("model", client, exchange=outer.exchange), outer.exchange
+        if outer.parts > 1 or exchange.attempt.settled:
+            await exchange.follow(self.gate)
+        return Frame("model", outer.owner, exchange=exchange), exchange
 
     def _now(self) -> Here:
         self.seen()
@@ -207,16 +228,26 @@ class GuardedRun:
     def _model(self, client: Any, agent: str) -> ModelGate:
         key = id(client), agent
         known = self._models.get(key)
-        if known is None or known.loop is not asyncio.get_running_loop():
+        if known is None or known.own is not client or known.loop is not asyncio.get_running_loop():
             known = self._models[key] = ModelGate(client, agent, self.gate, self.facts)
         return known
 
-    def _quiet(self, client: Any) -> Any:
-        loop, known = asyncio.get_running_loop(), self._inner.get(id(client))
-        if known is None or known[1] is not loop:
-            check_client(client)
-            known = self._inner[id(client)] = (client, loop, client if is_cache(client) else quiet(client))
-        return known[2]
+
+def _of_a_model(frame: Frame | None) -> Frame | None:
+    return frame if frame is not None and frame.kind == "model" else None
+
+
+def _is_same(owner: object, client: object) -> bool:
+    """Whether a client is the one whose call is under way: what stands in for it has the same attributes."""
+    return vars(owner) is vars(client)
+
+
+def _delegated(outer: Frame | None) -> Exchange | None:
+    """A client whose own code asks another one has sent nothing itself, or what it sent before."""
+    exchange = outer.exchange if outer is not None else None
+    if outer is not None and exchange is not None:
+        exchange.delegate(sends=outer.parts > 0)
+    return exchange
 
 
 def _leaf(frame: Frame, exchange: Exchange, outcome: Outcome) -> None:

@@ -53,8 +53,12 @@ class Exchange(Struct, eq=False):
     """One gated call of a client: its attempt, and what came of the last request that left within it."""
 
     attempt: Attempt
+    given: Any = None
+    """The call's extra_create_args as its caller gave them."""
+    extra: Any = None
+    """The same as the call has them: clamped."""
     followed: bool = False
-    """Whether more than one request left: a client around another may retry, or vote."""
+    """Whether what the call gives may not be what its last request was answered: it may retry, or ask other clients."""
     last: Outcome | None = None
     told: Told | None = None
     """What the provider itself reported with the last request, where its SDK is listened to."""
@@ -64,6 +68,17 @@ class Exchange(Struct, eq=False):
         self.attempt.settle(self.last or Outcome("failed", text="its client sent another request"))
         self.attempt.follow(await gate.admit(self.attempt.following()))
         self.followed, self.last, self.told = True, None, None
+
+    def delegate(self, *, sends: bool) -> None:
+        """Its client is to ask another one, whose request is that one's attempt.
+
+        Args:
+            sends: whether its client has begun a request itself, in the same call
+        """
+        if sends:
+            self.followed = True
+        if self.last is not None or not sends:
+            self.attempt.settle(self.last or Outcome("withdrawn", text="it asks another client"))
 
     def as_told(self, result: CreateResult) -> Outcome:
         """How the last request was answered, with the usage as its provider reported it."""
@@ -89,6 +104,7 @@ class ModelGate:
 
     def __init__(self, client: ChatCompletionClient, agent: str, gate: Gate, facts: ModelFacts) -> None:
         check_client(client)  # it may have hidden in a closure until now
+        self.own = client  # held: while it is, no other client has its id
         self.loop = asyncio.get_running_loop()
         self.client = quiet(client)
         self._agent = agent
@@ -102,16 +118,25 @@ class ModelGate:
         self._family: Family | None = family_of(client)
 
     async def begin(
-        self, messages: Sequence[LLMMessage], options: dict[str, Any], *, streams: bool = False
+        self,
+        messages: Sequence[LLMMessage],
+        options: dict[str, Any],
+        *,
+        streams: bool = False,
+        outer: Exchange | None = None,
     ) -> Exchange:
         """Admit a call, and clamp its options to the grant.
 
         Args:
             options: the call's keyword arguments, which are changed
+            outer: the call of a client around this one, whose clamp, passed on as it is, is no wish of the user's
         Raises:
             RefusedError, StoreError: it must not be made
         """
-        extra = options["extra_create_args"] = dict(options.get("extra_create_args") or {})
+        given = options.get("extra_create_args")
+        if outer is not None and given is outer.extra:
+            given = outer.given
+        extra = options["extra_create_args"] = dict(given or {})
         call = self._call(messages, options, extra, streams=streams)
         attempt = Attempt(self._gate, await self._gate.admit(call))
         if self._clampable:
@@ -122,10 +147,12 @@ class ModelGate:
             asked: Mapping[str, Any] = extra.get("stream_options") or declared or {}
             extra["stream_options"] = {**asked, "include_usage": True}
             options.pop("include_usage", None)
-        return Exchange(attempt)
+        return Exchange(attempt, given, extra)
 
     def end(self, exchange: Exchange, result: CreateResult) -> None:
-        """Settle a call that was answered."""
+        """Settle a call that was answered, unless another client has answered it."""
+        if exchange.attempt.settled:
+            return
         outcome = exchange.as_told(result)
         if outcome.usage and outcome.usage.output_tokens > exchange.attempt.grant.max_tokens:
             self._clampable = False  # it doesn't keep to a length: from now on all that it may make is reserved

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
+from functools import cache
+from operator import attrgetter
 from typing import Any, Literal, TypeAlias, TypeVar, cast
 
 from autogen_core.models import ChatCompletionClient
@@ -28,6 +30,7 @@ _FAMILIES: Mapping[str, Family] = {
 _OF_A_LOOP: frozenset[Family | None] = frozenset({"openai", "anthropic", "ollama"})
 """Whose SDKs' clients hold connections that can be opened anew."""
 LENGTHS = ("max_completion_tokens", "max_tokens")
+_SDK = "_crew_guard_sdk"
 _NO_ARGS: Mapping[str, Any] = {}
 T = TypeVar("T")
 
@@ -123,16 +126,23 @@ def quiet(client: ChatCompletionClient) -> ChatCompletionClient:
     listens = _LISTENERS.get(family or "")
     if listens is not None and sdk is not None:
         sdk = listens(sdk)
-    return client if sdk is getattr(client, "_client", None) else variant(client, {"_client": sdk})
+    return client if sdk is getattr(client, "_client", None) else variant(client, sdk)
 
 
-def variant(of: T, changed: Mapping[str, Any]) -> T:
-    """An object with some attributes changed, all others shared: a client's counters stay the user's."""
-    names: dict[str, Any] = {name: property(lambda _, value=value: value) for name, value in changed.items()}
-    kind: Any = type(type(of).__name__, (type(of),), names)
-    other = object.__new__(kind)
+def variant(of: T, sdk: object) -> T:
+    """A client with another client of its SDK, all else shared: its counters stay the user's."""
+    other: Any = object.__new__(_variants_of(type(of)))
     other.__dict__ = vars(of)
+    setattr(other, _SDK, sdk)
     return cast(T, other)
+
+
+@cache
+def _variants_of(kind: type[Any]) -> type[Any]:
+    # One for each class, not for each run: much in here and in Python keeps what it learns of a class for ever.
+    names = {"__slots__": (_SDK,), "_client": property(attrgetter(_SDK))}
+    metaclass: Any = type(kind)
+    return metaclass(kind.__name__, (kind,), names)
 
 
 class _Part:

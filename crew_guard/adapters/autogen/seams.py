@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from autogen_agentchat.agents import UserProxyAgent
 from autogen_agentchat.base import ChatAgent, Team
+from autogen_agentchat.teams._group_chat._base_group_chat_manager import BaseGroupChatManager
+from autogen_agentchat.teams._group_chat._sequential_routed_agent import SequentialRoutedAgent
 from autogen_core.code_executor import CodeExecutor
 from autogen_core.models import ChatCompletionClient
 from autogen_core.tools import BaseStreamTool, BaseTool, StaticStreamWorkbench, Workbench
@@ -121,6 +123,8 @@ _METHODS: Mapping[type, tuple[str, ...]] = {
     ChatAgent: ("on_messages", "on_messages_stream"),
     Team: ("run_stream",),
     UserProxyAgent: ("_get_input",),
+    SequentialRoutedAgent: ("on_message_impl",),
+    BaseGroupChatManager: ("select_speaker",),
 }
 _SEAM = "_crew_guard_seam"
 """Marks what stands in a method's place, with itself: who wraps it copies the mark."""

@@ -129,7 +129,7 @@ class ToolActs:
         now, arguments = self._given(args, options)
         part = _is_part(now.frame, tool, ("workbench",))
         if part or _is_handoff(tool) or not _fits(tool, arguments):
-            grant = now.frame.grant if part and now.frame else None
+            grant = _granted(now.frame) if part else None
             with acting(_within(now, "tool", tool, grant)), _tamed(args, options):
                 return _as_answer(tool, await original(self._in_context(tool, grant), *args, **options))
         grant = await self._admit(now.agent, tool.name, arguments, irreversible=_runs_code(tool))
@@ -149,10 +149,11 @@ class ToolActs:
         """BaseStreamTool.run_json_stream, in the same way."""
         now, arguments = self._given(args, options)
         grant, items = None, original(tool, *args, **options)
-        if not _is_part(now.frame, tool, ("workbench",)) and _fits(tool, arguments):
+        part = _is_part(now.frame, tool, ("workbench",))
+        if not part and _fits(tool, arguments):
             grant = await self._admit(now.agent, tool.name, arguments, irreversible=_runs_code(tool))
             items = timed_items(self.gate, grant, tool, items)
-        items = acted(_within(now, "tool", tool, grant), items)
+        items = acted(_within(now, "tool", tool, _granted(now.frame) if part else grant), items)
         try:
             with _tamed(args, options):
                 async for item in items:
@@ -171,7 +172,7 @@ class ToolActs:
         self.seen()
         now = _now()
         inside = _within(now, "code", executor)
-        if _is_part(now.frame, executor, ("tool", "workbench")):
+        if _is_part(now.frame, executor, _may_execute(now.frame)):
             with acting(inside):
                 return await original(executor, *args, **options)
         blocks = args[0] if args else options["code_blocks"]
@@ -270,6 +271,17 @@ def _is_part(frame: Frame | None, owner: object, kinds: tuple[str, ...]) -> bool
         frame.parts = 1
         return True
     return False
+
+
+def _may_execute(frame: Frame | None) -> tuple[str, ...]:
+    """Where executed code is what was admitted: in a tool that was admitted as one that executes some."""
+    grant = _granted(frame)
+    known = grant is not None and isinstance(grant.action, ToolCall) and grant.action.irreversible
+    return ("tool", "workbench") if known else ()
+
+
+def _granted(frame: Frame | None) -> Grant | None:
+    return None if frame is None else frame.grant
 
 
 def _tool(bench: Workbench, name: str) -> Any:
