@@ -10,15 +10,15 @@ import asyncio
 import threading
 from collections.abc import Awaitable, Callable
 from copy import copy
-from functools import cache
-from typing import Any, TypeAlias, cast
+from functools import cache, cached_property
+from typing import Any, TypeAlias
 from weakref import WeakKeyDictionary, ref
 
 from crew_guard.loops import at_the_end
 
 _OfLoops: TypeAlias = dict[asyncio.AbstractEventLoop, WeakKeyDictionary[Any, Any]]
 _Made: TypeAlias = tuple[dict[str, Any], Any]
-"""What a client was when its variant was made, and the variant."""
+"""What a client was made with when its variant was made, and the variant. Neither holds the client."""
 
 _HTTP_CLIENTS = frozenset(
     {
@@ -53,12 +53,25 @@ def quiet_client(client: Any, *, kept: bool = True) -> Any:
         known = _off_loops if loop is None else _of(loop, _variants)
         try:
             made: _Made | None = known.get(client)
-            now = cast("dict[str, Any]", vars(client))
+            now = _made_with(client)
         except TypeError:  # it can't be kept
             return _variant(client, loop)
         if made is None or made[0] != now:  # a key that was changed in the meantime, say
-            made = known[client] = now.copy(), _variant(client, loop)
+            made = known[client] = now, _variant(client, loop)
         return made[1]
+
+
+def _made_with(client: object) -> dict[str, Any]:
+    """What a client was given: not the resources that it keeps since they were first asked for, which hold it."""
+    kept = _kept(type(client))
+    return {name: value for name, value in vars(client).items() if name not in kept}
+
+
+@cache
+def _kept(kind: type) -> frozenset[str]:
+    return frozenset(
+        name for base in kind.__mro__ for name, value in vars(base).items() if isinstance(value, cached_property)
+    )
 
 
 def http_here(http: Any) -> Any:

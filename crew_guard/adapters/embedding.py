@@ -47,6 +47,8 @@ class Embeds:
     """A refusal as the host is to see it."""
     quiet: Callable[[Any], Any] = _without_retries
     """A client of OpenAI's SDK without its retries."""
+    is_over: Callable[[], bool] = bool
+    """Whether the run came to its end: what was begun in it and goes on is no part of it any more."""
     _clients: dict[int, tuple[Any, Any]] = field(default_factory=dict[int, tuple[Any, Any]])
 
     def client(self, client: Any) -> Any:
@@ -75,7 +77,12 @@ class Embeds:
 
 
 current: ContextVar[Embeds | None] = ContextVar("crew_guard_embeds", default=None)
-"""What the run that the current code is a part of has them pass; None outside of guarded runs."""
+"""What the run that the current code was begun in has them pass; None outside of guarded runs."""
+
+
+def _embeds_here() -> Embeds | None:
+    embeds = current.get()
+    return None if embeds is None or embeds.is_over() else embeds
 
 
 @dataclass(slots=True, eq=False)
@@ -119,7 +126,7 @@ def embedding(owner: object, model: str, texts: object) -> Generator[None]:
     Raises:
         RefusedError: nothing may be sent
     """
-    embeds = current.get()
+    embeds = _embeds_here()
     if embeds is None or _is_part(owner):
         yield
         return
@@ -137,7 +144,7 @@ class embedding_async:  # noqa: N801  it reads as its twin
         self._block: Any = None
 
     async def __aenter__(self) -> None:
-        embeds = current.get()
+        embeds = _embeds_here()
         if embeds is not None and not _is_part(self._owner):
             with embeds.admitting():
                 grant = await embeds.gate.admit(embeds.action(self._model, self._texts))
@@ -193,7 +200,7 @@ def install() -> None:
 def _gated(own: Any) -> Any:
     @wraps(own)
     def create(resource: Any, *args: Any, **kwargs: Any) -> Any:
-        embeds = current.get()
+        embeds = _embeds_here()
         if embeds is None or args:
             return own(resource, *args, **kwargs)
         _hand_over()
@@ -209,7 +216,7 @@ def _gated(own: Any) -> Any:
 def _gated_async(own: Any) -> Any:
     @wraps(own)
     async def create(resource: Any, *args: Any, **kwargs: Any) -> Any:
-        embeds = current.get()
+        embeds = _embeds_here()
         if embeds is None or args:
             return await own(resource, *args, **kwargs)
         _hand_over()

@@ -1,11 +1,14 @@
 """Hosts' tools that would end the process, or its loop: each is a failed one, and its caller's loop goes on."""
 
 import asyncio
+import threading
 
 import pytest
 from crewai.tools import tool as crewai_tool
 from langchain_core.tools import StructuredTool
 from llama_index.core.tools import FunctionTool
+from workflows import Workflow, step
+from workflows.events import StartEvent, StopEvent
 
 from crew_guard.adapters import crewai, langgraph, llama_index
 from tests.adapters import crewai_doubles, langgraph_doubles, llama_index_doubles
@@ -97,3 +100,52 @@ def test_what_a_crews_callback_raises_ends_its_run_only(awaited):
     _, result = run(crewai, crew, awaited, topic="rivers")
     assert result.status == "failed"
     assert "raised SystemExit: 4" in result.error
+
+
+def exiting_step(error):
+    class Exiting(Workflow):
+        @step
+        async def leave(self, ev: StartEvent) -> StopEvent:
+            raise error
+
+    return Exiting(timeout=None)
+
+
+def exiting_step_in_a_thread(error):
+    class Exiting(Workflow):
+        @step
+        def leave(self, ev: StartEvent) -> StopEvent:
+            raise error
+
+    return Exiting(timeout=None)
+
+
+class Waiting(Workflow):
+    """Its one step waits until it is let go on."""
+
+    def __init__(self):
+        super().__init__(timeout=None)
+        self.begun, self.over = threading.Event(), threading.Event()
+
+    @step
+    async def wait(self, ev: StartEvent) -> StopEvent:
+        self.begun.set()
+        await asyncio.to_thread(self.over.wait)
+        return StopEvent(result="came to its end")
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()], ids=["SystemExit", "KeyboardInterrupt"])
+@pytest.mark.parametrize("exiting", [exiting_step, exiting_step_in_a_thread])
+def test_a_step_that_exits_ends_its_run_only(exiting, error):
+    """All runs that nobody awaits share a loop: it turns on for those beside it, and for those after it."""
+    beside = Waiting()
+    neighbour = Guard(llama_index, beside, policy(max_seconds=20)).start({})
+    assert beside.begun.wait(10)
+    _, result = run(llama_index, exiting(error), awaited=False)
+    assert (result.status, result.late) == ("failed", ()), result
+    assert f"raised {type(error).__name__}" in result.error
+    beside.over.set()
+    later = Waiting()
+    later.over.set()
+    _, after = run(llama_index, later, awaited=False)
+    assert neighbour.future.result(10).output == after.output == "came to its end"

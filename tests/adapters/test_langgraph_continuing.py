@@ -7,6 +7,7 @@ from decimal import Decimal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from langchain_core.tools import StructuredTool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command, interrupt
@@ -111,22 +112,30 @@ def test_a_breakpoint_is_an_interrupt_too():
     assert guard.run({"config": ONE}).usage.steps == 1
 
 
-def test_an_agent_that_asks_a_person_goes_on():
-    """A tool of create_agent that interrupts: its first start was an execution, and so is its second."""
+@pytest.mark.parametrize("is_async", [False, True], ids=["blocking", "async"])
+@pytest.mark.parametrize(
+    "rules", [policy(max_tool_calls=1), Policy.model_validate({"tools": {"limits": {"look": {"max_tool_calls": 1}}}})]
+)
+def test_a_tool_that_asks_a_person_is_executed_once(rules, is_async):
+    """To ask is no execution: what it does with the answer is the only one that there may be."""
+    done = []
 
     def look(query: str) -> str:
         """Look something up."""
-        return interrupt(query)
+        done.append(interrupt(query))
+        return done[-1]
 
-    from langchain_core.tools import StructuredTool
+    async def look_async(query: str) -> str:
+        """Look something up."""
+        return look(query)
 
-    tools = [StructuredTool.from_function(look)]
-    agent = hungry_agent(HungryChat(answer_after=1), tools=tools, checkpointer=InMemorySaver())
-    guard = guarded(agent, policy(max_steps=2))
+    tool = StructuredTool.from_function(None if is_async else look, look_async if is_async else None, name="look")
+    guard = guarded(hungry_agent(HungryChat(answer_after=1), tools=[tool], checkpointer=InMemorySaver()), rules)
     first = guard.run({"task": "go", "config": ONE})
     assert "q1.0" in str(first.stopped)
     second = guard.run({"resume": "found", "config": ONE})
-    assert (second.status, second.output) == ("done", "done")
+    assert (second.status, second.output, done) == ("done", "done", ["found"])
+    assert (first.usage.tool_calls, second.usage.tool_calls) == (0, 1)
     assert (first.usage.steps, second.usage.steps) == (1, 1)
 
 

@@ -13,6 +13,7 @@ from llama_index.core.agent.workflow import AgentWorkflow, CodeActAgent, Functio
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, CompletionResponse, LLMMetadata, ToolCallBlock
 from llama_index.core.llms.custom import CustomLLM
 from llama_index.core.tools import FunctionTool
+from llama_index.core.tools.types import AsyncBaseTool, ToolMetadata, ToolOutput
 from llama_index.llms.openai import OpenAI, OpenAIResponses
 from pydantic import BaseModel
 from workflows import Context, Workflow, step
@@ -696,3 +697,25 @@ def test_an_agents_task_is_a_text(key):
     assert "agent 'seeker' takes its task as a text or a ChatMessage, and was given int: run('…')" in result.error
     agent, _ = hungry_agent(HungryLLM(answer_after=0))
     assert Guard(llama_index, agent, policy()).run(**{key: ChatMessage("Find it.")}).done
+
+
+def test_a_tool_of_a_class_of_ones_own_is_gated_in_the_agent_that_it_asks():
+    """It hands its task on to an agent that has the same tool, and so on."""
+    executions = []
+
+    class Passing(AsyncBaseTool):
+        @property
+        def metadata(self):
+            return ToolMetadata("Hand it on.", name="look")
+
+        def call(self, query):
+            raise NotImplementedError
+
+        async def acall(self, query):
+            executions.append(query)
+            said = str(await hungry_agent(HungryLLM(answer_after=1), tools=[self])[0].run(user_msg=query))
+            return ToolOutput(content=said, tool_name="look", raw_input={}, raw_output=said)
+
+    agent, _ = hungry_agent(HungryLLM(answer_after=1), tools=[Passing()])
+    result = Guard(llama_index, agent, policy(max_tool_calls=3)).run()
+    assert (result.stopped.limit, result.usage.tool_calls, len(executions)) == ("max_tool_calls", 3, 3)

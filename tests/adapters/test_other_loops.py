@@ -1,8 +1,10 @@
 """Clients that were used on other event loops than a guarded run's, and what is open on the caller's."""
 
 import asyncio
+import gc
 import sys
 from importlib.util import find_spec
+from weakref import ref
 
 import httpx
 import pytest
@@ -355,6 +357,31 @@ def test_a_key_that_is_changed_between_runs_is_sent():
         client._client.api_key = "new"
         assert guarded.run().done
     assert keys == ["Bearer old", "Bearer new"]
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["invoke", "ainvoke"])
+def test_a_client_that_a_node_makes_is_let_go_of(is_async):
+    """A service that makes a model for each request keeps no key and no connection of those before."""
+    made = []
+
+    def model():
+        own = {"http_client": httpx.Client(), "http_async_client": httpx.AsyncClient()}
+        one = ChatOpenAI(model="gpt-4o", api_key="none", base_url=server.url, **own)
+        made.append(ref(one.root_async_client if is_async else one.root_client))
+        return one
+
+    def ask(_):
+        model().invoke("hello")
+
+    async def ask_async(_):
+        await model().ainvoke("hello")
+
+    with HungryServer(answer="done") as server:
+        guarded = Guard(langgraph, langgraph_doubles.one_node(ask_async if is_async else ask), policy(max_steps=5))
+        for _ in range(5):
+            assert guarded.run(found=[]).done
+    gc.collect()
+    assert sum(client() is not None for client in made) <= 1, "all but the last, which a thread's frame may hold"
 
 
 def test_what_a_step_opens_on_the_callers_loop_stays_open():

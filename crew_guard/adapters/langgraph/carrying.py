@@ -1,6 +1,7 @@
 """Threads that a node starts by hand belong to its run, too: LangGraph's own inherit the context, Python's don't.
 
-Where no guarded run is the context, threads and pools do what they always do.
+Where no guarded run is the context, threads and pools do what they always do. So does a thread whose run came to its
+end: one that was begun to work for all that follow belongs to none of them.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from contextvars import copy_context
 from functools import wraps
 from typing import Any, cast
 
-from crew_guard.adapters.langgraph.scope import current
+from crew_guard.adapters.langgraph.scope import current, scope_here
 
 
 def install() -> None:
@@ -20,14 +21,14 @@ def install() -> None:
 
     @wraps(start)
     def started(thread: threading.Thread) -> None:
-        if current.get() is not None:
+        if scope_here() is not None:
             run, context = thread.run, copy_context()
             thread.run = lambda: context.run(run)
         start(thread)
 
     @wraps(submit)
     def submitted(pool: ThreadPoolExecutor, work: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
-        if current.get() is None:
+        if scope_here() is None:
             return submit(pool, work, *args, **kwargs)
         context = copy_context()
         token = current.set(None)  # a thread that the pool starts now serves others later

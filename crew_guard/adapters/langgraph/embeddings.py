@@ -15,7 +15,7 @@ from langchain_core.embeddings import Embeddings
 
 from crew_guard.adapters.embedding import embedding, embedding_async
 from crew_guard.adapters.langgraph.clients import check_retries
-from crew_guard.adapters.langgraph.scope import current
+from crew_guard.adapters.langgraph.scope import scope_here
 from crew_guard.errors import ConfigError
 
 _METHODS = ("embed_documents", "embed_query", "aembed_documents", "aembed_query")
@@ -67,7 +67,7 @@ def _gated(own: Any) -> Callable[..., Any]:
 
         @wraps(own)
         async def embed_async(embeds: Any, *args: Any, **kwargs: Any) -> Any:
-            if current.get() is None:
+            if scope_here() is None:
                 return await own(embeds, *args, **kwargs)
             async with embedding_async(embeds, _checked(embeds), _given(args, kwargs)):
                 return await own(embeds, *args, **kwargs)
@@ -76,7 +76,7 @@ def _gated(own: Any) -> Callable[..., Any]:
 
     @wraps(own)
     def embed(embeds: Any, *args: Any, **kwargs: Any) -> Any:
-        if current.get() is None:
+        if scope_here() is None:
             return own(embeds, *args, **kwargs)
         with embedding(embeds, _checked(embeds), _given(args, kwargs)):
             return own(embeds, *args, **kwargs)

@@ -9,72 +9,29 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextvars import ContextVar
 from typing import Any, cast
 
 from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import BaseMessage
-from msgspec import Struct
 
-from crew_guard.adapters.hearing import ClaudeAccount, Hear, heard_claude, is_claudes
+from crew_guard.adapters.hearing import heard_claude, is_claudes
 from crew_guard.adapters.hosted import Attempt, begins_with, failure
 from crew_guard.adapters.langgraph.bounds import check_bound, check_model, is_clampable, model_name
+from crew_guard.adapters.langgraph.calls import Call, under_way
 from crew_guard.adapters.langgraph.clients import CLIENTS, calm, quiet
 from crew_guard.adapters.langgraph.lengths import LENGTHS, declared, integration, shorten, wish_of
 from crew_guard.adapters.langgraph.like import like
-from crew_guard.adapters.langgraph.prompts import Prompts, asked_for, text_of
+from crew_guard.adapters.langgraph.prompts import asked_for, text_of
 from crew_guard.adapters.langgraph.scope import Scope, in_graph, inside_tool
 from crew_guard.adapters.langgraph.usage import read, usage_of
 from crew_guard.adapters.stand_in import ABSENT, is_stand_in, own_value, seam_of, shown, stand_in
-from crew_guard.core.actions import Grant, ModelCall, Outcome
+from crew_guard.core.actions import ModelCall, Outcome
 from crew_guard.core.plain import error_text
-from crew_guard.core.usage import Parts, Rates, Usage
 from crew_guard.errors import RefusedError
 
 _WATCHED = CLIENTS.union(LENGTHS, ("stream_usage",))
 _SYNC = ("_generate", "_stream", "_stream_chat_model_events")
 _ASYNC = ("_agenerate", "_astream", "_astream_chat_model_events")
-
-
-class Call(Struct, eq=False):
-    """One call of a model under way: what its stand-in finds instead of the model's own attributes."""
-
-    scope: Scope
-    agent: str
-    model: str
-    rates: Rates | None
-    count: Prompts
-    clampable: bool
-    overrides: dict[str, Any] = {}
-    attempt: Attempt | None = None
-    sent: int = 0
-    """How often the model's own code asked again within this call."""
-    account: ClaudeAccount | None = None
-    """What Anthropic's SDK told of the latest request, where it was one."""
-
-    def begin(self, grant: Grant) -> None:
-        """An attempt leaves."""
-        self.attempt, self.sent, self.account = Attempt(self.scope.gate, grant), 0, None
-        self.scope.flights.begin(self)
-
-    def listen(self) -> Hear:
-        """Anthropic's SDK sends a request."""
-        self.account = ClaudeAccount()
-        return self.account.hear
-
-    def tokens(self, told: Callable[[], tuple[Usage | None, Parts]]) -> tuple[Usage | None, Parts]:
-        """What the answer cost: as Anthropic's SDK said of a stream, else as LangChain tells."""
-        return (self.account and self.account.tokens) or told()
-
-    def settle(self, outcome: Outcome) -> None:
-        """Its attempt is over; what comes later changes nothing."""
-        if self.attempt is not None:
-            self.attempt.settle(outcome)
-        self.scope.flights.end(self)
-
-
-_outer: ContextVar[Call | None] = ContextVar("crew_guard_graph_model_call", default=None)
-"""The call whose own code runs now: a model that asks another one is not an attempt itself."""
 
 
 def gated(model: BaseChatModel, scope: Scope, metadata: Mapping[str, Any] | None, bound: Mapping[str, Any]) -> Any:
@@ -129,6 +86,7 @@ def _during_a_call(model: Any, name: str) -> Any:
         value = private.get(name, ABSENT)
     if value is None or value is ABSENT:
         return value
+    call.reach()
     client = quiet(call.scope.quiet, value)
     return heard_claude(client, call.listen) if is_claudes(client) else client
 
@@ -249,13 +207,15 @@ def _further(call: Call) -> ModelCall | None:
     if call.sent == 1:
         return None
     attempt.settle(Outcome("failed", text="the model's own code sent another request"))
+    call.reached = False
     return attempt.following()
 
 
 def _action(
     call: Call, model: Any, messages: Sequence[BaseMessage], kwargs: Mapping[str, Any], streams: bool
 ) -> ModelCall:
-    _delegated()
+    outer = under_way.get()
+    around = None if outer is None else outer.hand_over()
     kind: Any = cast(Any, type(model))
     more: Mapping[str, Any] = (model.model_kwargs if "model_kwargs" in declared(kind) else None) or {}
     wish, least = wish_of(model, kwargs, more)
@@ -269,17 +229,10 @@ def _action(
         rates=call.rates,
         clampable=call.clampable,
         streams=streams,
-        parent=inside_tool.get(),
+        parent=around or inside_tool.get(),
         text_only=text_only,
         conversation=begins_with(one.content for one in messages[:2] if one.type != "ai"),
     )
-
-
-def _delegated() -> None:
-    """A model whose own code asks another model has sent nothing itself."""
-    outer = _outer.get()
-    if outer is not None and outer.attempt is not None:
-        outer.settle(Outcome("withdrawn", text="it asks another model"))
 
 
 def _admitted(call: Call, model: Any, messages: Any, kwargs: Mapping[str, Any], *, streams: bool = False) -> Any:
@@ -323,23 +276,24 @@ class _UnderWay:
         self._busy = call.scope.threads.busy()
 
     def __enter__(self) -> None:
-        self._token = _outer.set(self._call)
+        self._token = under_way.set(self._call)
         self._busy.__enter__()
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self._busy.__exit__(kind, error, trace)
         if error is not None:
             _left(self._call, error)
-        _outer.reset(self._token)
+        under_way.reset(self._token)
 
 
 def _left(call: Call, error: BaseException) -> None:
-    if isinstance(error, RefusedError):
+    if isinstance(error, RefusedError) and not call.reached:
         call.settle(Outcome("withdrawn", text=error_text(error)))  # of another model's attempt inside of this one
     call.settle(failure(error))
 
 
 def _hear(call: Call, chunk: Any, heard: list[Any]) -> None:
+    call.reached = True
     message = getattr(chunk, "message", None)
     heard.append(chunk if message is None else message)
     text = text_of(message) if message is not None else ""

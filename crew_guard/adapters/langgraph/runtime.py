@@ -17,7 +17,7 @@ from langgraph.pregel import Pregel  # pyright: ignore[reportMissingTypeStubs]  
 from crew_guard.adapters.embedding import Embeds, embedding_by
 from crew_guard.adapters.hosted import ModelFacts
 from crew_guard.adapters.langgraph.inputs import Given, given_to
-from crew_guard.adapters.langgraph.scope import Scope, current, in_graph
+from crew_guard.adapters.langgraph.scope import Scope, current, in_graph, scope_here
 from crew_guard.adapters.langgraph.seams import install
 from crew_guard.adapters.langgraph.ways import must_block
 from crew_guard.core.decisions import Stop
@@ -99,7 +99,7 @@ class LangGraphRuntime:
         Raises:
             ConfigError: the inputs don't fit the graph, or it is run inside of another guarded run
         """
-        if current.get() is not None:
+        if scope_here() is not None:
             raise ConfigError("this graph is run inside of a guarded run, which guards it already: call it as it is")
         given = given_to(self.graph, inputs)
         scope, seen = Scope(gate, self.facts, self._crew()), _Seen()
@@ -107,14 +107,18 @@ class LangGraphRuntime:
             self._executions[given.thread] = scope.executions
         token = current.set(scope)
         try:
-            with embedding_by(Embeds(gate, self.facts, scope.place, in_graph)):
+            with embedding_by(Embeds(gate, self.facts, scope.place, in_graph, is_over=lambda: scope.over)):
                 await self._through(given, seen)
+            scope.end()
         except RefusedError as error:
             so_far = _answer(self.graph, seen.state)
             return RuntimeResult(so_far, partial=True, reason=str(error.stop), stop=error.stop)
         except asyncio.CancelledError:
             await scope.threads.ended()  # so that whoever cancelled sees what goes on; cancelled again, it is left
             return RuntimeResult(_answer(self.graph, seen.state), partial=True, reason="it was ended")
+        except Exception:
+            scope.end()
+            raise
         finally:
             current.reset(token)
         if waits := await self._waits(seen, given):

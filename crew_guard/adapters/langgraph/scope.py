@@ -159,6 +159,8 @@ class Scope:
     """Who acts where no node and no agent has a name."""
     threads: Threads = field(default_factory=Threads)
     flights: Flights = field(default_factory=Flights)
+    over: bool = False
+    """Whether the run came to its end: what was begun in it and goes on is no part of it any more."""
     executions: Counter[str] = field(default_factory=Counter[str])
     """By tool."""
     unbelieved: set[type] = field(default_factory=set[type])
@@ -181,6 +183,12 @@ class Scope:
             known = self.facts(model)
             found = self._counters[model] = (known.rates, Prompts(PromptCounter(known)))
         return found
+
+    def end(self) -> None:
+        """The run came to its end. One that was stopped doesn't: what it left behind is refused what it asks for."""
+        self.over = True
+        for known in (self.quiet, self.written, self.models, self._counters):
+            known.clear()
 
     def asked(self, agent: str, request_id: str) -> None:
         """An agent's model asked for a tool. Ids that two agents' models use name nobody."""
@@ -206,9 +214,15 @@ class Scope:
 
 
 current: ContextVar[Scope | None] = ContextVar("crew_guard_graph_run", default=None)
-"""The guarded run that the current code is a part of."""
+"""The guarded run that the current code was begun in."""
 inside_tool: ContextVar[str | None] = ContextVar("crew_guard_graph_tool", default=None)
 """The tool execution that the current code is a part of: what it does is charged there too."""
+
+
+def scope_here() -> Scope | None:
+    """The guarded run that the current code is a part of; None where there is none, or it came to its end."""
+    scope = current.get()
+    return None if scope is None or scope.over else scope
 
 
 @dataclass(slots=True)
@@ -228,7 +242,7 @@ class ByHand:
 @contextmanager
 def by_hand(model: str, prompt: str, max_tokens: int | None) -> Generator[ByHand]:
     """See crew_guard.adapters.langgraph.model_call."""
-    scope = current.get()
+    scope = scope_here()
     if scope is None:
         yield ByHand(max_tokens)
         return

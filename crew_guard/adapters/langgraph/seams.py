@@ -15,7 +15,7 @@ from langchain_core.language_models.llms import BaseLLM
 from langchain_core.tools import BaseTool
 
 from crew_guard.adapters.langgraph import carrying, embeddings, model, tools
-from crew_guard.adapters.langgraph.scope import current
+from crew_guard.adapters.langgraph.scope import scope_here
 from crew_guard.errors import ConfigError, RefusedError
 
 _ASKS = ("_generate_with_cache", "_agenerate_with_cache", "stream", "astream", "_iter_v2_events", "_aiter_v2_events")
@@ -60,7 +60,7 @@ def _check(kind: type, name: str) -> None:
 def _asking(own: Any) -> Callable[..., Any]:
     @wraps(own)
     def ask(asked: BaseChatModel, *args: Any, **kwargs: Any) -> Any:
-        scope = current.get()
+        scope = scope_here()
         if scope is None:
             return own(asked, *args, **kwargs)
         manager = kwargs.get("run_manager")
@@ -75,7 +75,7 @@ def _asking(own: Any) -> Callable[..., Any]:
 def _completing(own: Any) -> Callable[..., Any]:
     @wraps(own)
     def complete(asked: BaseLLM, *args: Any, **kwargs: Any) -> Any:
-        if current.get() is not None:
+        if scope_here() is not None:
             raise ConfigError(
                 f"{type(asked).__name__} completes text, which the guard can't bound: use its provider's chat model"
             )
@@ -87,7 +87,7 @@ def _completing(own: Any) -> Callable[..., Any]:
 def _running(own: Any) -> Any:
     @wraps(own)
     def run(tool: BaseTool, tool_input: Any, *args: Any, **kwargs: Any) -> Any:
-        scope = current.get()
+        scope = scope_here()
         if scope is None:
             return own(tool, tool_input, *args, **kwargs)
         request = kwargs.get("tool_call_id")
@@ -107,7 +107,7 @@ def _running(own: Any) -> Any:
 def _running_async(own: Any) -> Any:
     @wraps(own)
     async def arun(tool: BaseTool, tool_input: Any, *args: Any, **kwargs: Any) -> Any:
-        scope = current.get()
+        scope = scope_here()
         if scope is None:
             return await own(tool, tool_input, *args, **kwargs)
         request = kwargs.get("tool_call_id")

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from langchain_core.messages import ToolMessage
 from langchain_core.tools import BaseTool, ToolException
-from langgraph.errors import GraphBubbleUp
+from langgraph.errors import GraphBubbleUp, GraphInterrupt
 from langgraph.types import Command
 from msgspec import Struct
 
@@ -182,8 +182,13 @@ def _begin(seam: Execution) -> Any:
 
 
 def _fail(seam: Execution, error: BaseException) -> None:
+    if isinstance(error, GraphInterrupt):
+        # It asks a person, and begins anew with the answer: that is the execution.
+        seam.scope.executions[seam.action.tool] -= 1
+        _settle(seam, Outcome("withdrawn", text=type(error).__name__))
+        return
     if isinstance(error, GraphBubbleUp):
-        # An interrupt or a jump, which the tool itself asked for: no failure.
+        # A jump, which the tool itself asked for: no failure.
         _settle(seam, Outcome("ok", text=type(error).__name__))
         return
     _settle(seam, tool_failure(error))

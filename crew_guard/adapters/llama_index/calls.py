@@ -2,7 +2,8 @@
 
 An LLM's methods call each other, and a class's its base's: only the outermost is gated, and its double hands
 the others through. One that begins after another has ended is a further request, and admitted, too. An LLM
-that asks another LLM is no provider: its grant is given back, and the other's calls are the attempts.
+that asks another LLM before it has sent anything is no provider: its grant is given back, and the other's calls
+are the attempts.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class LLMCall:
         """What a provider's SDK said of the request under way; None where the host's responses say it."""
         self._attempt: Attempt | None = None
         self._sent = False
-        """Whether a request of this attempt has left, where its provider's SDK is watched."""
+        """Whether a request of this attempt has left: its provider's SDK is watched, or a piece of a stream came."""
         self._inner_ended = False
         self._last: Any = None
         self._counted: tuple[Any, _Cost] = None, _UNKNOWN
@@ -62,8 +63,7 @@ class LLMCall:
         self._streamed = _UNKNOWN
         """The last usage that a piece of a stream named."""
         around = _under_way.get()
-        if around is not None:
-            around.hand_over()
+        self._part_of = None if around is None else around.hand_over()
 
     @property
     def length(self) -> int | None:
@@ -87,6 +87,7 @@ class LLMCall:
             rates=known.rates,
             clampable=self.clampable,
             streams=self._streams,
+            parent=self._part_of,
             text_only=text_only and keeps_plain(llm, kwargs, kind),
             conversation=begins_with(opening_of(self._prompt)),
         )
@@ -140,7 +141,7 @@ class LLMCall:
 
     @property
     def _another(self) -> ModelCall | None:
-        if not self._sent or self._attempt is None:
+        if self._attempt is None or not (self._sent or self._attempt.settled):
             return None
         usage, parts = self._cost_of(None)
         self._attempt.settle(Outcome("ok" if usage else "failed", usage, parts))
@@ -150,8 +151,8 @@ class LLMCall:
 
     @property
     def further(self) -> ModelCall | None:
-        """The action of a further request, where one of this call's has ended already; it is settled now."""
-        if not self._inner_ended or self._attempt is None:
+        """The action of a further request, where one of this call's has ended already, or its grant was given back."""
+        if self._attempt is None or not (self._inner_ended or self._attempt.settled):
             return None
         self._inner_ended = False
         if self._last is not None:
@@ -162,7 +163,7 @@ class LLMCall:
     def go_on(self, grant: Grant) -> None:
         """Go on under another grant."""
         assert self._attempt is not None  # noqa: S101  there was a request before
-        self._sent = False
+        self._sent, self._last = False, None
         self._attempt.follow(grant)
 
     def inner_ended(self, response: Any = None, error: BaseException | None = None) -> None:
@@ -175,10 +176,21 @@ class LLMCall:
 
     # Its end
 
-    def hand_over(self) -> None:
-        """Another LLM is asked inside of this call: this one sends nothing itself."""
-        if self._attempt is not None:
+    def hand_over(self) -> str | None:
+        """Another LLM is asked inside of this call: what was answered already is settled, and a grant that is unused.
+
+        Returns:
+            the action that the other one's is a part of: that of a request under way, whose end comes later
+        """
+        if self._attempt is None or self._attempt.settled:
+            return None
+        if self._last is not None:
+            self.done(self._last)
+        elif self._sent:
+            return self._attempt.grant.action_id
+        else:
             self._attempt.settle(Outcome("withdrawn", text="it asked another model"))
+        return None
 
     def done(self, response: Any) -> None:
         """Settle with a whole response."""
@@ -214,6 +226,7 @@ class LLMCall:
         if cost[0] is not None:
             self._streamed = cost
         if self._attempt is not None:
+            self._sent = self._sent or not self._attempt.settled
             self.run.gate.progress(self._attempt.grant, getattr(response, "delta", None) or "")
 
     def stream_ended(self, last: Any) -> None:

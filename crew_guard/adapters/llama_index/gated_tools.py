@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Mapping
 from contextvars import ContextVar
 from functools import partial, wraps
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from llama_index.core.agent.workflow import multi_agent_workflow
 from llama_index.core.tools import FunctionTool, ToolOutput
@@ -15,6 +15,7 @@ from llama_index.core.tools.function_tool import sync_to_async
 from crew_guard.adapters.hosted import RESULT_CHARS, json_of, looking, tool_failure
 from crew_guard.adapters.llama_index.scope import HostRun, Taken, current
 from crew_guard.adapters.llama_index.threads import blocking
+from crew_guard.adapters.llama_index.whose import step_here
 from crew_guard.adapters.taming import tamed
 from crew_guard.adapters.tool_time import in_time
 from crew_guard.core.actions import Action, Grant, Handoff, Outcome, ToolCall
@@ -26,8 +27,19 @@ from crew_guard.ports import Gate
 AWAITED = "_async_fn"
 """What `acall` of a FunctionTool awaits."""
 _HANDOFF: Any = multi_agent_workflow.handoff
-_running: ContextVar[tuple[object, Gate, Grant] | None] = ContextVar("crew_guard_llama_index_tool", default=None)
-"""The tool that is executed."""
+
+
+class _Running(NamedTuple):
+    """An execution under way."""
+
+    tool: object
+    gate: Gate
+    grant: Grant
+    step: object
+    """Whose it is: a workflow that the tool runs has steps of its own."""
+
+
+_running: ContextVar[_Running | None] = ContextVar("crew_guard_llama_index_tool", default=None)
 
 
 def gated(name: str, method: Any) -> Any:
@@ -43,7 +55,7 @@ def _gated_sync(method: Any) -> Any:
             return method.__get__(self, type(self))(*args, **kwargs)
         one = _Execution(run, self, args, kwargs)
         grant = run.gate.admit_blocking(one.action)
-        token = _running.set((self, run.gate, grant))
+        token = _running.set(_Running(self, run.gate, grant, step_here()))
         try:
             with tamed():
                 output = blocking(run.gate, grant, partial(method.__get__(self, type(self)), *args, **kwargs))
@@ -80,7 +92,7 @@ def _gated_async(method: Any) -> Any:
             return await method.__get__(self, type(self))(*args, **kwargs)
         one = _Execution(run, self, args, kwargs)
         grant = await run.gate.admit(one.action)
-        token = _running.set((self, run.gate, grant))
+        token = _running.set(_Running(self, run.gate, grant, step_here()))
         try:
             with tamed():
                 output = await in_time(grant, method.__get__(self, type(self))(*args, **kwargs), gate=run.gate)
@@ -109,9 +121,14 @@ def _gated_async(method: Any) -> Any:
 
 
 def _is_inside(tool: object) -> bool:
-    """Whether this is a method that another one of the same tool calls; a FunctionTool's don't call each other."""
+    """Whether this is a method that another one of the same tool calls; a FunctionTool's don't call each other.
+
+    What an agent executes that the tool itself runs is none: it is in another step.
+    """
     running = _running.get()
-    return running is not None and running[0] is tool and not isinstance(tool, FunctionTool)
+    if running is None or running.tool is not tool or isinstance(tool, FunctionTool):
+        return False
+    return running.step is step_here()
 
 
 class AsyncOfBlocking:
@@ -125,7 +142,7 @@ class AsyncOfBlocking:
         except KeyError:
             raise AttributeError(AWAITED) from None
         running = _running.get()
-        if running is None or running[0] is not tool or not _made_by_llama_index(function):
+        if running is None or running.tool is not tool or not _made_by_llama_index(function):
             return function
         return sync_to_async(partial(_in_its_thread, running, tool.fn))
 
@@ -133,9 +150,8 @@ class AsyncOfBlocking:
         vars(tool)[AWAITED] = function
 
 
-def _in_its_thread(running: tuple[object, Gate, Grant], function: Any, *args: Any, **kwargs: Any) -> Any:
-    _, gate, grant = running
-    over = gate.in_thread(grant)
+def _in_its_thread(running: _Running, function: Any, *args: Any, **kwargs: Any) -> Any:
+    over = running.gate.in_thread(running.grant)
     try:
         with tamed():
             return function(*args, **kwargs)

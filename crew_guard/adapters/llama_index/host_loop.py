@@ -8,6 +8,7 @@ that was awaited, and came to its end, are left to whoever has that loop.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import threading
 from collections.abc import Callable, Coroutine
@@ -41,7 +42,12 @@ class HostLoop:
 
     def _main(self) -> None:
         asyncio.set_event_loop(self.loop)
-        self.loop.run_forever()
+        ended = False
+        while not ended:
+            # A SystemExit in a task of a run is that run's own error: the other runs go on.
+            with contextlib.suppress(SystemExit, KeyboardInterrupt):
+                self.loop.run_forever()
+                ended = True
 
     async def run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Do work there, in a copy of this context."""

@@ -53,6 +53,11 @@ def actor(outermost: Workflow) -> str:
     return step.state.step_name
 
 
+def step_here() -> object:
+    """The execution of a step that the current code belongs to; None outside of steps."""
+    return StepWorkerStateContextVar.get(None)
+
+
 def step_under_way() -> str:
     """The step that the current code belongs to, as WORKFLOW/STEP."""
     step, workflow = StepWorkerStateContextVar.get(None), _workflow_under_way()
