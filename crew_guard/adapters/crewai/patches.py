@@ -9,9 +9,8 @@ from __future__ import annotations
 import asyncio
 import inspect
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial, wraps
-from types import ModuleType
 from typing import Any, cast
 
 from crewai import Agent, Task, lite_agent
@@ -28,16 +27,16 @@ from crewai.utilities.message_utils import message_content_text
 
 from crew_guard.adapters.crewai.bridge import delegated, table_of_run
 from crew_guard.adapters.crewai.checks import name_of
+from crew_guard.adapters.crewai.families import TOOL_METHODS, gate_family, patch, patch_found
 from crew_guard.adapters.crewai.leftovers import start_bus
 from crew_guard.adapters.crewai.litellm_calls import asks_through_litellm, structured
 from crew_guard.adapters.crewai.scope import RunScope, as_actor, scope_of_run
 from crew_guard.adapters.crewai.timing import aon_time, on_time
 from crew_guard.adapters.run_tasks import contained
-from crew_guard.adapters.stand_in import is_stand_in, is_stand_in_class
+from crew_guard.adapters.stand_in import is_stand_in
 from crew_guard.errors import RefusedError
 
 _Method = Callable[..., Any]
-_TOOL_METHODS = ("run", "arun", "_run", "_arun")
 _CHARS = 4
 """Characters that CrewAI takes for a token."""
 _lock = threading.Lock()
@@ -51,51 +50,21 @@ def install() -> None:
             return
         _installed.append(True)
         start_bus()
-        _patch_family(BaseLLM, _patch_model)
-        _patch_family(BaseTool, _patch_tool)
+        gate_family(BaseLLM, _patch_model)
+        gate_family(BaseTool, _patch_tool)
         for kind in (Agent, cast(type, vars(lite_agent)["LiteAgent"])):
             for name in ("execute_task", "aexecute_task", "kickoff", "kickoff_async", "akickoff", "set_knowledge"):
-                _patch(kind, name, _acting)
-        _patch(Agent, "_execute_with_timeout", _in_time)
-        _patch(Agent, "_aexecute_with_timeout", _in_time_async)
-        _patch(BaseAgentTool, "_execute", _delegating)
+                patch(kind, name, _acting)
+        patch(Agent, "_execute_with_timeout", _in_time)
+        patch(Agent, "_aexecute_with_timeout", _in_time_async)
+        patch(BaseAgentTool, "_execute", _delegating)
         runner = next(kind for kind in Flow.__mro__ if "_execute_method" in vars(kind))
-        _patch(runner, "_execute_method", _flow_method)
-        _patch(Task, "_execute_core", _at_task)
-        _patch(Task, "_aexecute_core", _at_task)
-        _patch(InternalInstructor, "_create_instructor_client", _no_client)
-        _patch(InternalInstructor, "to_pydantic", _structured)
-        _patch(agent_executor, "check_repeated_tool_call", _repeated)
-
-
-def _patch(kind: type | ModuleType, name: str, wrapped: Callable[[_Method], _Method]) -> None:
-    own = inspect.getattr_static(kind, name, None) if name in vars(kind) else None
-    if own is None or getattr(own, "__isabstractmethod__", False) or hasattr(own, "_crew_guard_patch"):
-        return
-    patch: Any = wraps(own)(wrapped(own))
-    patch._crew_guard_patch = True  # noqa: SLF001  a mark of our own
-    setattr(kind, name, patch)
-
-
-def _patch_family(base: type, patch: Callable[[type], None]) -> None:
-    """Patch all classes of a family: those there are, and each that is made from now on."""
-    for kind in _family(base):
-        patch(kind)
-    born: Any = vars(base)["__init_subclass__"]
-
-    def __init_subclass__(cls: type, **options: Any) -> None:  # noqa: N807  it takes the place of one
-        born.__get__(None, cls)(**options)
-        if not is_stand_in_class(cls):
-            patch(cls)
-
-    base.__init_subclass__ = classmethod(__init_subclass__)  # pyright: ignore[reportAttributeAccessIssue]
-
-
-def _family(base: type) -> Iterator[type]:
-    yield base
-    for kind in base.__subclasses__():
-        if not is_stand_in_class(kind):
-            yield from _family(kind)
+        patch(runner, "_execute_method", _flow_method)
+        patch(Task, "_execute_core", _at_task)
+        patch(Task, "_aexecute_core", _at_task)
+        patch(InternalInstructor, "_create_instructor_client", _no_client)
+        patch(InternalInstructor, "to_pydantic", _structured)
+        patch(agent_executor, "check_repeated_tool_call", _repeated)
 
 
 # Models
@@ -103,10 +72,10 @@ def _family(base: type) -> Iterator[type]:
 
 def _patch_model(kind: type) -> None:
     if kind is not BaseLLM:
-        _patch(kind, "call", _gated_call)
-        _patch(kind, "acall", _gated_acall)
+        patch_found(kind, "call", _gated_call, root=BaseLLM)
+        patch_found(kind, "acall", _gated_acall, root=BaseLLM)
         if kind.__module__.startswith("crewai.llms."):
-            _patch(kind, "get_input_tokens_count", _counted_here)
+            patch(kind, "get_input_tokens_count", _counted_here)
 
 
 def _counted_here(own: _Method) -> _Method:
@@ -175,8 +144,8 @@ class _KnownByBoth:
 
 
 def _patch_tool(kind: type) -> None:
-    for name in _TOOL_METHODS:
-        _patch(kind, name, partial(_gated_tool, name))
+    for name in TOOL_METHODS:
+        patch_found(kind, name, partial(_gated_tool, name), root=BaseTool)
 
 
 def _gated_tool(name: str, own: _Method) -> _Method:
