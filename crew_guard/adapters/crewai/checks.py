@@ -46,6 +46,12 @@ def name_of(agent: Any) -> str:
     return declared.strip() if isinstance(declared, str) else ""
 
 
+def called(host: Any) -> str:
+    """What an agent, a crew or a flow is called: by its class where it has no name of its own."""
+    declared = getattr(getattr(host, "_definition", None), "name", None)  # a flow's
+    return name_of(host) or getattr(host, "name", None) or declared or type(host).__name__
+
+
 def manager_of(crew: Crew) -> str | None:
     """What the manager of a hierarchical crew is called: CrewAI makes one of its own where none is given."""
     if crew.process is not Process.hierarchical:

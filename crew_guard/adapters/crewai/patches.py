@@ -26,7 +26,7 @@ from crewai.utilities.llm_utils import create_llm
 from crewai.utilities.message_utils import message_content_text
 
 from crew_guard.adapters.crewai.bridge import delegated, table_of_run
-from crew_guard.adapters.crewai.checks import name_of
+from crew_guard.adapters.crewai.checks import called, name_of
 from crew_guard.adapters.crewai.families import TOOL_METHODS, gate_family, patch, patch_found
 from crew_guard.adapters.crewai.leftovers import start_bus
 from crew_guard.adapters.crewai.litellm_calls import asks_through_litellm, structured
@@ -37,6 +37,7 @@ from crew_guard.adapters.stand_in import is_stand_in
 from crew_guard.errors import RefusedError
 
 _Method = Callable[..., Any]
+_FLOWS = "crewai.flow."
 _CHARS = 4
 """Characters that CrewAI takes for a token."""
 _lock = threading.Lock()
@@ -249,7 +250,7 @@ def _in_time_async(own: _Method) -> _Method:
 def _flow_method(own: _Method) -> _Method:
     async def as_one(scope: RunScope, flow: Any, method_name: str, method: _Method, given: Any) -> Any:
         if not asyncio.iscoroutinefunction(method):  # pyright: ignore[reportDeprecated]  as CrewAI tells them apart
-            method = _in_its_thread(method, scope, f"{type(flow).__name__}/{method_name}")
+            method = _in_its_thread(method, scope, f"{called(flow)}/{method_name}")
         with contained(), as_actor(str(method_name)):
             found = await own(flow, method_name, method, *given[0], **given[1])
         scope.done.method(flow, str(method_name), found[0])
@@ -257,12 +258,17 @@ def _flow_method(own: _Method) -> _Method:
 
     def execute(flow: Any, method_name: str, method: _Method, *args: Any, **kwargs: Any) -> Any:
         scope = scope_of_run.get()
-        # CrewAI's own flows, an agent's executor say, are what somebody else does; they go through a dozen a step.
-        if scope is None or type(flow).__module__.startswith("crewai."):
+        if scope is None or _is_crewais_own(flow):
             return own(flow, method_name, method, *args, **kwargs)
         return as_one(scope, flow, method_name, method, (args, kwargs))
 
     return execute
+
+
+def _is_crewais_own(flow: object) -> bool:
+    """Whether a flow is what somebody else does, an agent's executor say: they go through a dozen methods a step."""
+    module = type(flow).__module__
+    return module.startswith("crewai.") and not module.startswith(_FLOWS)  # a declared one is a plain Flow
 
 
 def _in_its_thread(method: _Method, scope: RunScope, name: str) -> _Method:

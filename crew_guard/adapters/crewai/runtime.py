@@ -18,7 +18,7 @@ from crewai import Agent, Crew
 from crewai.flow.flow import Flow
 
 from crew_guard.adapters.crewai.busy import Threads
-from crew_guard.adapters.crewai.checks import agents_of, check_agent, check_crew, manager_of, name_of
+from crew_guard.adapters.crewai.checks import agents_of, called, check_agent, check_crew, manager_of, name_of
 from crew_guard.adapters.crewai.done import Done, by_task, of_each
 from crew_guard.adapters.crewai.inputs import FOR_EACH, check_inputs, inputs_of, task_of
 from crew_guard.adapters.crewai.leftovers import forget_earlier_runs
@@ -192,8 +192,7 @@ async def _until_over(
 
 def _name_left(work: asyncio.Future[RuntimeResult], scope: RunScope, host: Any) -> None:
     """Have the run's result name a thread that is left behind, by its tasks, where nothing that is in flight tells."""
-    whose = name_of(host) or getattr(host, "name", None) or type(host).__name__
-    for name in scope.done.under_way or (f"{whose}/kickoff",):
+    for name in scope.done.under_way or (f"{called(host)}/kickoff",):
         over = scope.gate.in_thread(name, around=True)
         work.add_done_callback(lambda _, over=over: over())
 
