@@ -15,6 +15,7 @@ from typing import Any, cast
 
 from anyio import CapacityLimiter, to_thread
 from crewai import Agent, Crew
+from crewai.flow.async_feedback.types import HumanFeedbackPending, PendingFeedbackContext
 from crewai.flow.flow import Flow
 
 from crew_guard.adapters.crewai.busy import Threads
@@ -27,6 +28,7 @@ from crew_guard.adapters.crewai.scope import RunScope, scope_of_run, who_embeds
 from crew_guard.adapters.embedding import Embeds, embedding_by
 from crew_guard.adapters.hosted import ModelFacts
 from crew_guard.adapters.run_tasks import contained, noting, with_its_tasks
+from crew_guard.core.decisions import Stop
 from crew_guard.errors import ConfigError, LimitExceededError, RefusedError
 from crew_guard.loops import is_ours
 from crew_guard.ports import Gate, RuntimeResult
@@ -153,6 +155,8 @@ class CrewAIRuntime:
     def _result(self, scope: RunScope, output: Any, outputs: dict[str, Any]) -> RuntimeResult:
         if scope.problem is not None:
             raise scope.problem
+        if isinstance(output, HumanFeedbackPending):
+            return _waiting(output.context, outputs)
         if scope.notes.unanswered and not isinstance(self.host, Flow):  # a flow may carry requests out by itself
             reason = "CrewAI gave up at max_iter with the model's request for a tool as the answer"
             return RuntimeResult(output, outputs, partial=True, reason=reason)
@@ -163,6 +167,14 @@ class CrewAIRuntime:
             check_crew(self.host)
         elif isinstance(self.host, Agent):
             check_agent(self.host)
+
+
+def _waiting(pending: PendingFeedbackContext, outputs: Mapping[str, Any]) -> RuntimeResult:
+    """What there is of a flow that waits for a person, with what that one is to look at."""
+    at = str(pending.method_name)
+    goes_on = f"go on with from_pending({pending.flow_id!r}) of its class, and resume('…')"
+    stop = Stop("cancelled", "crew", detail=f"the flow waits for a person at {at}: {pending.message}; {goes_on}")
+    return RuntimeResult(None, {**outputs, at: pending.method_output}, partial=True, reason=str(stop), stop=stop)
 
 
 async def _until_over(
