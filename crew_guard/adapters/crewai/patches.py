@@ -18,6 +18,7 @@ from crewai.agents import agent_executor
 from crewai.flow.flow import Flow
 from crewai.llms import base_llm
 from crewai.llms.base_llm import BaseLLM
+from crewai.memory.unified_memory import Memory
 from crewai.tools.agent_tools.base_agent_tools import BaseAgentTool
 from crewai.tools.base_tool import BaseTool
 from crewai.utilities.converter import Converter
@@ -63,6 +64,7 @@ def install() -> None:
         patch(runner, "_execute_method", _flow_method)
         patch(Task, "_execute_core", _at_task)
         patch(Task, "_aexecute_core", _at_task)
+        patch(Memory, "_submit_save", _saving)
         patch(InternalInstructor, "_create_instructor_client", _no_client)
         patch(InternalInstructor, "to_pydantic", _structured)
         patch(agent_executor, "check_repeated_tool_call", _repeated)
@@ -300,6 +302,19 @@ def _at_task(own: _Method) -> _Method:
             return note(own(task, agent, *args))
 
     return do
+
+
+# What a memory writes in the background
+
+
+def _saving(own: _Method) -> _Method:
+    def submit(memory: Memory, *args: Any, **kwargs: Any) -> Any:
+        future, scope = own(memory, *args, **kwargs), scope_of_run.get()
+        if scope is not None:
+            scope.saving(future)
+        return future
+
+    return submit
 
 
 # The client that CrewAI builds by itself for output_json

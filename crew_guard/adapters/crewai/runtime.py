@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterable, Generator, Iterable, Mapping, Sequence
+from concurrent.futures import wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -124,7 +125,10 @@ class CrewAIRuntime:
     async def _on_a_thread(self, inputs: Mapping[str, Any], scope: RunScope) -> RuntimeResult:
         def kicked_off() -> RuntimeResult:
             with contained(), self._in_scope(scope):
-                found = _kicked_off(self.host, inputs)
+                try:
+                    found = _kicked_off(self.host, inputs)
+                finally:
+                    wait(scope.saves)
             return self._result(scope, *found)
 
         # A limiter of its own: threads that were left behind must not use up those of others.
