@@ -10,10 +10,11 @@ import asyncio
 import inspect
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import partial, wraps
 from typing import Any, cast
 
-from crewai import Agent, Task, lite_agent
+from crewai import Agent, Crew, Task, lite_agent
 from crewai.agents import agent_executor
 from crewai.flow.flow import Flow
 from crewai.llms import base_llm
@@ -64,6 +65,8 @@ def install() -> None:
         patch(runner, "_execute_method", _flow_method)
         patch(Task, "_execute_core", _at_task)
         patch(Task, "_aexecute_core", _at_task)
+        for name in ("kickoff", "akickoff"):
+            patch(Crew, name, _at_crew)
         patch(Memory, "_submit_save", _saving)
         patch(InternalInstructor, "_create_instructor_client", _no_client)
         patch(InternalInstructor, "to_pydantic", _structured)
@@ -289,7 +292,7 @@ def _at_task(own: _Method) -> _Method:
             scope = scope_of_run.get()
             if scope is None:
                 return await own(task, agent, *args)
-            with scope.done.at_task(task, agent or task.agent) as note:
+            with contained(), scope.done.at_task(task, agent or task.agent) as note:
                 return note(await own(task, agent, *args))
 
         return do_async
@@ -298,10 +301,27 @@ def _at_task(own: _Method) -> _Method:
         scope = scope_of_run.get()
         if scope is None:
             return own(task, agent, *args)
-        with scope.done.at_task(task, agent or task.agent) as note:
+        with contained(), scope.done.at_task(task, agent or task.agent) as note:
             return note(own(task, agent, *args))
 
     return do
+
+
+def _at_crew(own: _Method) -> _Method:
+    """CrewAI looks out for errors only, where it streams: for what would end the process it gives no reason."""
+    if inspect.iscoroutinefunction(own):
+
+        async def kick_off_async(crew: Any, *args: Any, **kwargs: Any) -> Any:
+            with nullcontext() if scope_of_run.get() is None else contained():
+                return await own(crew, *args, **kwargs)
+
+        return kick_off_async
+
+    def kick_off(crew: Any, *args: Any, **kwargs: Any) -> Any:
+        with nullcontext() if scope_of_run.get() is None else contained():
+            return own(crew, *args, **kwargs)
+
+    return kick_off
 
 
 # What a memory writes in the background
