@@ -5,7 +5,10 @@ import threading
 
 import pytest
 from crewai import LLM, Agent, Crew, Task
+from crewai.flow import human_feedback
+from crewai.flow.async_feedback.types import HumanFeedbackPending
 from crewai.flow.flow import Flow, and_, listen, start
+from crewai.flow.persistence import SQLiteFlowPersistence
 
 from crew_guard.adapters import crewai as adapter
 from crew_guard.errors import ConfigError
@@ -259,3 +262,62 @@ def test_a_flow_may_carry_out_by_itself_what_a_model_asks_for():
 
     result = Guard(adapter, Asking(), policy()).run(id="1")
     assert (result.status, result.output) == ("done", "look")
+
+
+class Editor:
+    """A person who answers later."""
+
+    def request_feedback(self, context, flow):
+        raise HumanFeedbackPending(context=context)
+
+
+def drafting(llm):
+    class Drafting(Flow):
+        @start()
+        def outline(self):
+            return llm.call("outline")
+
+        @listen(outline)
+        @human_feedback(message="Is it good?", provider=Editor())
+        def draft(self, outline):
+            return f"draft of {outline}"
+
+        @listen(draft)
+        def publish(self, seen):
+            return llm.call(f"publish {seen.output}, {seen.feedback}")
+
+    return Drafting
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("awaited", [False, True])
+def test_a_flow_that_waits_for_a_person_is_stopped(awaited, stream, tmp_path):
+    """With what its methods gave, what the person is to look at too, and in words what it waits for."""
+    flow = drafting(answering("page"))(persistence=SQLiteFlowPersistence(str(tmp_path / "flows.db")))
+    flow.stream = stream
+    guard = Guard(adapter, flow, policy())
+
+    async def main():
+        return await guard.start({"id": "1"}, home=asyncio.get_running_loop()).result()
+
+    result = asyncio.run(main()) if awaited else guard.run(id="1")
+    assert (result.status, result.output, result.stopped.reason) == ("stopped", None, "cancelled"), result
+    assert result.partial == {"outline": "page", "draft": "draft of page"}
+    assert "waits for a person at draft: Is it good?; go on with from_pending('1')" in str(result.stopped)
+    assert result.usage.steps == 1
+
+
+def test_a_flow_that_waited_goes_on_in_a_method_of_a_guarded_one(tmp_path):
+    """What it then does is charged there."""
+    llm, kept = answering("page"), SQLiteFlowPersistence(str(tmp_path / "flows.db"))
+    kind = drafting(llm)
+    Guard(adapter, kind(persistence=kept), policy()).run(id="1")
+
+    class Continuing(Flow):
+        @start()
+        async def answer(self):
+            return await kind.from_pending("1", kept).resume_async("yes")
+
+    result = Guard(adapter, Continuing(), policy()).run(id="2")
+    assert (result.status, result.output, llm.served.calls) == ("done", "page", 2), result
+    assert {name: usage.steps for name, usage in result.agents.items()} == {"publish": 1}

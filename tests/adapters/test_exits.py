@@ -88,15 +88,35 @@ def test_a_tool_that_would_end_the_process_has_failed(host, look, error, told, a
     assert all(told in text for text in failed)
 
 
+def leave(_):
+    raise SystemExit(4)
+
+
+def in_an_async_task(crew):
+    crew.tasks[0].callback = leave
+    crew.tasks[0].async_execution = True
+
+
+def in_a_task(crew):
+    crew.tasks[0].callback = leave
+
+
+def in_every_task(crew):
+    crew.task_callback = leave
+
+
+def after_the_crew(crew):
+    crew.after_kickoff_callbacks = [leave]
+
+
 @pytest.mark.filterwarnings("ignore:function callbacks cannot be serialized")
 @either_way
-def test_what_a_crews_callback_raises_ends_its_run_only(awaited):
-    """On CrewAI's thread no tool is between it and the loop."""
-
-    def leave(output):
-        raise SystemExit(4)
-
-    crew = crewai_doubles.hungry_crew(crewai_doubles.hungry_agent(crewai_doubles.answering()), task_callback=leave)
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("where", [in_every_task, in_a_task, in_an_async_task, after_the_crew])
+def test_what_a_crews_callback_raises_ends_its_run_only(where, stream, awaited):
+    """On CrewAI's thread no tool is between it and the loop; a thread of a task, or of a stream, tells only errors."""
+    crew = crewai_doubles.hungry_crew(crewai_doubles.hungry_agent(crewai_doubles.answering()), stream=stream)
+    where(crew)
     _, result = run(crewai, crew, awaited, topic="rivers")
     assert result.status == "failed"
     assert "raised SystemExit: 4" in result.error

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Generator
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
+from typing import Any
 
 
 class Threads:
@@ -38,6 +40,21 @@ class Threads:
         finally:
             if over is not None:
                 over()
+
+    def until(self, work: Future[Any], over: Callable[[], object]) -> None:
+        """A thread that is not the run's own works for it until this is done.
+
+        Args:
+            over: called then
+        """
+        with self._lock:
+            self._busy += 1
+
+        def end(_: object) -> None:
+            self._end()
+            over()
+
+        work.add_done_callback(end)
 
     def _end(self) -> None:
         with self._lock:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import cache
 from typing import Any, cast
 
 from crewai import Agent, Crew, Process, Task
 from crewai.llms.base_llm import BaseLLM
+from crewai.tools.base_tool import BaseTool
 from crewai.utilities.i18n import I18N_DEFAULT
 
 from crew_guard.adapters.crewai import bedrock, gemini
 from crew_guard.adapters.crewai.azure import PROVIDER, is_azure
+from crew_guard.adapters.crewai.families import MODEL_METHODS, TOOL_METHODS, ensure_gated
 from crew_guard.adapters.crewai.litellm_bounds import check, goes_through_litellm
 from crew_guard.adapters.hosted import come_from
 from crew_guard.adapters.stand_in import is_stand_in
@@ -43,6 +46,12 @@ def name_of(agent: Any) -> str:
     return declared.strip() if isinstance(declared, str) else ""
 
 
+def called(host: Any) -> str:
+    """What an agent, a crew or a flow is called: by its class where it has no name of its own."""
+    declared = getattr(getattr(host, "_definition", None), "name", None)  # a flow's
+    return name_of(host) or getattr(host, "name", None) or declared or type(host).__name__
+
+
 def manager_of(crew: Crew) -> str | None:
     """What the manager of a hierarchical crew is called: CrewAI makes one of its own where none is given."""
     if crew.process is not Process.hierarchical:
@@ -62,6 +71,7 @@ def check_model(llm: object, whose: str) -> None:
         raise ConfigError(f"{whose} has no model object: give it llm=LLM(…)")
     if is_stand_in(llm):
         return
+    _check_methods(llm, MODEL_METHODS, f"the model of {whose}")
     host = host_class(llm)
     if goes_through_litellm(host):
         check(llm, whose)
@@ -102,18 +112,36 @@ def check_agent(agent: Any) -> None:
     whose = f"agent {getattr(agent, 'role', '?')!r}"
     if come_from(agent, "crewai", frozenset({"LiteAgent"})):
         check_model(agent.llm, whose)
+        _check_tools(agent.tools, whose)
         return
     if not isinstance(agent, Agent):
         raise ConfigError(f"{whose} is a {type(agent).__name__}, which is run by another framework: guard that one")
     if vars(agent).get("a2a"):
         raise ConfigError(f"{whose} has a2a: agents elsewhere, whose models the guard can't reach; leave it out")
     check_model(agent.llm, whose)
+    _check_tools(agent.tools, whose)
     _check_given(vars(agent).get("function_calling_llm"), f"the function_calling_llm of {whose}")
     if agent.planning_config is not None:
         _check_given(agent.planning_config.llm, f"the planning of {whose}")
     _check_guardrail(vars(agent).get("guardrail"), whose)
     _check_memory(vars(agent).get("memory"), vars(agent).get("embedder"), whose)
     _check_knowledge(agent, whose)
+
+
+def _check_tools(tools: Any, whose: str) -> None:
+    for tool in tools or ():
+        if isinstance(tool, BaseTool) and not is_stand_in(tool):
+            _check_methods(tool, TOOL_METHODS, f"tool {tool.name!r} of {whose}")
+
+
+def _check_methods(part: object, names: Collection[str], whose: str) -> None:
+    """Have what acts be gated: it is where its class has it."""
+    ensure_gated(type(part))
+    if own := [name for name in names if name in vars(part)]:
+        raise ConfigError(
+            f"{whose} has a {own[0]} that was set on the object, where the guard doesn't see it called; "
+            "give it to a class, and make the object of that"
+        )
 
 
 def check_crew(crew: Crew) -> None:
@@ -141,6 +169,7 @@ def agents_of(host: Agent | Crew) -> list[Any]:
 
 def _check_task(task: Task) -> None:
     whose = f"task {task.name or task.description[:40]!r}"
+    _check_tools(task.tools, whose)
     several: Any = vars(task).get("guardrails")
     given: list[Any] = [*(several if isinstance(several, list | tuple) else [several]), vars(task).get("guardrail")]
     for guardrail in given:

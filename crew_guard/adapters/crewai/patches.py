@@ -9,16 +9,17 @@ from __future__ import annotations
 import asyncio
 import inspect
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import partial, wraps
-from types import ModuleType
 from typing import Any, cast
 
-from crewai import Agent, Task, lite_agent
+from crewai import Agent, Crew, Task, lite_agent
 from crewai.agents import agent_executor
 from crewai.flow.flow import Flow
 from crewai.llms import base_llm
 from crewai.llms.base_llm import BaseLLM
+from crewai.memory.unified_memory import Memory
 from crewai.tools.agent_tools.base_agent_tools import BaseAgentTool
 from crewai.tools.base_tool import BaseTool
 from crewai.utilities.converter import Converter
@@ -27,17 +28,18 @@ from crewai.utilities.llm_utils import create_llm
 from crewai.utilities.message_utils import message_content_text
 
 from crew_guard.adapters.crewai.bridge import delegated, table_of_run
-from crew_guard.adapters.crewai.checks import name_of
+from crew_guard.adapters.crewai.checks import called, name_of
+from crew_guard.adapters.crewai.families import TOOL_METHODS, gate_family, patch, patch_found
 from crew_guard.adapters.crewai.leftovers import start_bus
 from crew_guard.adapters.crewai.litellm_calls import asks_through_litellm, structured
 from crew_guard.adapters.crewai.scope import RunScope, as_actor, scope_of_run
 from crew_guard.adapters.crewai.timing import aon_time, on_time
 from crew_guard.adapters.run_tasks import contained
-from crew_guard.adapters.stand_in import is_stand_in, is_stand_in_class
+from crew_guard.adapters.stand_in import is_stand_in
 from crew_guard.errors import RefusedError
 
 _Method = Callable[..., Any]
-_TOOL_METHODS = ("run", "arun", "_run", "_arun")
+_FLOWS = "crewai.flow."
 _CHARS = 4
 """Characters that CrewAI takes for a token."""
 _lock = threading.Lock()
@@ -51,51 +53,24 @@ def install() -> None:
             return
         _installed.append(True)
         start_bus()
-        _patch_family(BaseLLM, _patch_model)
-        _patch_family(BaseTool, _patch_tool)
+        gate_family(BaseLLM, _patch_model)
+        gate_family(BaseTool, _patch_tool)
         for kind in (Agent, cast(type, vars(lite_agent)["LiteAgent"])):
             for name in ("execute_task", "aexecute_task", "kickoff", "kickoff_async", "akickoff", "set_knowledge"):
-                _patch(kind, name, _acting)
-        _patch(Agent, "_execute_with_timeout", _in_time)
-        _patch(Agent, "_aexecute_with_timeout", _in_time_async)
-        _patch(BaseAgentTool, "_execute", _delegating)
+                patch(kind, name, _acting)
+        patch(Agent, "_execute_with_timeout", _in_time)
+        patch(Agent, "_aexecute_with_timeout", _in_time_async)
+        patch(BaseAgentTool, "_execute", _delegating)
         runner = next(kind for kind in Flow.__mro__ if "_execute_method" in vars(kind))
-        _patch(runner, "_execute_method", _flow_method)
-        _patch(Task, "_execute_core", _at_task)
-        _patch(Task, "_aexecute_core", _at_task)
-        _patch(InternalInstructor, "_create_instructor_client", _no_client)
-        _patch(InternalInstructor, "to_pydantic", _structured)
-        _patch(agent_executor, "check_repeated_tool_call", _repeated)
-
-
-def _patch(kind: type | ModuleType, name: str, wrapped: Callable[[_Method], _Method]) -> None:
-    own = inspect.getattr_static(kind, name, None) if name in vars(kind) else None
-    if own is None or getattr(own, "__isabstractmethod__", False) or hasattr(own, "_crew_guard_patch"):
-        return
-    patch: Any = wraps(own)(wrapped(own))
-    patch._crew_guard_patch = True  # noqa: SLF001  a mark of our own
-    setattr(kind, name, patch)
-
-
-def _patch_family(base: type, patch: Callable[[type], None]) -> None:
-    """Patch all classes of a family: those there are, and each that is made from now on."""
-    for kind in _family(base):
-        patch(kind)
-    born: Any = vars(base)["__init_subclass__"]
-
-    def __init_subclass__(cls: type, **options: Any) -> None:  # noqa: N807  it takes the place of one
-        born.__get__(None, cls)(**options)
-        if not is_stand_in_class(cls):
-            patch(cls)
-
-    base.__init_subclass__ = classmethod(__init_subclass__)  # pyright: ignore[reportAttributeAccessIssue]
-
-
-def _family(base: type) -> Iterator[type]:
-    yield base
-    for kind in base.__subclasses__():
-        if not is_stand_in_class(kind):
-            yield from _family(kind)
+        patch(runner, "_execute_method", _flow_method)
+        patch(Task, "_execute_core", _at_task)
+        patch(Task, "_aexecute_core", _at_task)
+        for name in ("kickoff", "akickoff"):
+            patch(Crew, name, _at_crew)
+        patch(Memory, "_submit_save", _saving)
+        patch(InternalInstructor, "_create_instructor_client", _no_client)
+        patch(InternalInstructor, "to_pydantic", _structured)
+        patch(agent_executor, "check_repeated_tool_call", _repeated)
 
 
 # Models
@@ -103,10 +78,10 @@ def _family(base: type) -> Iterator[type]:
 
 def _patch_model(kind: type) -> None:
     if kind is not BaseLLM:
-        _patch(kind, "call", _gated_call)
-        _patch(kind, "acall", _gated_acall)
+        patch_found(kind, "call", _gated_call, root=BaseLLM)
+        patch_found(kind, "acall", _gated_acall, root=BaseLLM)
         if kind.__module__.startswith("crewai.llms."):
-            _patch(kind, "get_input_tokens_count", _counted_here)
+            patch(kind, "get_input_tokens_count", _counted_here)
 
 
 def _counted_here(own: _Method) -> _Method:
@@ -175,8 +150,8 @@ class _KnownByBoth:
 
 
 def _patch_tool(kind: type) -> None:
-    for name in _TOOL_METHODS:
-        _patch(kind, name, partial(_gated_tool, name))
+    for name in TOOL_METHODS:
+        patch_found(kind, name, partial(_gated_tool, name), root=BaseTool)
 
 
 def _gated_tool(name: str, own: _Method) -> _Method:
@@ -280,7 +255,7 @@ def _in_time_async(own: _Method) -> _Method:
 def _flow_method(own: _Method) -> _Method:
     async def as_one(scope: RunScope, flow: Any, method_name: str, method: _Method, given: Any) -> Any:
         if not asyncio.iscoroutinefunction(method):  # pyright: ignore[reportDeprecated]  as CrewAI tells them apart
-            method = _in_its_thread(method, scope, f"{type(flow).__name__}/{method_name}")
+            method = _in_its_thread(method, scope, f"{called(flow)}/{method_name}")
         with contained(), as_actor(str(method_name)):
             found = await own(flow, method_name, method, *given[0], **given[1])
         scope.done.method(flow, str(method_name), found[0])
@@ -288,12 +263,17 @@ def _flow_method(own: _Method) -> _Method:
 
     def execute(flow: Any, method_name: str, method: _Method, *args: Any, **kwargs: Any) -> Any:
         scope = scope_of_run.get()
-        # CrewAI's own flows, an agent's executor say, are what somebody else does; they go through a dozen a step.
-        if scope is None or type(flow).__module__.startswith("crewai."):
+        if scope is None or _is_crewais_own(flow):
             return own(flow, method_name, method, *args, **kwargs)
         return as_one(scope, flow, method_name, method, (args, kwargs))
 
     return execute
+
+
+def _is_crewais_own(flow: object) -> bool:
+    """Whether a flow is what somebody else does, an agent's executor say: they go through a dozen methods a step."""
+    module = type(flow).__module__
+    return module.startswith("crewai.") and not module.startswith(_FLOWS)  # a declared one is a plain Flow
 
 
 def _in_its_thread(method: _Method, scope: RunScope, name: str) -> _Method:
@@ -312,7 +292,7 @@ def _at_task(own: _Method) -> _Method:
             scope = scope_of_run.get()
             if scope is None:
                 return await own(task, agent, *args)
-            with scope.done.at_task(task, agent or task.agent) as note:
+            with contained(), scope.done.at_task(task, agent or task.agent) as note:
                 return note(await own(task, agent, *args))
 
         return do_async
@@ -321,10 +301,40 @@ def _at_task(own: _Method) -> _Method:
         scope = scope_of_run.get()
         if scope is None:
             return own(task, agent, *args)
-        with scope.done.at_task(task, agent or task.agent) as note:
+        with contained(), scope.done.at_task(task, agent or task.agent) as note:
             return note(own(task, agent, *args))
 
     return do
+
+
+def _at_crew(own: _Method) -> _Method:
+    """CrewAI looks out for errors only, where it streams: for what would end the process it gives no reason."""
+    if inspect.iscoroutinefunction(own):
+
+        async def kick_off_async(crew: Any, *args: Any, **kwargs: Any) -> Any:
+            with nullcontext() if scope_of_run.get() is None else contained():
+                return await own(crew, *args, **kwargs)
+
+        return kick_off_async
+
+    def kick_off(crew: Any, *args: Any, **kwargs: Any) -> Any:
+        with nullcontext() if scope_of_run.get() is None else contained():
+            return own(crew, *args, **kwargs)
+
+    return kick_off
+
+
+# What a memory writes in the background
+
+
+def _saving(own: _Method) -> _Method:
+    def submit(memory: Memory, *args: Any, **kwargs: Any) -> Any:
+        future, scope = own(memory, *args, **kwargs), scope_of_run.get()
+        if scope is not None:
+            scope.saving(future)
+        return future
+
+    return submit
 
 
 # The client that CrewAI builds by itself for output_json

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterable, Generator, Iterable, Mapping, Sequence
+from concurrent.futures import wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -15,10 +16,11 @@ from typing import Any, cast
 
 from anyio import CapacityLimiter, to_thread
 from crewai import Agent, Crew
+from crewai.flow.async_feedback.types import HumanFeedbackPending, PendingFeedbackContext
 from crewai.flow.flow import Flow
 
 from crew_guard.adapters.crewai.busy import Threads
-from crew_guard.adapters.crewai.checks import agents_of, check_agent, check_crew, manager_of, name_of
+from crew_guard.adapters.crewai.checks import agents_of, called, check_agent, check_crew, manager_of, name_of
 from crew_guard.adapters.crewai.done import Done, by_task, of_each
 from crew_guard.adapters.crewai.inputs import FOR_EACH, check_inputs, inputs_of, task_of
 from crew_guard.adapters.crewai.leftovers import forget_earlier_runs
@@ -27,6 +29,7 @@ from crew_guard.adapters.crewai.scope import RunScope, scope_of_run, who_embeds
 from crew_guard.adapters.embedding import Embeds, embedding_by
 from crew_guard.adapters.hosted import ModelFacts
 from crew_guard.adapters.run_tasks import contained, noting, with_its_tasks
+from crew_guard.core.decisions import Stop
 from crew_guard.errors import ConfigError, LimitExceededError, RefusedError
 from crew_guard.loops import is_ours
 from crew_guard.ports import Gate, RuntimeResult
@@ -122,7 +125,10 @@ class CrewAIRuntime:
     async def _on_a_thread(self, inputs: Mapping[str, Any], scope: RunScope) -> RuntimeResult:
         def kicked_off() -> RuntimeResult:
             with contained(), self._in_scope(scope):
-                found = _kicked_off(self.host, inputs)
+                try:
+                    found = _kicked_off(self.host, inputs)
+                finally:
+                    wait(scope.saves)
             return self._result(scope, *found)
 
         # A limiter of its own: threads that were left behind must not use up those of others.
@@ -153,6 +159,8 @@ class CrewAIRuntime:
     def _result(self, scope: RunScope, output: Any, outputs: dict[str, Any]) -> RuntimeResult:
         if scope.problem is not None:
             raise scope.problem
+        if isinstance(output, HumanFeedbackPending):
+            return _waiting(output.context, outputs)
         if scope.notes.unanswered and not isinstance(self.host, Flow):  # a flow may carry requests out by itself
             reason = "CrewAI gave up at max_iter with the model's request for a tool as the answer"
             return RuntimeResult(output, outputs, partial=True, reason=reason)
@@ -163,6 +171,14 @@ class CrewAIRuntime:
             check_crew(self.host)
         elif isinstance(self.host, Agent):
             check_agent(self.host)
+
+
+def _waiting(pending: PendingFeedbackContext, outputs: Mapping[str, Any]) -> RuntimeResult:
+    """What there is of a flow that waits for a person, with what that one is to look at."""
+    at = str(pending.method_name)
+    goes_on = f"go on with from_pending({pending.flow_id!r}) of its class, and resume('…')"
+    stop = Stop("cancelled", "crew", detail=f"the flow waits for a person at {at}: {pending.message}; {goes_on}")
+    return RuntimeResult(None, {**outputs, at: pending.method_output}, partial=True, reason=str(stop), stop=stop)
 
 
 async def _until_over(
@@ -192,8 +208,7 @@ async def _until_over(
 
 def _name_left(work: asyncio.Future[RuntimeResult], scope: RunScope, host: Any) -> None:
     """Have the run's result name a thread that is left behind, by its tasks, where nothing that is in flight tells."""
-    whose = name_of(host) or getattr(host, "name", None) or type(host).__name__
-    for name in scope.done.under_way or (f"{whose}/kickoff",):
+    for name in scope.done.under_way or (f"{called(host)}/kickoff",):
         over = scope.gate.in_thread(name, around=True)
         work.add_done_callback(lambda _, over=over: over())
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Generator
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -50,6 +51,8 @@ class RunScope:
     when_time_is_up: Callable[[], object] | None = None
     """Told when that happens, from any thread."""
     threads: Threads = field(default_factory=Threads)
+    saves: list[Future[Any]] = field(default_factory=list[Any])
+    """What memories write in threads of their own, and had not written yet when the last one began."""
     _doubles: dict[tuple[int, str], tuple[object, Any]] = field(default_factory=dict[Any, Any])
     _checked: dict[int, object] = field(default_factory=dict[int, object])
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -60,6 +63,12 @@ class RunScope:
         if self.when_time_is_up is not None:
             with suppress(RuntimeError):  # its loop is closed: nobody waits
                 self.when_time_is_up()
+
+    def saving(self, save: Future[Any]) -> None:
+        """A memory writes in the background: a part of the run, which waits for it."""
+        with self._lock:
+            self.saves = [*(one for one in self.saves if not one.done()), save]
+        self.threads.until(save, self.gate.in_thread(f"{who.get() or NOBODY}/memory"))
 
     def model(self, llm: BaseLLM, agent: Any) -> BaseLLM:
         """The model as the run sees it, charged to the agent that CrewAI names, else to whoever acts."""
