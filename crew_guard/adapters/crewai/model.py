@@ -322,6 +322,7 @@ def _quiet_client(llm: Any) -> Any:
     client = cast(Any, _own(llm))._get_sync_client(llm)  # noqa: SLF001
     quiet = seam.quiet.get(id(client))
     if quiet is None:
+        seam.held.append((client, None))
         if not hasattr(client, "with_options"):
             quiet = seam.quiet[id(client)] = sent_once(host_class(llm), client, seam.before, seam.before_async)
             return quiet
