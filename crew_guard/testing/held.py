@@ -26,13 +26,14 @@ class Kept:
         """Look after this one, too."""
         self._held.append(ref(one, lambda _: self._freed.set()))
 
-    def left(self, seconds: float = 10) -> list[str]:
+    def left(self, seconds: float = 30) -> list[str]:
         """Those that are still there, and what holds each; a host's listeners may hold some for a moment."""
-        patience = time.monotonic() + seconds
+        patience, pause = time.monotonic() + seconds, 0.05
         while any(held() is not None for held in self._held) and time.monotonic() < patience:
             self._freed.clear()
             gc.collect()
-            self._freed.wait(0.05)
+            self._freed.wait(pause)
+            pause *= 2  # whoever holds some can't let go of them while the collector looks
         return [held_by(one) for held in self._held for one in [held()] if one is not None]
 
 
