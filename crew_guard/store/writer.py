@@ -126,16 +126,20 @@ class GroupWriter:
             self._calls.put("now")
 
     def _line_up(self, batch: Batch) -> bool:
-        with self._door:
-            if not self._closed and self._process is _process:
-                self._lined_up.append(batch)
-                return True
-        why = "is closed" if self._closed else "was opened before this process was forked, open it again"
+        why = "was opened before this process was forked, open it again"
+        if self._is_ours:
+            with self._door:
+                if not self._closed:
+                    self._lined_up.append(batch)
+                    return True
+            why = "is closed"
         batch.resolve(StoreError(f"{self._path} {why}: nothing more can be written to it"))
         return False
 
     def close(self, seconds: float | None = None) -> None:
         """Write what is lined up and end the thread; wait at most this long for it."""
+        if not self._is_ours:
+            return
         with self._door:
             if not self._closed:
                 self._closed = True
@@ -147,6 +151,11 @@ class GroupWriter:
     def alive(self) -> bool:
         """Whether its thread still works."""
         return self._thread.is_alive()
+
+    @property
+    def _is_ours(self) -> bool:
+        """Whether this process made it: a forked child has none of its threads, and maybe one's lock for ever."""
+        return self._process is _process
 
     def _work(self) -> None:
         more = True

@@ -16,6 +16,7 @@ from crew_guard.adapters.llama_index import step_gate
 from crew_guard.core.policy import Policy
 from tests.adapters.guarding import Guard, policy
 from tests.adapters.llama_index_doubles import HungryLLM, hungry_agent
+from tests.forks import forked
 
 SECONDS = 30
 
@@ -253,10 +254,4 @@ def test_a_forked_child_has_a_loop_of_its_own():
 
     guard = Guard(llama_index, Answering(), policy(max_seconds=10))
     assert guard.run(task="x").output is True
-    child = os.fork()
-    if not child:
-        try:
-            os._exit(0 if guard.run(task="x").output is True else 1)
-        finally:
-            os._exit(2)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert forked(lambda: guard.run(task="x").output is True)

