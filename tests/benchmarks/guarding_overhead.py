@@ -5,6 +5,9 @@ guarded with prompts that are gone through as for counting, message by message (
 tokenizer is measured here), in turns. Models answer at once, and bill what they are told to. With a model of 20 ms
 the wall clock is compared, on disk the turns in raw commits.
 
+Each host has a process of its own: beside the others' libraries, a megabyte of code each, every step is dearer. The
+CPU is one core's: what threads pay for handing over to each other depends on which core each happens to be on.
+
 A run's start and end are in it, over its steps. What a process does once is not: a model's class is made once, as a
 user's is (a class per run would have its stand-in made in each run, too, which takes pydantic milliseconds), and
 neither side collects the other's garbage. What a host does beside a run, in threads of its own, is waited for on
@@ -26,8 +29,10 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cache
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -79,6 +84,26 @@ def uncounted() -> Generator[None]:
 
 def _constant(_tally: Tally, _messages: Sequence[Any]) -> tuple[int, int]:
     return 1_000_000, 0
+
+
+@contextlib.contextmanager
+def on_one_core() -> Generator[None]:
+    """All threads of this process, and those begun meanwhile, are on one core, where the system lets us say so."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    cores = os.sched_getaffinity(0)
+    _put_on({max(cores)})
+    try:
+        yield
+    finally:
+        _put_on(cores)
+
+
+def _put_on(cores: set[int]) -> None:
+    for thread in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(ProcessLookupError):  # it has ended
+            os.sched_setaffinity(int(thread.name), cores)
 
 
 @dataclass(frozen=True)
@@ -247,8 +272,9 @@ def compare(host: str, rounds: int) -> Costs:
             besides = guarded(host, 0, time.process_time, MemoryStore())
         return own, besides, guarded(host, 0, time.process_time, MemoryStore())
 
-    turn()
-    turns = [turn() for _ in range(rounds)]
+    with on_one_core():
+        turn()
+        turns = [turn() for _ in range(rounds)]
     slow = [
         guarded(host, LATENCY, time.perf_counter, MemoryStore()) / alone(host, LATENCY, time.perf_counter)
         for _ in range(max(min(3, rounds), rounds // 3))
@@ -277,19 +303,23 @@ def commits_a_step(host: str, rounds: int) -> float:
     return statistics.median(found)
 
 
+def measure(host: str, rounds: int) -> tuple[Costs, float]:
+    """What guarding this host costs, and its commits a step: in a process that has imported no other host."""
+    logging.disable(logging.WARNING)
+    warnings.simplefilter("ignore")
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        return compare(host, rounds), commits_a_step(host, min(3, rounds))
+
+
 def main() -> bool:
     """Print the table; True if guarding costs no more than it may."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--rounds", type=int, default=25)
     parser.add_argument("hosts", nargs="*", choices=[*HOSTS, []], help="by default all")
     given = parser.parse_args()
-    rounds = given.rounds
-    logging.disable(logging.WARNING)
-    warnings.simplefilter("ignore")
-    rows: list[tuple[str, Costs, float]] = []
-    for host in given.hosts or HOSTS:
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            rows.append((host, compare(host, rounds), commits_a_step(host, min(3, rounds))))
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), max_tasks_per_child=1) as fresh:
+        began = [(host, fresh.submit(measure, host, given.rounds)) for host in given.hosts or HOSTS]
+        rows = [(host, *costs.result()) for host, costs in began]
     print(f"{'host':14}{'alone µs/step':>15}{'guarded':>10}{'counting':>10}{'at 20 ms':>10}{'+raw commits/step':>19}")
     for host, costs, commits in rows:
         print(
