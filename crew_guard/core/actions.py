@@ -6,6 +6,7 @@ part of a cycle, so that the collector leaves them alone.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar, Literal, TypeAlias
 
 from msgspec import Struct
@@ -44,8 +45,9 @@ class ModelCall(Struct, frozen=True, gc=False):
     """False where it sends or wants audio or images, whose tokens may cost more."""
     embeds: bool = False
     """Whether it asks for vectors: that costs tokens and dollars, is no step, and makes nobody an agent."""
-    conversation: int = 0
-    """Tells apart the conversations of one agent, as a hash of how this one begins; 0 where that is not known."""
+    conversation: Callable[[], int] | None = None
+    """Tells apart the conversations of one agent, as a hash of how this one begins; None where that is not known.
+    Asked only where the model says something and wants no tool: most calls are spared it."""
     registered_as: str = ""
     """What its user calls the model, where that is another name: a policy's lists hold for either."""
 

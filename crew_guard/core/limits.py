@@ -183,43 +183,50 @@ class Ledger(Struct, gc=False):
     used: Meter = field(default_factory=Meter)
     reserved: Meter = field(default_factory=Meter)
 
-    def hold(self, reserved: Usage) -> None:
-        """Reserve this much. Spelled out, as below."""
-        held = self.reserved
-        held.steps += reserved.steps
-        held.input_tokens += reserved.input_tokens
-        held.output_tokens += reserved.output_tokens
-        if reserved.nano_usd:
-            held.nano_usd += reserved.nano_usd
-        if reserved.agents:
-            held.agents += reserved.agents
-        if reserved.tool_calls:
-            held.tool_calls += reserved.tool_calls
-
-    def settle(self, reserved: Usage, used: Usage) -> None:
-        """What was reserved is taken off, and what was used added. Spelled out: this is the hot path of every step."""
-        held, total = self.reserved, self.used
-        held.steps -= reserved.steps
-        held.input_tokens -= reserved.input_tokens
-        held.output_tokens -= reserved.output_tokens
-        total.steps += used.steps
-        total.input_tokens += used.input_tokens
-        total.output_tokens += used.output_tokens
-        if reserved.nano_usd or used.nano_usd:
-            held.nano_usd -= reserved.nano_usd
-            total.nano_usd += used.nano_usd
-        if reserved.agents or used.agents:
-            held.agents -= reserved.agents
-            total.agents += used.agents
-        if used.cached_tokens:
-            total.cached_tokens += used.cached_tokens
-        if reserved.tool_calls or used.tool_calls:
-            held.tool_calls -= reserved.tool_calls
-            total.tool_calls += used.tool_calls
-
     def room(self, limit: str) -> int:
         """What of one limit is neither used nor reserved; below 0 after an overshoot."""
         return getattr(self.caps, limit) - self.used.of(limit) - self.reserved.of(limit)
+
+
+def hold(ledgers: Sequence[Ledger], reserved: Usage) -> None:
+    """Reserve this much in each. Spelled out, as below."""
+    steps, prompt, completion = reserved.steps, reserved.input_tokens, reserved.output_tokens
+    nano_usd, more = reserved.nano_usd, reserved.agents or reserved.tool_calls
+    for ledger in ledgers:
+        held = ledger.reserved
+        held.steps += steps
+        held.input_tokens += prompt
+        held.output_tokens += completion
+        if nano_usd:
+            held.nano_usd += nano_usd
+        if more:
+            held.agents += reserved.agents
+            held.tool_calls += reserved.tool_calls
+
+
+def settle(ledgers: Sequence[Ledger], reserved: Usage, used: Usage) -> None:
+    """Take off what was reserved in each, and add what was used. Spelled out: this is the hot path of every step."""
+    held_steps, held_prompt, held_completion = reserved.steps, reserved.input_tokens, reserved.output_tokens
+    steps, prompt, completion = used.steps, used.input_tokens, used.output_tokens
+    costs = reserved.nano_usd or used.nano_usd or used.cached_tokens
+    more = reserved.agents or used.agents or reserved.tool_calls or used.tool_calls
+    for ledger in ledgers:
+        held, total = ledger.reserved, ledger.used
+        held.steps -= held_steps
+        held.input_tokens -= held_prompt
+        held.output_tokens -= held_completion
+        total.steps += steps
+        total.input_tokens += prompt
+        total.output_tokens += completion
+        if costs:
+            held.nano_usd -= reserved.nano_usd
+            total.nano_usd += used.nano_usd
+            total.cached_tokens += used.cached_tokens
+        if more:
+            held.agents -= reserved.agents
+            total.agents += used.agents
+            held.tool_calls -= reserved.tool_calls
+            total.tool_calls += used.tool_calls
 
 
 class Binding(Struct, frozen=True, gc=False):

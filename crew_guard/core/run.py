@@ -45,6 +45,8 @@ from crew_guard.core.limits import (
     fit_agent,
     fit_model_call,
     fit_tool_call,
+    hold,
+    settle,
 )
 from crew_guard.core.usage import NOTHING, ONE_TOOL_CALL, Usage
 
@@ -288,8 +290,7 @@ def _admitted(state: RunState, event: Admitted) -> None:
             state.open_scope(scope)
         ledgers = state.path(event.side, agent, tool, event.parent).ledgers
     if tool is None or reserved.nano_usd:
-        for ledger in ledgers:
-            ledger.hold(reserved)
+        hold(ledgers, reserved)
     else:
         for ledger in ledgers:
             ledger.reserved.tool_calls += 1
@@ -314,8 +315,7 @@ def _settled(state: RunState, event: Settled) -> None:
             _settle_free_tool_call(state, opened, used.tool_calls)
             return
     state.actors[opened.event.agent].add(used)
-    for ledger in opened.ledgers:
-        ledger.settle(reserved, used)
+    settle(opened.ledgers, reserved, used)
     if not event.reported and opened.event.kind == "model_call" and event.status in _BILLED:
         state.unreported += 1
     if event.overshoot is not NOTHING and event.overshoot != NOTHING:

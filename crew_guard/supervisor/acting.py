@@ -101,7 +101,7 @@ class RunGate:
     async def call_model(self, agent: str, model: Model, request: ModelRequest, terms: CallTerms) -> ModelReply:
         """See Gate.call_model."""
         wanted = self._completion(model, request, terms)
-        last, begun = self.keeper.policy.attempts, opening(request.messages)
+        last = self.keeper.policy.attempts
         called = _registered_as(model) if self.keeper.policy.weighs_prices else ""
         for attempt in range(1, last + 1):
             grant = await self.keeper.admit(
@@ -114,7 +114,7 @@ class RunGate:
                     model.rates,
                     streams=model.streams,
                     attempt=attempt,
-                    conversation=begun,
+                    conversation=partial(opening, request.messages),
                     registered_as=called,
                 ),
                 self.side,

@@ -55,8 +55,8 @@ class Circles(Struct, gc=False):
         elif isinstance(action, ModelCall):
             if not outcome.text or outcome.status != "ok":
                 return None
-            trail = self._trail(action.agent)
-            found = trail.says(outcome.text, action.prompt_tokens, self._rules, action.conversation)
+            which = action.conversation() if action.conversation is not None else 0
+            found = self._trail(action.agent).says(outcome.text, action.prompt_tokens, self._rules, which)
         elif isinstance(action, Handoff) and outcome.status in _TOLD:
             call = hash((action.to, action.words))
             found = self._trail(action.agent).called(call, hash(outcome.text), self._rules)

@@ -57,6 +57,7 @@ from crew_guard.workflows.hearing import hear
 
 _LONGEST_WAIT = 2.0
 """Seconds past the run's own deadline that its track record may take."""
+_KEPT_PROBE = "the probe of run {} is not given back: {}"
 _MOMENT = 0.1
 """Seconds that a result waits for its probe to be given back where the run's loop is blocked."""
 _RUN_OUT = ("limit", "deadline", "idle")
@@ -277,8 +278,8 @@ class Relying:
         except TimeoutError:
             told["problem"] = "the track record took too long: whether the run was added to it is unknown"
         except Exception as error:  # noqa: BLE001  the job is done: what goes wrong with its record costs no result
-            told["problem"] = str(error) if isinstance(error, StoreError) else error_words(error)
-            logger.warning("the reliability of run {} is not kept: {}", self.gate.run_id, error_words(error))
+            told["problem"] = self.gate.redact(str(error) if isinstance(error, StoreError) else error_words(error))
+            self._warn("the reliability of run {} is not kept: {}", error)
         reliance = self.relied.reliance
         return standing(reliance.version, reliance.settings, record, found, **told)
 
@@ -291,7 +292,7 @@ class Relying:
             async with asyncio.timeout(_LONGEST_WAIT):
                 await in_thread(track.end_probe, crew=self.relied.reliance.crew, run_id=self.gate.run_id)
         except Exception as error:  # noqa: BLE001  it ends by itself later, and the run has an error of its own
-            logger.warning("the probe of run {} is not given back: {}", self.gate.run_id, error_words(error))
+            self._warn(_KEPT_PROBE, error)
 
     def abandoned(self) -> None:
         """Give the probe back though the run's loop is blocked: from any thread, in a moment at most. Never raises."""
@@ -305,11 +306,14 @@ class Relying:
             try:
                 track.end_probe(crew=self.relied.reliance.crew, run_id=self.gate.run_id)
             except Exception as error:  # noqa: BLE001  it ends by itself later
-                logger.warning("the probe of run {} is not given back: {}", self.gate.run_id, error_words(error))
+                self._warn(_KEPT_PROBE, error)
 
         thread = threading.Thread(target=end, name="crew_guard probe", daemon=True)
         thread.start()
         thread.join(_MOMENT)
+
+    def _warn(self, told: str, error: Exception) -> None:
+        logger.warning(told, self.gate.run_id, self.gate.redact(error_words(error)))
 
     def _kept(self, *, report: RunReport | None) -> tuple[CrewRecord | None, Estimate | None]:
         reliance, track = self.relied.reliance, self.relied.track

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import msgspec
@@ -15,6 +17,7 @@ from crew_guard import Agent, Crew, Policy, Role, Supervisor, Task, Workflow, ch
 from crew_guard.core.events import ApprovalAsked
 from crew_guard.core.plain import shown
 from crew_guard.core.verdicts import Judge
+from crew_guard.errors import StoreError
 from crew_guard.supervisor.redaction import Redactor
 from crew_guard.testing import MemoryStore, Reply, ScriptedModel
 from crew_guard.workflows.graph import branch, loop
@@ -168,15 +171,40 @@ def test_the_log_names_an_observer_that_raised_without_its_secrets(monkeypatch: 
     def refused(*_: Any) -> None:
         raise ValueError(f"the server refused {KNOWN!r}")
 
+    with logged_to(lines):
+        Supervisor(store=MemoryStore(), observers=[refused]).run(chain(node(same)), run_id="r")
+    told = "an observer of run r raised and is left out: ValueError: the server refused '[redacted]'\n"
+    assert lines == [told]
+
+
+def test_a_track_record_that_raises_is_told_without_its_secrets(monkeypatch: pytest.MonkeyPatch):
+    """Neither in the log nor in the result: its address may hold a password."""
+    monkeypatch.setenv("MY_API_KEY", KNOWN)
+    lines: list[str] = []
+    store = MemoryStore()
+
+    def refuse(*_: Any) -> None:
+        raise StoreError(f"no connection to db:{KNOWN}@here")
+
+    monkeypatch.setattr(store.track_record(), "add", refuse)
+    policy = Policy.model_validate({"reliability": {"threshold": 0.5}})
+    with logged_to(lines):
+        result = Supervisor(policy, store=store).run(chain(node(same)), run_id="r")
+    assert result.reliability is not None
+    assert result.reliability.problem == "no connection to db:[redacted]@here"
+    assert lines == ["the reliability of run r is not kept: StoreError: no connection to db:[redacted]@here\n"]
+
+
+@contextmanager
+def logged_to(lines: list[str]) -> Generator[None]:
+    """What the library logs meanwhile."""
     logger.enable("crew_guard")
     sink = logger.add(lines.append, level="WARNING", format="{message}")
     try:
-        Supervisor(store=MemoryStore(), observers=[refused]).run(chain(node(same)), run_id="r")
+        yield
     finally:
         logger.remove(sink)
         logger.disable("crew_guard")
-    told = "an observer of run r raised and is left out: ValueError: the server refused '[redacted]'\n"
-    assert lines == [told]
 
 
 QUOTES: list[Any] = [

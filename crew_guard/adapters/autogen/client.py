@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, cast
 
 from autogen_core import Image
@@ -180,7 +181,7 @@ class ModelGate:
             clampable=self._clampable,
             streams=streams,
             text_only=images == 0,
-            conversation=begins_with(one.content for one in messages[:2] if type(one) is not AssistantMessage),
+            conversation=partial(_conversation_of, messages),
         )
 
     def _weighed(self, message: LLMMessage) -> Weighed:
@@ -252,6 +253,10 @@ def translate(message: LLMMessage) -> list[Message]:
         text = content if isinstance(content, str) else "".join(part for part in content if isinstance(part, str))
         return [Message("user", f"{message.source} said:\n{message.source}{text}")]
     return [Message("system", message.content)]
+
+
+def _conversation_of(messages: Sequence[LLMMessage]) -> int:
+    return begins_with(one.content for one in messages[:2] if type(one) is not AssistantMessage)
 
 
 def _is_plain(tool: object) -> bool:

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, cast
 
 from crewai.llms.base_llm import BaseLLM
@@ -24,13 +25,12 @@ from crew_guard.adapters.crewai.checks import host_class
 from crew_guard.adapters.crewai.clients import sent_once, sent_once_async, usage_of, watched, watched_async
 from crew_guard.adapters.crewai.inside import part_of, refuse_late_work
 from crew_guard.adapters.crewai.lengths import LENGTHS, declared, lengths_of, wish
-from crew_guard.adapters.crewai.prompts import PromptBounds, asked_for, opening_of, text_of
+from crew_guard.adapters.crewai.prompts import PromptBounds, asked_for, conversation_of, text_of
 from crew_guard.adapters.hosted import (
     Attempt,
     ModelFacts,
     PromptCounter,
     RunNotes,
-    begins_with,
     length_key,
     reported,
     speaks_of_length,
@@ -295,7 +295,7 @@ def _action(
         streams=streams,
         parent=part_of.get(),
         text_only=text_only,
-        conversation=begins_with(opening_of(messages)),
+        conversation=partial(conversation_of, messages),
     )
 
 

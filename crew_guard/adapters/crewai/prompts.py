@@ -10,7 +10,7 @@ from typing import Any, cast
 from crewai.llms.base_llm import BaseLLM
 from pydantic import BaseModel
 
-from crew_guard.adapters.hosted import IMAGE_TOKENS, PromptCounter, json_of
+from crew_guard.adapters.hosted import IMAGE_TOKENS, PromptCounter, begins_with, json_of
 from crew_guard.adapters.tally import State, Tally, Weighed
 from crew_guard.core.messages import Message, Speaker, ToolRequest, ToolSpec
 
@@ -60,12 +60,12 @@ class PromptBounds:
         return tokens
 
 
-def opening_of(messages: Any) -> list[object]:
-    """The texts that a conversation begins with, before its agent has said anything."""
+def conversation_of(messages: Any) -> int:
+    """See ModelCall.conversation."""
     if not isinstance(messages, list):
-        return [messages]
-    first = cast("list[Any]", messages)[:2]
-    return [one.get("content") for one in first if isinstance(one, dict) and one.get("role") != "assistant"]  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+        return begins_with([messages])
+    first = [cast("State", one) for one in cast("list[Any]", messages)[:2] if isinstance(one, dict)]
+    return begins_with(one.get("content") for one in first if one.get("role") != "assistant")
 
 
 def _kept(message: State) -> State:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, cast
 
 from langchain_core.language_models.chat_models import BaseChatModel
@@ -231,8 +232,12 @@ def _action(
         streams=streams,
         parent=around or inside_tool.get(),
         text_only=text_only,
-        conversation=begins_with(one.content for one in messages[:2] if one.type != "ai"),
+        conversation=partial(_conversation_of, messages),
     )
+
+
+def _conversation_of(messages: Sequence[BaseMessage]) -> int:
+    return begins_with(one.content for one in messages[:2] if one.type != "ai")
 
 
 def _admitted(call: Call, model: Any, messages: Any, kwargs: Mapping[str, Any], *, streams: bool = False) -> Any:

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextvars import ContextVar
+from functools import partial
 from typing import Any, TypeAlias, cast
 
-from crew_guard.adapters.hosted import Attempt, begins_with
+from crew_guard.adapters.hosted import Attempt
 from crew_guard.adapters.llama_index.double import LENGTHS, double_of
 from crew_guard.adapters.llama_index.kinds import (
     keeps_plain,
@@ -23,7 +24,7 @@ from crew_guard.adapters.llama_index.kinds import (
     unbounded,
     wish_of,
 )
-from crew_guard.adapters.llama_index.messages import bound_prompt, opening_of, said_in, usage_of
+from crew_guard.adapters.llama_index.messages import bound_prompt, conversation_of, said_in, usage_of
 from crew_guard.adapters.llama_index.scope import HostRun
 from crew_guard.adapters.llama_index.tapped import Heard
 from crew_guard.adapters.llama_index.threads import named
@@ -89,7 +90,7 @@ class LLMCall:
             streams=self._streams,
             parent=self._part_of,
             text_only=text_only and keeps_plain(llm, kwargs, kind),
-            conversation=begins_with(opening_of(self._prompt)),
+            conversation=partial(conversation_of, self._prompt),
         )
 
     def begin(self, grant: Grant) -> tuple[Any, dict[str, Any]]:

@@ -10,7 +10,7 @@ from typing import Any, cast
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, CompletionResponse
 from pydantic import BaseModel
 
-from crew_guard.adapters.hosted import IMAGE_TOKENS, reported, writer
+from crew_guard.adapters.hosted import IMAGE_TOKENS, begins_with, reported, writer
 from crew_guard.adapters.llama_index.providers import keeps_long
 from crew_guard.adapters.llama_index.scope import Known
 from crew_guard.adapters.tally import State, Tally, Weighed, state_of
@@ -40,12 +40,12 @@ def bound_prompt(known: Known, prompt: str | Sequence[ChatMessage], kwargs: Mapp
     return total + tokens, files == 0
 
 
-def opening_of(prompt: str | Sequence[ChatMessage]) -> list[object]:
-    """The texts that a conversation begins with, before its agent has said anything."""
+def conversation_of(prompt: str | Sequence[ChatMessage]) -> int:
+    """See ModelCall.conversation."""
     if isinstance(prompt, str):
-        return [prompt]
+        return begins_with([prompt])
     first = [state for one in prompt[:2] if (state := state_of(one))["role"] != "assistant"]
-    return [state_of(block).get("text") for state in first for block in state["blocks"][:1]]
+    return begins_with(state_of(block).get("text") for state in first for block in state["blocks"][:1])
 
 
 def _weighed(known: Known, message: ChatMessage) -> Weighed:
