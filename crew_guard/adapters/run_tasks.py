@@ -7,19 +7,63 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import gc
-import sys
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
+from weakref import ref
 
 from crew_guard.core.plain import error_words
 
 T = TypeVar("T")
 
 
-_run: contextvars.ContextVar[object] = contextvars.ContextVar("crew_guard_run_of_tasks", default=None)
-"""The run that the current code is a part of: each has an object of its own, and its tasks inherit it."""
+class _Tasks(list["ref[asyncio.Task[Any]]"]):
+    """The tasks that a run has begun, held weakly. A WeakSet would tidy up after each: there are a dozen a step."""
+
+    many = 256
+
+    def tidy(self) -> None:
+        """Let go of those that are done."""
+        self[:] = [one for one in self if not ((task := one()) is None or task.done())]
+        self.many = 2 * len(self) + 256
+
+    def left(self) -> set[asyncio.Task[Any]]:
+        """Those that are not done."""
+        return {task for one in self if (task := one()) is not None and not task.done()}
+
+
+_tasks_of_run: contextvars.ContextVar[_Tasks | None] = contextvars.ContextVar("crew_guard_tasks_of_run", default=None)
+
+
+class Noted:
+    """A task factory that notes which run a task was begun in."""
+
+    def __init__(self, own: Callable[..., Any] | None = None) -> None:
+        self.own, self.runs = own, 0
+
+    def __call__(self, loop: asyncio.AbstractEventLoop, work: Any, **options: Any) -> asyncio.Task[Any]:
+        task = asyncio.Task(work, loop=loop, **options) if self.own is None else self.own(loop, work, **options)
+        tasks = _tasks_of_run.get()
+        if tasks is not None:
+            tasks.append(ref(task))
+            if len(tasks) > tasks.many:
+                tasks.tidy()
+        return task
+
+
+@contextmanager
+def noting(loop: asyncio.AbstractEventLoop) -> Generator[None]:
+    """Have the tasks of a user's loop noted, by the factory that it has."""
+    factory: Any = loop.get_task_factory()
+    noted = factory if isinstance(factory, Noted) else Noted(factory)
+    loop.set_task_factory(noted)
+    noted.runs += 1
+    try:
+        yield
+    finally:
+        noted.runs -= 1
+        if noted.runs == 0 and cast(Any, loop.get_task_factory()) is noted:
+            loop.set_task_factory(noted.own)
 
 
 @contextmanager
@@ -48,8 +92,7 @@ async def with_its_tasks(work: Callable[[], Coroutine[Any, Any, T]], *, at_home:
         at_home: on a loop of the user's, where what was opened and left to be used again by work that came to its
             end is its user's
     """
-    run, over = object(), False
-    token = _run.set(run)
+    token, over = _tasks_of_run.set(_Tasks()), False
     try:
         with contained():
             result = await work()
@@ -57,32 +100,17 @@ async def with_its_tasks(work: Callable[[], Coroutine[Any, Any, T]], *, at_home:
         return result
     finally:
         if not over:
-            await _end_tasks_of(run)
-        _run.reset(token)
+            await _end_tasks()
+        _tasks_of_run.reset(token)
 
 
-async def _end_tasks_of(run: object) -> None:
-    me = asyncio.current_task()
+async def _end_tasks() -> None:
+    tasks = _tasks_of_run.get()
+    me = {asyncio.current_task()}
     for _ in range(10):  # ending one may begin another
-        left = {task for task in asyncio.all_tasks() if task is not me and _is_part_of(run, task)}
+        left = tasks.left() - me if tasks is not None else None
         if not left:
             return
         for task in left:
             task.cancel()
         await asyncio.wait(left)
-
-
-def _is_part_of(run: object, task: asyncio.Task[Any]) -> bool:
-    context = _context_of(task)
-    return context is not None and context.get(_run) is run
-
-
-def _context_of(task: asyncio.Task[Any]) -> contextvars.Context | None:
-    """The context that a task works in.
-
-    A task factory could note the run of each as it begins, but it would be called a dozen times a step.
-    """
-    if sys.version_info >= (3, 12):
-        return task.get_context()
-    # Python 3.11 doesn't tell, but its collector does: a task's own comes before those of its callbacks.
-    return next((held for held in gc.get_referents(task) if isinstance(held, contextvars.Context)), None)

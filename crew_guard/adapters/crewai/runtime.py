@@ -28,7 +28,7 @@ from crew_guard.adapters.crewai.patches import install
 from crew_guard.adapters.crewai.scope import RunScope, scope_of_run, who_embeds
 from crew_guard.adapters.embedding import Embeds, embedding_by
 from crew_guard.adapters.hosted import ModelFacts
-from crew_guard.adapters.run_tasks import contained, with_its_tasks
+from crew_guard.adapters.run_tasks import contained, noting, with_its_tasks
 from crew_guard.core.decisions import Stop
 from crew_guard.errors import ConfigError, LimitExceededError, RefusedError
 from crew_guard.loops import is_ours
@@ -135,7 +135,7 @@ class CrewAIRuntime:
         return await to_thread.run_sync(kicked_off, abandon_on_cancel=True, limiter=CapacityLimiter(1))
 
     async def _here(self, inputs: Mapping[str, Any], scope: RunScope) -> RuntimeResult:
-        with self._in_scope(scope):
+        with self._in_scope(scope), noting(asyncio.get_running_loop()):
             try:
                 found = await with_its_tasks(partial(_flowed_here, self.host, inputs), at_home=True)
             finally:

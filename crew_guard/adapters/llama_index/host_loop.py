@@ -1,8 +1,8 @@
 """Where guarded workflows run: where they are awaited, or on a loop of one thread, not the supervisor's own.
 
 Steps may block: what holds up that loop holds up no deadline. All runs that nobody awaits share it, because a
-client's connections belong to a loop. Every task that is begun in a run is ended with it; those of a run that was
-awaited, and came to its end, are left to whoever has that loop.
+client's connections belong to a loop. Every task that is begun in a run is known, and ended with it; those of a run
+that was awaited, and came to its end, are left to whoever has that loop.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from crew_guard.adapters.run_tasks import with_its_tasks
+from crew_guard.adapters.run_tasks import Noted, noting, with_its_tasks
 from crew_guard.loops import done_on, is_ours, make_ours
 
 T = TypeVar("T")
@@ -25,7 +25,8 @@ async def carried(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
     here = asyncio.get_running_loop()
     if is_ours(here):
         return await host_loop().run(work)
-    return await with_its_tasks(work, at_home=True)
+    with noting(here):
+        return await with_its_tasks(work, at_home=True)
 
 
 class HostLoop:
@@ -34,6 +35,7 @@ class HostLoop:
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
         make_ours(self.loop)
+        self.loop.set_task_factory(Noted())
         self.leaving = 0
         """Runs that were ended and have not answered: while there are some, others begin on a fresh loop."""
         threading.Thread(target=self._main, name="crew_guard llama-index", daemon=True).start()
