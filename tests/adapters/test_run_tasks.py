@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from crew_guard.adapters.run_tasks import with_its_tasks
+from crew_guard.adapters.run_tasks import noting, with_its_tasks
 
 
 class OwnTask(asyncio.Task[Any]):
@@ -27,8 +27,8 @@ class Left:
         self.ended: list[str] = []
         self.tasks: list[asyncio.Task[Any]] = []
 
-    def begin(self, name: str) -> asyncio.Task[Any]:
-        task = asyncio.create_task(self._wait(name))
+    def begin(self, name: str, context: contextvars.Context | None = None) -> asyncio.Task[Any]:
+        task = asyncio.create_task(self._wait(name), context=context)
         self.tasks.append(task)
         return task
 
@@ -38,6 +38,19 @@ class Left:
         except asyncio.CancelledError:
             self.ended.append(name)
             raise
+
+
+def on_a_loop(main: Callable[[], Coroutine[Any, Any, None]], factory: Callable[..., Any] | None = None) -> None:
+    """Run on a user's loop, whose tasks are noted."""
+
+    async def noted() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_task_factory(factory)
+        with noting(loop):
+            await main()
+        assert loop.get_task_factory() is factory
+
+    asyncio.run(noted())
 
 
 async def turn() -> None:
@@ -56,23 +69,23 @@ def test_what_a_run_leaves_behind_is_ended_with_it(factory: Callable[..., Any] |
 
     async def work() -> str:
         left.begin("own")
+        left.begin("in no context", contextvars.Context())
         await asyncio.create_task(nested())
         await turn()
         return "done"
 
     async def main() -> None:
-        asyncio.get_running_loop().set_task_factory(factory)
         theirs = left.begin("theirs")
         assert await with_its_tasks(work) == "done"
-        assert sorted(left.ended) == ["nested", "own"]
+        assert sorted(left.ended) == ["in no context", "nested", "own"]
         assert not theirs.done()
         theirs.cancel()
 
-    asyncio.run(main())
+    on_a_loop(main, factory)
 
 
 def test_another_ones_task_that_a_run_waits_for_goes_on() -> None:
-    """Then the task knows two contexts: its own, and that of who waits for it."""
+    """Only who began it counts."""
     left = Left()
 
     async def main() -> None:
@@ -87,7 +100,7 @@ def test_another_ones_task_that_a_run_waits_for_goes_on() -> None:
         assert not theirs.done()
         theirs.cancel()
 
-    asyncio.run(main())
+    on_a_loop(main)
 
 
 async def _waits_for(task: asyncio.Task[Any]) -> None:
@@ -107,7 +120,7 @@ def test_a_runs_task_that_another_one_waits_for_is_ended() -> None:
         await with_its_tasks(work)
         assert left.ended == ["own"]
 
-    asyncio.run(main())
+    on_a_loop(main)
 
 
 def test_runs_side_by_side_end_their_own() -> None:
@@ -130,7 +143,7 @@ def test_runs_side_by_side_end_their_own() -> None:
         await second
         assert left.ended == ["first", "second"]
 
-    asyncio.run(main())
+    on_a_loop(main)
 
 
 def test_a_run_within_a_run_leaves_the_outer_ones_tasks() -> None:
@@ -150,7 +163,7 @@ def test_a_run_within_a_run_leaves_the_outer_ones_tasks() -> None:
         await with_its_tasks(outer)
         assert left.ended == ["inner", "outer"]
 
-    asyncio.run(main())
+    on_a_loop(main)
 
 
 @pytest.mark.parametrize("stopped", [False, True])
@@ -174,4 +187,4 @@ def test_at_home_only_work_that_did_not_come_to_its_end_is_cleared_away(stopped:
         for task in left.tasks:
             task.cancel()
 
-    asyncio.run(main())
+    on_a_loop(main)
