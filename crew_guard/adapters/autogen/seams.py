@@ -35,6 +35,8 @@ class Frame(Struct, eq=False):
 
     kind: Literal["model", "workbench", "tool", "code"]
     owner: object
+    ways: tuple[Original, ...] = ()
+    """The methods of its owner that led here."""
     parts: int = 0
     """How many calls it has made that may be its own work."""
     exchange: Exchange | None = None

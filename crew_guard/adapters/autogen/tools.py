@@ -62,15 +62,15 @@ class ToolActs:
         """Workbench.call_tool."""
         now, name, arguments = self._asked(args, options)
         tool = _tool(bench, name)
-        if _is_part(now.frame, bench, ("workbench",)) or not _starts(tool, arguments):
-            with acting(_within(now, "workbench", bench)):
+        if _is_part(now.frame, bench, ("workbench",), original) or not _starts(tool, arguments):
+            with acting(_within(now, "workbench", bench, original)):
                 return await original(bench, *args, **options)
         try:
             grant = await self._admit(now.agent, name, arguments, irreversible=_runs_code(tool))
         except RefusedError as error:
             return _failed(name, error)
         try:
-            with acting(_within(now, "workbench", bench, grant)), _tamed(args, options):
+            with acting(_within(now, "workbench", bench, original, grant)), _tamed(args, options):
                 result = await timed(self.gate, grant, tool or bench, original(bench, *args, **options))
             result = await self._looked_at(now.agent, name, result)
         except (ToolOverdueError, ToolExitError) as error:
@@ -87,8 +87,8 @@ class ToolActs:
         """StaticStreamWorkbench.call_tool_stream."""
         now, name, arguments = self._asked(args, options)
         tool = _tool(bench, name)
-        if _is_part(now.frame, bench, ("workbench",)) or not _starts(tool, arguments):
-            async for event in acted(_within(now, "workbench", bench), original(bench, *args, **options)):
+        if _is_part(now.frame, bench, ("workbench",), original) or not _starts(tool, arguments):
+            async for event in acted(_within(now, "workbench", bench, original), original(bench, *args, **options)):
                 yield event
             return
         try:
@@ -96,7 +96,7 @@ class ToolActs:
         except RefusedError as error:
             yield _failed(name, error)
             return
-        inside = _within(now, "workbench", bench, grant)
+        inside = _within(now, "workbench", bench, original, grant)
         events, settled = timed_items(self.gate, grant, tool or bench, original(bench, *args, **options)), False
         try:
             while True:
@@ -127,14 +127,14 @@ class ToolActs:
     async def run_json(self, original: Original, tool: Any, args: Any, options: Any) -> Any:
         """BaseTool.run_json: of a workbench's tool a part of its call, else an agent executes a tool by itself."""
         now, arguments = self._given(args, options)
-        part = _is_part(now.frame, tool, ("workbench",))
+        part = _is_part(now.frame, tool, ("workbench",), original)
         if part or _is_handoff(tool) or not _fits(tool, arguments):
             grant = _granted(now.frame) if part else None
-            with acting(_within(now, "tool", tool, grant)), _tamed(args, options):
+            with acting(_within(now, "tool", tool, original, grant)), _tamed(args, options):
                 return _as_answer(tool, await original(self._in_context(tool, grant), *args, **options))
         grant = await self._admit(now.agent, tool.name, arguments, irreversible=_runs_code(tool))
         try:
-            with acting(_within(now, "tool", tool, grant)), _tamed(args, options):
+            with acting(_within(now, "tool", tool, original, grant)), _tamed(args, options):
                 value = await timed(self.gate, grant, tool, original(self._in_context(tool, grant), *args, **options))
             value = await self._value_looked_at(now.agent, tool, _as_answer(tool, value))
         except BaseException as error:
@@ -149,11 +149,11 @@ class ToolActs:
         """BaseStreamTool.run_json_stream, in the same way."""
         now, arguments = self._given(args, options)
         grant, items = None, original(tool, *args, **options)
-        part = _is_part(now.frame, tool, ("workbench",))
+        part = _is_part(now.frame, tool, ("workbench",), original)
         if not part and _fits(tool, arguments):
             grant = await self._admit(now.agent, tool.name, arguments, irreversible=_runs_code(tool))
             items = timed_items(self.gate, grant, tool, items)
-        items = acted(_within(now, "tool", tool, _granted(now.frame) if part else grant), items)
+        items = acted(_within(now, "tool", tool, original, _granted(now.frame) if part else grant), items)
         try:
             with _tamed(args, options):
                 async for item in items:
@@ -171,8 +171,8 @@ class ToolActs:
         """CodeExecutor.execute_code_blocks: can't be undone, whatever the code does."""
         self.seen()
         now = _now()
-        inside = _within(now, "code", executor)
-        if _is_part(now.frame, executor, _may_execute(now.frame)):
+        inside = _within(now, "code", executor, original)
+        if _is_part(now.frame, executor, _may_execute(now.frame), original):
             with acting(inside):
                 return await original(executor, *args, **options)
         blocks = args[0] if args else options["code_blocks"]
@@ -257,16 +257,21 @@ def _now() -> Here:
     return now
 
 
-def _within(now: Here, kind: Any, owner: object, grant: Grant | None = None) -> Here:
-    return Here(now.run, now.agent, Frame(kind, owner, grant=grant))
+def _within(now: Here, kind: Any, owner: object, method: Original, grant: Grant | None = None) -> Here:
+    around = now.frame
+    ways = around.ways if around is not None and around.owner is owner and method not in around.ways else ()
+    return Here(now.run, now.agent, Frame(kind, owner, (*ways, method), grant=grant))
 
 
-def _is_part(frame: Frame | None, owner: object, kinds: tuple[str, ...]) -> bool:
-    """Whether a call is what a gated one around it does, and not another: a base class's method, or its one tool."""
+def _is_part(frame: Frame | None, owner: object, kinds: tuple[str, ...], method: Original) -> bool:
+    """Whether a call is what a gated one around it does, and not another: a base class's method, or its one tool.
+
+    What goes the same way once more, a tool that executes itself say, is another.
+    """
     if frame is None:
         return False
     if frame.owner is owner:
-        return True
+        return method not in frame.ways
     if frame.kind in kinds and frame.parts == 0:
         frame.parts = 1
         return True

@@ -34,6 +34,7 @@ from crew_guard.adapters.crewai.leftovers import start_bus
 from crew_guard.adapters.crewai.litellm_calls import asks_through_litellm, structured
 from crew_guard.adapters.crewai.scope import RunScope, as_actor, scope_of_run
 from crew_guard.adapters.crewai.timing import aon_time, on_time
+from crew_guard.adapters.crewai.tools import ENTRIES, asked_again
 from crew_guard.adapters.run_tasks import contained
 from crew_guard.adapters.stand_in import is_stand_in
 from crew_guard.errors import RefusedError
@@ -157,7 +158,11 @@ def _patch_tool(kind: type) -> None:
 def _gated_tool(name: str, own: _Method) -> _Method:
     def double_of(tool: Any) -> Any:
         scope = scope_of_run.get()
-        if scope is None or is_stand_in(tool) or isinstance(tool, BaseAgentTool):
+        if scope is None or isinstance(tool, BaseAgentTool):
+            return None
+        if is_stand_in(tool):
+            if name in ENTRIES:
+                asked_again(tool)
             return None
         return scope.tool(tool)
 

@@ -26,7 +26,22 @@ from crew_guard.core.plain import error_text
 from crew_guard.ports import Gate
 
 _FUNCTION_TOOL: Any = Tool
-_running: ContextVar[object] = ContextVar("crew_guard_running_tool", default=None)
+ENTRIES = ("run", "arun")
+"""What CrewAI, and whoever has a tool at hand, executes it by; the other methods are its own work."""
+
+
+@dataclass(slots=True, eq=False)
+class _Execution:
+    """One execution under way."""
+
+    tool: object
+    ways: list[object]
+    """The methods that led to it: those of its class and its bases, each once."""
+    asked: bool = False
+    """It was told to execute itself, and what does its work has not begun since."""
+
+
+_running: ContextVar[_Execution | None] = ContextVar("crew_guard_running_tool", default=None)
 T = TypeVar("T", bound=BaseTool)
 
 
@@ -83,6 +98,29 @@ class _ToolSeam:
             return self.seen(await self.gate.check("tool_results", self.agent, self.tool, result), result)
 
 
+def asked_again(tool: object) -> None:
+    """A tool's own code executes it by CrewAI's entry: see `_is_part`."""
+    running = _running.get()
+    if running is not None and running.tool is tool:
+        running.asked = True
+
+
+def _is_part(tool: object, method: object, name: str) -> bool:
+    """Whether a method of a tool is what its execution under way does, and not another execution of it.
+
+    A method may call those of its bases, and `_arun` what `run` does; one that works through a list may call itself.
+    But where `run` leads to the same work once more, the tool executes itself.
+    """
+    running = _running.get()
+    if running is None or running.tool is not tool:
+        return False
+    asked, running.asked = running.asked, False
+    if method not in running.ways:
+        running.ways.append(method)
+        return True
+    return not asked and name not in ENTRIES
+
+
 def _positions(tool: BaseTool) -> tuple[str, ...]:
     work: Callable[..., Any] = tool.func if isinstance(tool, Tool) else tool._run  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
     parameters = inspect.signature(work).parameters.values()
@@ -93,7 +131,7 @@ def _methods(kind: Any) -> dict[str, Any]:
     """What a stand-in of this class overrides: whatever its class, or the user, does the work in."""
     base: Any = _FUNCTION_TOOL if issubclass(kind, _FUNCTION_TOOL) else BaseTool
     own = {name for name in ("run", "arun", "_run", "_arun") if getattr(kind, name) is not getattr(base, name)}
-    methods: dict[str, Any] = {name: _gated(getattr(kind, name)) for name in own}
+    methods: dict[str, Any] = {name: _gated(getattr(kind, name), name) for name in own}
     if base is _FUNCTION_TOOL:
         methods |= shown(("func",), _gated_function)
     return methods
@@ -109,30 +147,31 @@ def _gated_function(tool: Any, name: str) -> Any:
         def function(_: Any, *args: Any, **kwargs: Any) -> Any:
             return value(*args, **kwargs)
 
-        known = seam.functions[id(value)] = value, _gated(function, like=value)
+        known = seam.functions[id(value)] = value, _gated(function, name, like=value)
     return partial(known[1], tool)
 
 
-def _gated(function: Callable[..., Any], like: Callable[..., Any] | None = None) -> Callable[..., Any]:
+def _gated(function: Callable[..., Any], name: str, like: Callable[..., Any] | None = None) -> Callable[..., Any]:
     if inspect.iscoroutinefunction(like or function):
 
         @wraps(like or function)
         async def call_async(tool: Any, *args: Any, **kwargs: Any) -> Any:
-            if _running.get() is tool:
+            if _is_part(tool, function, name):
                 return await function(tool, *args, **kwargs)
             seam: _ToolSeam = seam_of(tool)
             grant = await seam.gate.admit(seam.action(args, kwargs))
-            return await _finished(function(tool, *args, **kwargs), tool, seam, grant)
+            return await _finished(function(tool, *args, **kwargs), _Execution(tool, [function]), seam, grant)
 
         return call_async
 
     @wraps(like or function)
     def call(tool: Any, *args: Any, **kwargs: Any) -> Any:
-        if _running.get() is tool:
+        if _is_part(tool, function, name):
             return function(tool, *args, **kwargs)
         seam: _ToolSeam = seam_of(tool)
         grant = seam.gate.admit_blocking(seam.action(args, kwargs))
-        token, inside = _running.set(tool), part_of.set(grant.action_id)
+        execution = _Execution(tool, [function])
+        token, inside = _running.set(execution), part_of.set(grant.action_id)
         try:
             with tamed():
                 result = in_time_blocking(seam.gate, grant, partial(function, tool, *args, **kwargs))
@@ -152,7 +191,7 @@ def _gated(function: Callable[..., Any], like: Callable[..., Any] | None = None)
             _running.reset(token)
             part_of.reset(inside)
         if inspect.isawaitable(result):
-            return _finished(result, tool, seam, grant)
+            return _finished(result, execution, seam, grant)
         result = seam.checked(grant, result)
         seam.settle(grant, result)
         return result
@@ -160,8 +199,8 @@ def _gated(function: Callable[..., Any], like: Callable[..., Any] | None = None)
     return call
 
 
-async def _finished(work: Awaitable[Any], tool: object, seam: _ToolSeam, grant: Grant) -> Any:
-    token, inside = _running.set(tool), part_of.set(grant.action_id)
+async def _finished(work: Awaitable[Any], execution: _Execution, seam: _ToolSeam, grant: Grant) -> Any:
+    token, inside = _running.set(execution), part_of.set(grant.action_id)
     try:
         with tamed():
             result = await in_time(grant, work, gate=seam.gate)

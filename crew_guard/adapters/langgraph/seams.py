@@ -91,7 +91,7 @@ def _running(own: Any) -> Any:
         if scope is None:
             return own(tool, tool_input, *args, **kwargs)
         request = kwargs.get("tool_call_id")
-        double = tools.gated(tool, scope, tool_input, kwargs.get("config"), request)
+        double = tools.gated(tool, scope, own, tool_input, config=kwargs.get("config"), request=request)
         try:
             return own(double, tool_input, *args, **kwargs)
         except tools.OverdueInGraphError as error:
@@ -111,7 +111,7 @@ def _running_async(own: Any) -> Any:
         if scope is None:
             return await own(tool, tool_input, *args, **kwargs)
         request = kwargs.get("tool_call_id")
-        double = tools.gated(tool, scope, tool_input, kwargs.get("config"), request)
+        double = tools.gated(tool, scope, own, tool_input, config=kwargs.get("config"), request=request)
         try:
             return await own(double, tool_input, *args, **kwargs)
         except tools.OverdueInGraphError as error:

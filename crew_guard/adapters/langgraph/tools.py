@@ -30,10 +30,14 @@ from crew_guard.errors import RefusedError
 class Execution(Struct, eq=False):
     """One run of a tool: what its stand-in needs."""
 
+    tool: BaseTool
+    """The user's own."""
     scope: Scope
     action: ToolCall
     pair: bool
     """Whether the tool gives content and artifact."""
+    ways: list[Callable[..., Any]]
+    """The methods that led to it: those of its class and its bases, each once."""
     grant: Grant | None = None
 
 
@@ -45,21 +49,35 @@ class OverdueInGraphError(ToolException):
         self.execution = execution
 
 
-def gated(tool: BaseTool, scope: Scope, given: Any, config: Mapping[str, Any] | None, request: str | None) -> Any:
+def gated(
+    tool: BaseTool,
+    scope: Scope,
+    method: Callable[..., Any],
+    given: Any,
+    *,
+    config: Mapping[str, Any] | None,
+    request: str | None,
+) -> Any:
     """A tool that LangChain takes for the user's own, for one run of it.
 
     Args:
+        method: what is called; a run of the same tool that comes this way once more is another one
         given: its arguments, as they were asked for
         config: LangChain's, of the call
         request: the id of the model's request; None where code runs the tool
     """
-    if is_stand_in(tool):
-        return tool
+    around: Execution | None = seam_of(tool) if is_stand_in(tool) else None
+    if around is not None:
+        if method not in around.ways:
+            around.ways.append(method)
+            return tool
+        tool = around.tool
     known = _asked(tool, scope, cast(dict[str, Any], given)) if isinstance(given, dict) else {"input": given}
     metadata = (config or {}).get("metadata")
-    agent = scope.asker(request) or scope.actor(metadata or None)
+    agent = scope.asker(request) or (around.action.agent if around else scope.actor(metadata or None))
     action = ToolCall(agent, tool.name, json_of(known), parent=inside_tool.get())
-    return stand_in(tool, Execution(scope, action, tool.response_format == "content_and_artifact"), _methods)
+    pair = tool.response_format == "content_and_artifact"
+    return stand_in(tool, Execution(tool, scope, action, pair, [method]), _methods)
 
 
 def _asked(tool: BaseTool, scope: Scope, given: dict[str, Any]) -> dict[str, Any]:

@@ -37,6 +37,8 @@ class _Running(NamedTuple):
     grant: Grant
     step: object
     """Whose it is: a workflow that the tool runs has steps of its own."""
+    ways: list[object]
+    """The methods that led to it: those of its class and its bases, each once."""
 
 
 _running: ContextVar[_Running | None] = ContextVar("crew_guard_llama_index_tool", default=None)
@@ -51,11 +53,11 @@ def _gated_sync(method: Any) -> Any:
     @wraps(method)
     def call_tool(self: Any, *args: Any, **kwargs: Any) -> Any:
         run = current.get()
-        if run is None or _is_inside(self) or not _starts(run, self, args, kwargs, is_async=False):
+        if run is None or _is_inside(self, method) or not _starts(run, self, args, kwargs, is_async=False):
             return method.__get__(self, type(self))(*args, **kwargs)
         one = _Execution(run, self, args, kwargs)
         grant = run.gate.admit_blocking(one.action)
-        token = _running.set(_Running(self, run.gate, grant, step_here()))
+        token = _running.set(_Running(self, run.gate, grant, step_here(), [method]))
         try:
             with tamed():
                 output = blocking(run.gate, grant, partial(method.__get__(self, type(self)), *args, **kwargs))
@@ -88,11 +90,11 @@ def _gated_async(method: Any) -> Any:
     @wraps(method)
     async def call_tool(self: Any, *args: Any, **kwargs: Any) -> Any:
         run = current.get()
-        if run is None or _is_inside(self) or not _starts(run, self, args, kwargs, is_async=True):
+        if run is None or _is_inside(self, method) or not _starts(run, self, args, kwargs, is_async=True):
             return await method.__get__(self, type(self))(*args, **kwargs)
         one = _Execution(run, self, args, kwargs)
         grant = await run.gate.admit(one.action)
-        token = _running.set(_Running(self, run.gate, grant, step_here()))
+        token = _running.set(_Running(self, run.gate, grant, step_here(), [method]))
         try:
             with tamed():
                 output = await in_time(grant, method.__get__(self, type(self))(*args, **kwargs), gate=run.gate)
@@ -120,15 +122,19 @@ def _gated_async(method: Any) -> Any:
     return call_tool
 
 
-def _is_inside(tool: object) -> bool:
+def _is_inside(tool: object, method: object) -> bool:
     """Whether this is a method that another one of the same tool calls; a FunctionTool's don't call each other.
 
-    What an agent executes that the tool itself runs is none: it is in another step.
+    What an agent executes that the tool itself runs is none: it is in another step. Nor is what the tool executes by
+    a method that led here already: it executes itself once more.
     """
     running = _running.get()
     if running is None or running.tool is not tool or isinstance(tool, FunctionTool):
         return False
-    return running.step is step_here()
+    if running.step is not step_here() or method in running.ways:
+        return False
+    running.ways.append(method)
+    return True
 
 
 class AsyncOfBlocking:
