@@ -56,6 +56,13 @@ def test_another_prompt_model_or_tool_is_another_version(host):
 
 
 @pytest.mark.parametrize("host", HOSTS)
+def test_a_run_changes_nothing_of_the_version(host):
+    """Whatever the host keeps of it."""
+    guarded = guarded_on(host, MemoryStore())
+    assert len({run(guarded, host) for _ in range(3)}) == 1
+
+
+@pytest.mark.parametrize("host", HOSTS)
 def test_what_its_user_says_takes_part_in_the_version(host):
     """For what can't be read, such as a prompt inside of a function."""
     store = MemoryStore()
