@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from crew_guard.api.modelling import check_model
-from crew_guard.core.given import listed, must_be_of, must_name_model, must_take
+from crew_guard.core.given import listed, must_be_of, must_name_model, must_take, text
 from crew_guard.core.plain import shown
 from crew_guard.core.policy import Policy
 from crew_guard.errors import ConfigError
@@ -74,6 +74,20 @@ def check_mapping(inputs: object) -> None:
         ConfigError
     """
     must_be_of(inputs, Mapping, "inputs", "a mapping of names to values", ConfigError)
+
+
+def said(value: object, what: str) -> str | None:
+    """A text that its user may give, as journals hold it.
+
+    Raises:
+        ConfigError: it is no text, or says nothing
+    """
+    if value is None:
+        return None
+    words = text(value, what, ConfigError)
+    if not words.strip():
+        raise ConfigError(f"{what} must say something, not {shown(value)}; leave it out where there is nothing to say")
+    return words
 
 
 def check_observers(observers: object) -> None:

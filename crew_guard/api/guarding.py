@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from crew_guard.api.checking import said
 from crew_guard.api.continuing import Jobs
 from crew_guard.api.ids import run_id_of
 from crew_guard.api.supervising import Supervisor
@@ -36,6 +37,8 @@ class Guarded:
     fallback: Workflow | None = None
     verify: Verify | None = None
     """Whether its output, or its workflow's, is right: a function (output, context) or a Judge."""
+    version: str | None = None
+    """What its user says of what can't be read of it. See guard."""
     _jobs: Jobs = field(default_factory=Jobs, init=False, repr=False)
 
     def run(self, inputs: Mapping[str, Any] | str | None = None, *, run_id: str | None = None) -> Result:
@@ -96,6 +99,7 @@ class Guarded:
                 run_id=asked.run_id,
                 policy=policy,
                 verify=self.verify,
+                version=self.version,
                 home=home,
             )
         except BaseException:
@@ -119,6 +123,7 @@ class Guarded:
                 run_id=asked.run_id,
                 policy=policy,
                 verify=self.verify,
+                version=self.version,
                 home=home,
             )
         except BaseException:
@@ -178,6 +183,8 @@ def guard(
     *,
     fallback: Workflow | None = None,
     verify: Verify | None = None,
+    name: str | None = None,
+    version: str | None = None,
     store: Store | str | Path | None = None,
     observers: Sequence[Observer] = (),
 ) -> Guarded:
@@ -189,20 +196,25 @@ def guard(
         policy: a policy, its file or its name; by default 5 agents, 25 steps, $5 and 10 minutes
         fallback: the workflow to run where it doesn't do its job
         verify: whether its output, or its workflow's, is right: a function (output, context) or a Judge
+        name: what it is called in journals, results, its track record and commands; by default by its own name, or by
+            its class where it has none
+        version: a text that changes whenever what can't be read of it does, such as a prompt inside of a function: its
+            track record begins afresh then
     Raises:
-        ConfigError: crew_guard has no adapter for it, or it is guarded already
+        ConfigError: crew_guard has no adapter for it, it is guarded already, or the name or version is no text
     """
     if isinstance(host, Guarded):
         raise ConfigError(f"this {host.name} is guarded already: run it as it is, or guard the {host.name} itself anew")
     if isinstance(host, Crew):
         raise ConfigError("guard() takes a host's own crew; a crew_guard Crew runs under Supervisor(policy).run(crew)")
     check_verify(verify, "verify")
+    name, version = said(name, "name"), said(version, "version")
     supervisor = Supervisor(policy, store=store, observers=observers)
-    for name in _HOSTS:
-        adapter = importlib.import_module(f"crew_guard.adapters.{name}")
+    for package in _HOSTS:
+        adapter = importlib.import_module(f"crew_guard.adapters.{package}")
         if adapter.accepts(host):
             runtime = adapter.runtime_for(host, _facts(supervisor))
-            return Guarded(runtime, supervisor, type(host).__name__, fallback, verify)
+            return Guarded(runtime, supervisor, name or runtime.called(), fallback, verify, version)
     raise ConfigError(f"guard() has no adapter for {_called(host)}; it takes {_TAKES}")
 
 

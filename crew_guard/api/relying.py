@@ -17,11 +17,12 @@ from crew_guard.core.reliance import (
     reliance_of,
     reliance_of_host,
     reliance_of_workflow,
+    version_of_host,
 )
 from crew_guard.core.roles import Agent, Crew
 from crew_guard.core.verdicts import Judge, TaskContext, Verdict, Verify
 from crew_guard.errors import ConfigError, RunFailedError
-from crew_guard.ports import Gate, Model, RuntimeResult, Store, TrackRecord, Workflow
+from crew_guard.ports import Described, Gate, Model, RuntimeResult, Store, TrackRecord, Workflow
 from crew_guard.supervisor.life import Job
 from crew_guard.supervisor.relying import Relied
 from crew_guard.workflows.hearing import hear
@@ -46,17 +47,21 @@ def relied_on(job: Job, crew: Crew, models: Mapping[str, Model]) -> Job:
     return replace(job, relied=Relied(reliance, _track_of(job.store), crew.verify, model_for))
 
 
-def relied_on_host(job: Job, verify: Verify | None, model_named: Callable[[str | None], Model]) -> Job:
+def relied_on_host(
+    job: Job, verify: Verify | None, version: str | None, model_named: Callable[[str | None], Model]
+) -> Job:
     """The job of a host's own crew: it is judged as a whole, by its verifier or later by a person.
 
     Args:
+        version: what its user says of what its runtime can't read
         model_named: gives a judge its model
     """
     if verify is None and not job.policy.asks_for_reliability:
         return job
-    reliance = reliance_of_host(
-        job.crew, job.runtime.name, job.runtime.members(), job.policy, verified=verify is not None
-    )
+    runtime = job.runtime
+    definition = runtime.definition() if isinstance(runtime, Described) else None
+    digested = version_of_host(runtime.name, runtime.members(), definition, version)
+    reliance = reliance_of_host(job.crew, digested, job.policy, verified=verify is not None)
     judge = model_named(verify.model) if isinstance(verify, Judge) else None
 
     def model_for(agent: Agent) -> Model:

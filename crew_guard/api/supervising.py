@@ -173,16 +173,18 @@ class Supervisor:
         run_id: str | None = None,
         policy: Policy | None = None,
         verify: Verify | None = None,
+        version: str | None = None,
         home: asyncio.AbstractEventLoop | None = None,
     ) -> Running:
         """Start any runtime under this supervisor's policy, or what is left of it.
 
         Args:
+            name, version: see guard(); a runtime that is no Described has no other version
             home: the loop that it works on, where somebody awaits it; by default the supervisor's
         """
         self._warn_of_members(name, runtime)
         job = replace(self._wire(runtime, inputs, name, fallback, run_id, policy=policy), home=home)
-        return self._start(relied_on_host(job, verify, self.model_named))
+        return self._start(relied_on_host(job, verify, version, self.model_named))
 
     def stream_runtime(
         self,
@@ -194,12 +196,13 @@ class Supervisor:
         run_id: str | None = None,
         policy: Policy | None = None,
         verify: Verify | None = None,
+        version: str | None = None,
         home: asyncio.AbstractEventLoop | None = None,
     ) -> RunStream:
         """The same as a stream."""
         self._warn_of_members(name, runtime)
         job = replace(self._wire(runtime, inputs, name, fallback, run_id, policy=policy), home=home)
-        return open_stream(relied_on_host(job, verify, self.model_named), self._start)
+        return open_stream(relied_on_host(job, verify, version, self.model_named), self._start)
 
     def model_named(self, name: Model | str | None) -> Model:
         """The model of this name, or this one, at what the policy says that it costs: the same one each time.

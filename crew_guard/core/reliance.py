@@ -156,10 +156,23 @@ def reliance_of_workflow(name: str, found: Reckoned, policy: Policy) -> Reliance
     return _under(policy, crew=name, **found._asdict())
 
 
-def reliance_of_host(name: str, runtime: str, members: Sequence[str], policy: Policy, *, verified: bool) -> Reliance:
-    """A host's own crew: known from outside only."""
-    version = digest([runtime, sorted(members)])
+def reliance_of_host(name: str, version: str, policy: Policy, *, verified: bool) -> Reliance:
+    """A host's own crew: known from outside only.
+
+    Args:
+        version: see version_of_host
+    """
     return _under(policy, crew=name, version=version, verified=verified, held_back=False)
+
+
+def version_of_host(runtime: str, members: Sequence[str], definition: Any, own: str | None) -> str:
+    """A digest of what is known of a host's own crew.
+
+    Args:
+        definition: what its adapter reads of it, as a JSON value
+        own: what its user says of what can't be read
+    """
+    return digest([runtime, sorted(members), definition, own])
 
 
 def _under(policy: Policy, **known: Any) -> Reliance:

@@ -224,6 +224,23 @@ class Runtime(Protocol):
 
 
 @runtime_checkable
+class Described(Protocol):
+    """A Runtime of a host's own object, which knows what that is called and what it is made of."""
+
+    def called(self) -> str:
+        """Its own name, or its class where its user gave it none."""
+        ...
+
+    def definition(self) -> Any:
+        """What can be read of what defines its behaviour, as a JSON value: the same in every process.
+
+        Cheap, since it is asked before each run whose reliability counts: the object may have been changed. Runs
+        nothing, and never raises. What a run fills in is no part of it.
+        """
+        ...
+
+
+@runtime_checkable
 class Tasked(Protocol):
     """A Runtime whose tasks have texts of their own, besides the run's inputs."""
 

@@ -282,7 +282,7 @@ def test_an_outage_that_lasts_until_a_limit_is_no_failed_trial(limits, seconds, 
 
     rules = policy(limits=limits, attempts=3, reserve={"seconds": 1, "steps": 0})
     host = Calling(ScriptedModel(ask))
-    reliance = reliance_of_host("crew", host.name, host.members(), rules, verified=True)
+    reliance = reliance_of_host("crew", "v1", rules, verified=True)
     relied = Relied(reliance, store.track_record(), yes, lambda _: host.model)
     asyncio.run(Life(Job("r1", "crew", rules, host, {}, chain(by_hand), store, relied=relied), clock).live())
     report = store.track_record().run("r1").report

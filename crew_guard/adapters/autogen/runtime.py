@@ -15,6 +15,7 @@ from autogen_core import CancellationToken
 
 from crew_guard.adapters.autogen.acts import GuardedRun
 from crew_guard.adapters.autogen.cast import Cast, cast_of
+from crew_guard.adapters.autogen.defining import definition_of, name_of_host
 from crew_guard.adapters.autogen.ending import end, on_this_loop
 from crew_guard.adapters.autogen.logs import tell_no_stops
 from crew_guard.adapters.autogen.seams import Here, acting, here, install
@@ -47,6 +48,14 @@ class AutoGenRuntime:
     def members(self) -> Sequence[str]:
         """The agents that may ask a model, and what leads its teams by asking one."""
         return self._cast.names
+
+    def called(self) -> str:
+        """See Described."""
+        return name_of_host(self.host)
+
+    def definition(self) -> Any:
+        """See Described."""
+        return definition_of(self._cast)
 
     def attendants(self) -> Sequence[str]:
         """People, and who only executes code; see Attended."""

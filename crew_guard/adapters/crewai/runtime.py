@@ -21,6 +21,7 @@ from crewai.flow.flow import Flow
 
 from crew_guard.adapters.crewai.busy import Threads
 from crew_guard.adapters.crewai.checks import agents_of, called, check_agent, check_crew, manager_of, name_of
+from crew_guard.adapters.crewai.defining import definition_of, name_of_host
 from crew_guard.adapters.crewai.done import Done, by_task, of_each
 from crew_guard.adapters.crewai.inputs import FOR_EACH, check_inputs, inputs_of, task_of
 from crew_guard.adapters.crewai.leftovers import forget_earlier_runs
@@ -66,6 +67,14 @@ class CrewAIRuntime:
         manager = manager_of(self.host) if isinstance(self.host, Crew) else None
         names = [*map(name_of, agents_of(self.host)), *([manager] if manager else [])]
         return list(dict.fromkeys(names))
+
+    def called(self) -> str:
+        """See Described; an agent goes by its role."""
+        return name_of_host(self.host)
+
+    def definition(self) -> Any:
+        """See Described."""
+        return definition_of(self.host)
 
     def inputs_of(self, text: str) -> Mapping[str, Any]:
         """See Spoken."""

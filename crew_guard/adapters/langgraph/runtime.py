@@ -14,8 +14,10 @@ from langgraph.channels import EphemeralValue  # pyright: ignore[reportMissingTy
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.pregel import Pregel  # pyright: ignore[reportMissingTypeStubs]  it has types, and no stubs
 
+from crew_guard.adapters.defining import tried
 from crew_guard.adapters.embedding import Embeds, embedding_by
 from crew_guard.adapters.hosted import ModelFacts
+from crew_guard.adapters.langgraph.defining import definition_of, name_of_host
 from crew_guard.adapters.langgraph.inputs import Given, given_to
 from crew_guard.adapters.langgraph.scope import Scope, current, in_graph, scope_here
 from crew_guard.adapters.langgraph.seams import install
@@ -60,6 +62,8 @@ class LangGraphRuntime:
     """By thread, by tool: until its end is told."""
     _awaited: dict[type, bool] = field(default_factory=dict[type, bool])
     """By class of checkpointer: whether it has coroutines that work."""
+    _read: list[Any] = field(default_factory=list[Any])
+    """What defines the graph, once it was asked for."""
     _blocks: bool = field(init=False)
     """Whether parts of it can't be awaited, so that it runs in a thread."""
 
@@ -80,6 +84,16 @@ class LangGraphRuntime:
         """The agent, where the graph is one of create_agent with a name; what else takes part is seen as it runs."""
         name: Any = self._own("metadata").get("lc_agent_name")
         return [name] if name else []
+
+    def called(self) -> str:
+        """See Described."""
+        return name_of_host(self.graph)
+
+    def definition(self) -> Any:
+        """See Described; read once, since a graph stays as it was compiled."""
+        if not self._read:
+            self._read.append(tried(definition_of, self.graph))
+        return self._read[0]
 
     def job_of(self, inputs: Mapping[str, Any]) -> str | None:
         """The thread that a run goes on with; see Continuing."""

@@ -17,8 +17,10 @@ from workflows.plugins.basic import BasicRuntime
 from workflows.runtime.verbose import VerboseDecorator  # pyright: ignore[reportMissingTypeStubs]
 
 from crew_guard.adapters.connections import quiet_client
+from crew_guard.adapters.defining import tried
 from crew_guard.adapters.embedding import Embeds, embedding_by
 from crew_guard.adapters.hosted import ModelFacts, come_from
+from crew_guard.adapters.llama_index.defining import definition_of, name_of_host
 from crew_guard.adapters.llama_index.handlers import finished
 from crew_guard.adapters.llama_index.host_loop import carried
 from crew_guard.adapters.llama_index.installed import CORE
@@ -61,6 +63,14 @@ class LlamaIndexRuntime:
     def members(self) -> Sequence[str]:
         """The agents of LlamaIndex; the steps of other workflows are known when they ask a model."""
         return [agent.name for agent in _agents(self.workflow)]
+
+    def called(self) -> str:
+        """See Described."""
+        return name_of_host(self.workflow)
+
+    def definition(self) -> Any:
+        """See Described; of a workflow that is no agent, also its agents and LLMs that are attributes of it."""
+        return tried(definition_of, self.workflow, _agents(self.workflow))
 
     async def run(self, inputs: Mapping[str, Any], gate: Gate) -> RuntimeResult:
         """Run the workflow; what its StopEvent carries is the output, of an agent the text of its answer.

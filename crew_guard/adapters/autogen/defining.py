@@ -1,0 +1,58 @@
+"""What defines an agent or a team of AutoGen: its texts, its models, its tools and who takes part in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+from autogen_agentchat.base import ChatAgent, Team
+from autogen_core.models import ChatCompletionClient, SystemMessage
+
+from crew_guard.adapters.autogen.cast import Cast
+from crew_guard.adapters.autogen.client import model_name
+from crew_guard.adapters.defining import called, each, names, plain, read, tried
+
+_TEXTS = ("name", "description", "_instruction", "_response_prompt", "_selector_prompt", "_final_answer_prompt")
+"""What agents and teams of AutoGen's are told, besides system messages."""
+
+
+def name_of_host(host: ChatAgent | Team) -> str:
+    """What an agent or a team is called."""
+    return called(tried(getattr, host, "name"), getattr(type(host), "DEFAULT_NAME", None), host)
+
+
+def definition_of(cast: Cast) -> Any:
+    """What can be read of all that take part. See Described."""
+    return [each(_of_part, cast.agents), each(_of_team, cast.teams)]
+
+
+def _of_part(part: Any) -> Any:
+    held: dict[str, Any] = dict(sorted(cast("dict[str, Any]", vars(part)).items()))
+    told = [text for value in held.values() if isinstance(value, list) for text in each(_told, value) if text]
+    models = [tried(model_name, value) for value in held.values() if isinstance(value, ChatCompletionClient)]
+    return [type(part).__qualname__, read(part, *_TEXTS), told, models, _tools(held)]
+
+
+def _of_team(team: Any) -> Any:
+    everyone = each(lambda one: one.name, tried(getattr, team, "_participants"))
+    return [tried(_of_part, team), everyone, tried(_paths, getattr(team, "_graph", None))]
+
+
+def _paths(graph: Any) -> Any:
+    """By a node of a GraphFlow, what may come next and when; a condition that is a function isn't read."""
+    return {name: [_path(edge) for edge in node.edges] for name, node in graph.nodes.items()}
+
+
+def _path(edge: Any) -> list[Any]:
+    return [edge.target, edge.activation_group, edge.condition if isinstance(edge.condition, str) else None]
+
+
+def _told(message: Any) -> str | None:
+    return plain(message.content) if isinstance(message, SystemMessage) else None
+
+
+def _tools(held: Mapping[str, Any]) -> list[str]:
+    """Its own tools, handoffs, and those of its workbenches; of a server's workbench nobody knows before it asks."""
+    benches: list[Mapping[str, Any]] = [*filter(None, each(vars, held.get("_workbench"))), held]
+    kept = [bench.get(key) for bench in benches for key in ("_tools", "_handoff_tools")]
+    return sorted({name for tools in kept for name in names(lambda tool: tool.name, tools)})
