@@ -51,6 +51,7 @@ from crew_guard.core.usage import NANO
 from crew_guard.core.verdicts import TaskContext, Verify
 from crew_guard.errors import StoreError
 from crew_guard.ports import Gate, Model, Recorded, Resuming, RuntimeResult, TasksDone, TrackRecord, Workflow
+from crew_guard.supervisor.finding import Ended
 from crew_guard.supervisor.gate import Gatekeeper
 from crew_guard.threads import in_thread
 from crew_guard.workflows.hearing import hear
@@ -79,20 +80,6 @@ class Relied:
     """Gives judges their models."""
     subjects: Mapping[str, Subject] = field(default_factory=dict[str, Subject])
     """Of a workflow that runs by itself: whose record a verdict goes into, by node and by NODE/AGENT."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """How one side of a run ended."""
-
-    done: bool
-    stop: Stop | None = None
-    fault: bool = False
-    """Whether a provider that could not be used ended it."""
-    workflow: Workflow | None = None
-    """Where it was that."""
-    node: str = ""
-    """The workflow's node whose error ended it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,7 +325,7 @@ class Relying:
             return None if crew is None or not counts_at_all(crew.stop) else self._of_itself(crew)
         if not counts_at_all(crew.stop if crew else workflow.stop if workflow else None):
             return None
-        trials = trials_of(reliance, verdicts[: self._heard], crew.stop) if crew else ()
+        trials = trials_of(reliance, verdicts[: self._heard], crew.stop, crew.by) if crew else ()
         grade = self._grade(crew) if crew else None
         if crew is not None and (workflow is None or self.gate.shadow):
             via: Via = "workflow" if workflow else "crew"
