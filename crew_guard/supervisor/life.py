@@ -369,8 +369,8 @@ class Life:
             return Finding(result, stop=stop or error.stop, left=left)
         if stop is not None:
             return Finding(result, stop=stop, left=left and words_of(error))
-        place = {"node": node_of(error), "by": agent_of(error)}
-        return Finding(result, error=words_of(error), fault=is_fault(error), **place)
+        node, by = node_of(error), agent_of(error)
+        return Finding(result, error=words_of(error), fault=is_fault(error), node=node, by=by)
 
     def _stop_of(self, side: Side, *, inner: bool = True) -> Stop | None:
         """The stop that ended this side, wherever it was latched: the outermost first."""

@@ -77,6 +77,49 @@ def test_in_a_shadow_run_the_workflow_does_what_cant_be_undone():
     assert "workflow" in sent[0]
 
 
+def no_receipt(output: Any, _context: Any) -> Verdict:
+    return Verdict(output == "by hand", "there is no receipt", blames="ann")
+
+
+@pytest.mark.parametrize(
+    ("looked", "sent", "whole", "trials", "outcome"),
+    [
+        (yes, "no receipt", None, [("find", 1.0)], None),
+        (yes, "a receipt", None, [("find", 1.0), ("send", 1.0)], 1.0),
+        (no, "never", None, [("find", 0.0)], 0.0),
+        (
+            yes,
+            "a receipt",
+            no_receipt,
+            [("find", 1.0), ("send", 1.0)],
+            None,
+        ),
+        (yes, ModelError("too long", kind="rejected"), None, [("find", 1.0)], None),
+    ],
+)
+def test_what_a_shadow_holds_back_fails_nobody(looked, sent, whole, trials, outcome):
+    """What was refused before, and what is good, counts as ever: only what may come of it is left out."""
+
+    @tool(irreversible=True)
+    def send(text: str) -> str:
+        """Send it."""
+        return "never"
+
+    answers = iter(["found", Reply(tools=(("send", '{"text": "hi"}'),)), sent])
+    tasks = [
+        Task("Find.", name="find", verify=looked),
+        Task("Send.", name="send", verify=lambda output, _: output == "a receipt"),
+    ]
+    crew = Crew([Agent(ANN, [send])], tasks, verify=whole, fallback=chain(by_hand))
+    rules = Policy.model_validate({"reliability": {"threshold": 0.85, "unknown": "shadow"}})
+    store = MemoryStore()
+    result = supervisor(store, rules, ScriptedModel(lambda _: next(answers))).run(crew, run_id="r1")
+    assert (result.via, result.reliability.outcome) == ("workflow", outcome)
+    report = store.track_record().run("r1").report
+    assert [(trial.task, trial.grade) for trial in report.trials] == trials
+    assert (report.shadow, report.outcome) == (True, outcome)
+
+
 def test_a_workflow_makes_anew_what_the_verifier_of_the_whole_refused():
     """Each task passed by itself, and nobody is blamed: the refused draft isn't handed in a second time."""
     workflow = chain(node(lambda _: "facts by hand", name="research"), node(lambda facts: f"on {facts}", name="draft"))
