@@ -33,6 +33,11 @@ def counts_at_all(stop: Stop | None) -> bool:
     return stop.reason not in _NOT_ITS_DOING and stop.limit != "content.inputs" and not no_model
 
 
+def is_refused(stop: Stop | None) -> bool:
+    """Whether a person's no at an approval, or that there was nobody to ask, ended a workflow: no failure of it."""
+    return stop is not None and stop.limit == "approval"
+
+
 def grade_of(verdict: Judged) -> float:
     """A verdict as a number in [0, 1]."""
     return float(verdict.passed) if verdict.grade is None else verdict.grade
@@ -191,7 +196,7 @@ def with_the_failed(
         node: whose error ended it
     """
     scope, _, at = stop.scope.partition(":") if stop is not None else ("node", "", node)
-    if scope not in ("node", "agent") or not at or (stop is not None and stop.limit == "approval"):
+    if scope not in ("node", "agent") or not at or is_refused(stop):
         return trials
     last = {_kind(verdict.agent, verdict.task): verdict.passed for verdict in verdicts}
     of_node = [part for part in reliance.parts if part.judged and f"{part.key}/".startswith(f"{at.split('/')[0]}/")]

@@ -40,6 +40,7 @@ from crew_guard.core.tried import (
     counts_at_all,
     done_and_verified,
     good_since,
+    is_refused,
     node_trials,
     outcome_of,
     own_outcome,
@@ -337,7 +338,7 @@ class Relying:
             if crew is None:
                 return None
             own = []  # what a person ended says nothing of the workflow; how the crew had ended stays true
-        elif not workflow.fault:
+        elif not workflow.fault and not is_refused(workflow.stop):
             outcome = workflow_outcome(reliance, own, done=workflow.done)
         worker = workflow.workflow
         known: Mapping[str, Subject] = worker.subjects() if isinstance(worker, Recorded) else {}
@@ -356,7 +357,8 @@ class Relying:
         trials = node_trials(reliance.crew, verdicts, self.relied.subjects, "alone")
         if not ended.done and not ended.fault:
             trials = with_the_failed(reliance, trials, verdicts, ended.stop, ended.node)
-        outcome = None if ended.fault else own_outcome(reliance, verdicts, done=ended.done)
+        unseen = ended.fault or is_refused(ended.stop)
+        outcome = None if unseen else own_outcome(reliance, verdicts, done=ended.done)
         return self._figures("workflow", self._seconds, ended.fault, trials=trials, outcome=outcome)
 
     def _tried(self, crew: Ended) -> tuple[tuple[Trial, ...], float | None]:
