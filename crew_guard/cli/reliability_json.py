@@ -24,6 +24,7 @@ def account_json(found: Account) -> dict[str, Any]:
         "threshold": found.settings.threshold,
         "confidence": found.settings.confidence,
         "tier": tier_of_account(found),
+        "next_tier": to_builtins(found.next),
         "estimate": None
         if parts is None
         else {

@@ -165,8 +165,8 @@ def _facts(found: Account) -> Table:
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     table.add_row("Tier", _tier(tier_of_account(found)))
-    if found.measured.next is not None:
-        table.add_row("Next tier", _next(found.measured.next, "outcome"))
+    if found.next is not None:
+        table.add_row("Next tier", _next(found.next, "outcome"))
     if found.settings.threshold is not None:
         table.add_row("Threshold", f"{found.settings.threshold:g}")
     told = record.end_to_end
