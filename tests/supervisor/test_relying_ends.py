@@ -357,8 +357,7 @@ def test_of_agents_at_work_at_once_the_one_whose_error_it_was_has_failed():
     """The other was ended with it."""
 
     async def look(_output: Any, _context: Any) -> bool:
-        await asyncio.sleep(30)
-        return True
+        return await asyncio.Event().wait()
 
     def say(request: Any) -> Any:
         return "good" if "Find." in request.messages[-1].text else ModelError("too long", kind="rejected")
