@@ -176,7 +176,9 @@ class MissingDependencyError(CrewGuardError, ImportError):
         super().__init__(f"{what} needs the extra {extra!r}: pip install 'crew-guard[{extra}]'{hint}")
 
 
-_KINDS = ("throttled", "unavailable", "unreachable")
+_KINDS = ("throttled", "unavailable", "unreachable", "broken")
+_NO_ENTRY = (401, 402, 403)
+"""What a provider says to a key that it refuses, or whose account is empty: its operator's to mend."""
 _OUTAGES = frozenset(
     {"TransportError", "APIConnectionError", "ConnectionError", "HTTPClientError", "ClientConnectionError"}
     | {"EventStreamError"}
@@ -208,18 +210,20 @@ def _looked_up(error: BaseException, name: str) -> Any:
 def is_fault(error: BaseException) -> bool:
     """Whether a provider that could not be used is behind an error, a host's client's own errors included.
 
-    Infrastructure that failed is kept apart from what agents do: it is nobody's failed trial.
+    Infrastructure that failed is kept apart from what agents do: it is nobody's failed trial, and neither is a key that
+    its provider refuses.
     """
     link: BaseException | None = error
     seen: set[int] = set()
     while link is not None and id(link) not in seen:
         seen.add(id(link))
         if isinstance(link, ModelError):
-            return link.kind in _KINDS
+            return link.kind in _KINDS or link.status in _NO_ENTRY
         status = status_of(link)
         if status is not None:
             # No error status: a stream that was begun well and ended with an error of the provider.
-            return status == _TOO_MANY or status >= _SERVER_ERRORS or status < _CLIENT_ERRORS
+            own = status == _TOO_MANY or status in _NO_ENTRY
+            return own or status >= _SERVER_ERRORS or status < _CLIENT_ERRORS
         if any(base.__name__ in _OUTAGES for base in type(link).__mro__):
             return True
         link = link.__cause__

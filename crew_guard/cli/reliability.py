@@ -48,7 +48,7 @@ def show_reliability(name: str | None, store: Path | None, *, as_json: bool, deb
                 write(stdout.stream, *crew_parts(found), *([] if other is None else ["", *crew_parts(other)]))
             return
         accounts = [account_of(track, one) for one in track.crews()]
-        subjects = track.subjects()
+        subjects, confidences = track.subjects(), track.confidences()
         if name is not None:
             known = _by_agent(accounts)
             theirs = [one for one in subjects if one.role == name or name in known.get(one, ())]
@@ -58,12 +58,12 @@ def show_reliability(name: str | None, store: Path | None, *, as_json: bool, deb
             accounts = [one for one in accounts if not set(theirs).isdisjoint(subjects_of(one.record).values())]
         if as_json:
             crews = [account_json(one) for one in accounts]
-            agents = [agent_json(subject, counts) for subject, counts in subjects.items()]
+            agents = [agent_json(subject, counts, confidences[subject]) for subject, counts in subjects.items()]
             stdout.json({"store": str(file), "crews": crews, "agents": agents})
         elif name is not None:
-            write(stdout.stream, *agents_parts(name, subjects, accounts))
+            write(stdout.stream, *agents_parts(name, subjects, confidences, accounts))
         elif accounts or subjects:
-            write(stdout.stream, *overview_parts(accounts, subjects))
+            write(stdout.stream, *overview_parts(accounts, subjects, confidences))
         else:
             stdout.text(_nothing(file))
 

@@ -24,6 +24,7 @@ def account_json(found: Account) -> dict[str, Any]:
         "threshold": found.settings.threshold,
         "confidence": found.settings.confidence,
         "tier": tier_of_account(found),
+        "next_tier": to_builtins(found.next),
         "estimate": None
         if parts is None
         else {
@@ -56,9 +57,9 @@ def tier_of_account(found: Account) -> str:
     return found.measured.tier if found.estimate is None else found.estimate.tier
 
 
-def agent_json(subject: Subject, counts: Counts, confidence: float = 0.95) -> dict[str, Any]:
-    """One subject's trials in all crews."""
-    return {**_subject(subject), **rating_json(rating(counts, confidence))}
+def agent_json(subject: Subject, counts: Counts, confidence: float) -> dict[str, Any]:
+    """One subject's trials in all crews, with the confidence of its bounds."""
+    return {**_subject(subject), **rating_json(rating(counts, confidence)), "confidence": confidence}
 
 
 def rating_json(one: Rating) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any, cast
 
@@ -35,9 +35,12 @@ _HALF = 0.5
 """From here on down a grade counts as failed when somebody is to blame."""
 
 
-def overview_parts(accounts: Sequence[Account], subjects: Mapping[Subject, Counts]) -> list[RenderableType]:
-    """All crews, and all agents."""
-    table = _table("Crew", "Runs", "Measured", "Its parts say", "Score", "Tier", "Breaker")
+def overview_parts(
+    accounts: Sequence[Account], subjects: Mapping[Subject, Counts], confidences: Mapping[Subject, float]
+) -> list[RenderableType]:
+    """All crews, and all agents, each by the confidence of its own policy."""
+    held = {one.settings.confidence for one in accounts} | {confidences[one] for one in subjects}
+    table = _table("Crew", "Runs", "Measured", "Its parts say", "Score", "Tier", "Breaker", *_confidence_of(held))
     for one in accounts:
         runs = one.record.crew_runs.runs + one.record.workflow_runs.runs
         estimate = one.estimate
@@ -50,26 +53,28 @@ def overview_parts(accounts: Sequence[Account], subjects: Mapping[Subject, Count
             "" if one.score is None else f"{one.score.value:.2f}",
             _tier(tier_of_account(one)),
             _breaker(one),
+            *_confidence_of(held, one.settings.confidence),
         )
-    confidence = accounts[0].settings.confidence if accounts else 0.95
     return [
         table,
         Text("\nAgents, in all crews", style="bold"),
-        _subjects_table(subjects, confidence),
-        *_bounds_note(confidence),
+        _subjects_table(subjects, confidences, held),
+        *_bounds_note(*held),
     ]
 
 
-def agents_parts(name: str, subjects: Mapping[Subject, Counts], accounts: Sequence[Account]) -> list[RenderableType]:
+def agents_parts(
+    name: str, subjects: Mapping[Subject, Counts], confidences: Mapping[Subject, float], accounts: Sequence[Account]
+) -> list[RenderableType]:
     """One agent: each model, kind of task and version that it had, and where it works."""
-    confidence = accounts[0].settings.confidence if accounts else 0.95
-    parts: list[RenderableType] = [Text(clean(name, 80), style="bold"), _subjects_table(subjects, confidence)]
+    held = {confidences[one] for one in subjects}
+    parts: list[RenderableType] = [Text(clean(name, 80), style="bold"), _subjects_table(subjects, confidences, held)]
     for one in accounts:
         for part in one.parts:
             if part.subject in subjects:
                 gain = f"a point more of it is {part.leverage:.2f} of a point more of the {_whole(one)}"
                 parts.append(Text(f"In {clean(one.record.crew, 40)} as {clean(part.name, 40)}: {gain}"))
-    return [*parts, *_bounds_note(confidence)]
+    return [*parts, *_bounds_note(*held)]
 
 
 def crew_parts(found: Account) -> list[RenderableType]:
@@ -165,8 +170,8 @@ def _facts(found: Account) -> Table:
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     table.add_row("Tier", _tier(tier_of_account(found)))
-    if found.measured.next is not None:
-        table.add_row("Next tier", _next(found.measured.next, "outcome"))
+    if found.next is not None:
+        table.add_row("Next tier", _next(found.next, "outcome"))
     if found.settings.threshold is not None:
         table.add_row("Threshold", f"{found.settings.threshold:g}")
     told = record.end_to_end
@@ -215,16 +220,20 @@ def _parts_table(found: Account) -> Table:
     return table
 
 
-def _subjects_table(subjects: Mapping[Subject, Counts], confidence: float) -> Table:
-    table = _table("Role", "Model", "Kind", "Version", "Trials", "Rate", "Tier", "Next tier")
+def _subjects_table(
+    subjects: Mapping[Subject, Counts], confidences: Mapping[Subject, float], held: Collection[float]
+) -> Table:
+    columns = ("Role", "Model", "Kind", "Version", "Trials", "Rate", "Tier", "Next tier")
+    table = _table(*columns, *_confidence_of(held))
     for subject, counts in subjects.items():
-        one = rating(counts, confidence)
+        one = rating(counts, confidences[subject])
         table.add_row(
             *(Text(clean(text, 40)) for text in (subject.role, subject.model, subject.kind, subject.version)),
             f"{counts.trials:,}",
             _rated(one),
             _tier(one.tier),
             "" if one.next is None else _next(one.next),
+            *_confidence_of(held, confidences[subject]),
         )
     return table
 
@@ -326,13 +335,19 @@ def _evidence(value: float) -> str:
     return f"{value:,.1f}" if value < 100 else f"{value:,.0f}"  # noqa: PLR2004 - three digits say enough
 
 
-def _bounds_note(confidence: float) -> list[RenderableType]:
-    return [
-        Text(
-            f"\nFrom and to hold with {confidence:.0%} confidence each. What the figures mean: docs/reliability.md",
-            style="dim",
-        )
-    ]
+def _confidence_of(held: Collection[float], one: float | None = None) -> list[str]:
+    """A row's own confidence, or the head of its column; nothing where all rows have the same."""
+    return [] if len(held) <= 1 else ["Confidence" if one is None else _percent(one)]
+
+
+def _percent(confidence: float) -> str:
+    return f"{100 * confidence:.4g}%"
+
+
+def _bounds_note(*held: float) -> list[RenderableType]:
+    """What the bounds of some tables hold with, whose rows show it where that differs."""
+    confidence = f"{_percent(held[0])} confidence" if len(held) == 1 else "the confidence of their row"
+    return [Text(f"\nFrom and to hold with {confidence} each. What the figures mean: docs/reliability.md", style="dim")]
 
 
 def _when(at: float) -> str:

@@ -22,6 +22,7 @@ _NOT_ITS_DOING = ("killed", "cancelled", "failed")
 
 _OF_MODELS = frozenset({"models.allow", "models.deny", "max_usd"})
 """Rules that deny a model, whatever is asked of it: one whose price nobody knows under a dollar cap, say."""
+_UNJUDGED = "it failed before it was judged"
 
 
 def counts_at_all(stop: Stop | None) -> bool:
@@ -32,17 +33,25 @@ def counts_at_all(stop: Stop | None) -> bool:
     return stop.reason not in _NOT_ITS_DOING and stop.limit != "content.inputs" and not no_model
 
 
+def is_refused(stop: Stop | None) -> bool:
+    """Whether a person's no at an approval, or that there was nobody to ask, ended a workflow: no failure of it."""
+    return stop is not None and stop.limit == "approval"
+
+
 def grade_of(verdict: Judged) -> float:
     """A verdict as a number in [0, 1]."""
     return float(verdict.passed) if verdict.grade is None else verdict.grade
 
 
-def trials_of(reliance: Reliance, verdicts: Iterable[Judged], stop: Stop | None = None) -> tuple[Trial, ...]:
+def trials_of(
+    reliance: Reliance, verdicts: Iterable[Judged], stop: Stop | None = None, by: tuple[str, str] = ("", "")
+) -> tuple[Trial, ...]:
     """One trial for each part of the crew that was judged, the last verdict on it.
 
     Args:
         verdicts: the crew's, in order
         stop: what ended the crew: an agent that ran into a stop of its own has failed what it was at
+        by: the agent whose own error ended the crew, and its task: it has failed that, too; empty where not known
     """
     found: dict[str, Trial] = {}
     for verdict in verdicts:
@@ -56,12 +65,30 @@ def trials_of(reliance: Reliance, verdicts: Iterable[Judged], stop: Stop | None 
             if blamed is not None and blamed is not part:
                 reason = f"{verdict.task or 'the output'}: {verdict.reason}"
                 found[blamed.task] = Trial(blamed.subject, blamed.agent, blamed.task, 0.0, "later", reason)
-    if stop is not None and stop.scope.startswith("agent:"):
-        agent = stop.scope.removeprefix("agent:")
-        at = next((one for one in reliance.parts if one.agent == agent and one.judged and one.task not in found), None)
-        if at is not None:
-            found[at.task] = Trial(at.subject, at.agent, at.task, 0.0, "check", str(stop))
+    if stop is not None:
+        by = (stop.scope.removeprefix("agent:") if stop.scope.startswith("agent:") else "", "")
+    could_be = _ended_by(reliance, *by)
+    at = next((part for part in could_be if part.judged and part.task not in found), None)
+    if at is not None:
+        reason = _UNJUDGED if stop is None else str(stop)
+        found[at.task] = Trial(at.subject, at.agent, at.task, 0.0, "check", reason)
     return tuple(found.values())
+
+
+def good_since(verdicts: Sequence[Judged], since: int) -> list[Judged]:
+    """The verdicts without what was refused from one of them on: what a tool that was held back may be behind.
+
+    Args:
+        verdicts: the crew's, in order
+        since: how many there were before
+    """
+    return [verdict for number, verdict in enumerate(verdicts) if number < since or verdict.passed]
+
+
+def _ended_by(reliance: Reliance, agent: str, task: str) -> tuple[Part, ...]:
+    """The parts, one of which an agent was at that ended its crew: that of its task, whoever answers for it."""
+    at = reliance.part(task)
+    return tuple(part for part in reliance.parts if part.agent == agent) if at is None else (at,)
 
 
 def costs_of(reliance: Reliance, used: Mapping[str, float], usd: float) -> dict[str, float]:
@@ -169,7 +196,7 @@ def with_the_failed(
         node: whose error ended it
     """
     scope, _, at = stop.scope.partition(":") if stop is not None else ("node", "", node)
-    if scope not in ("node", "agent") or not at or (stop is not None and stop.limit == "approval"):
+    if scope not in ("node", "agent") or not at or is_refused(stop):
         return trials
     last = {_kind(verdict.agent, verdict.task): verdict.passed for verdict in verdicts}
     of_node = [part for part in reliance.parts if part.judged and f"{part.key}/".startswith(f"{at.split('/')[0]}/")]
@@ -181,7 +208,7 @@ def with_the_failed(
     if failed is None:
         return trials
     task = failed.key.removeprefix(f"{failed.agent}/")
-    reason = "it failed before it was judged" if stop is None else str(stop)
+    reason = _UNJUDGED if stop is None else str(stop)
     made = Trial(failed.subject, failed.agent, task, 0.0, "check", reason, "alone")
     return (*(trial for trial in trials if (trial.agent, trial.task) != (made.agent, made.task)), made)
 

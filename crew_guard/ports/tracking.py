@@ -97,6 +97,10 @@ class TrackRecord(Protocol):
         """Every subject that has trials, and these."""
         ...
 
+    def confidences(self) -> Mapping[Subject, float]:
+        """With what confidence each subject's bounds are told: that of the policy whose run added to it last."""
+        ...
+
     def run(self, run_id: str) -> KeptRun | None:
         """What a run reported and how it was judged; None where it reported nothing."""
         ...

@@ -76,6 +76,11 @@ class Track(ABC):
         with self.reading() as rows:
             return rows.subjects()
 
+    def confidences(self) -> Mapping[Subject, float]:
+        """With what confidence each subject's bounds are told: that of the policy whose run added to it last."""
+        with self.reading() as rows:
+            return rows.confidences()
+
     def run(self, run_id: str) -> KeptRun | None:
         """What a run reported and how it was judged; None where it reported nothing."""
         with self.reading() as rows:

@@ -44,6 +44,7 @@ class _MemoryRows:
         """By a verdict's number, less one: whose it is."""
         self._crews: dict[tuple[str, str], CrewRow] = {}
         self._subjects: dict[Subject, Counts] = {}
+        self._confidences: dict[Subject, float] = {}
         self._probes: dict[str, tuple[str, float]] = {}
 
     def run(self, run_id: str) -> RunRow | None:
@@ -84,6 +85,9 @@ class _MemoryRows:
     def subjects(self) -> Mapping[Subject, Counts]:
         return dict(self._subjects)
 
+    def confidences(self) -> Mapping[Subject, float]:
+        return dict(self._confidences)
+
     def newest_run(self) -> int:
         return len(self._runs)
 
@@ -106,8 +110,8 @@ class _MemoryRows:
         self._crews[row.crew, row.version] = row
 
     def save_subject(self, subject: Subject, counts: Counts, confidence: float, at: float) -> None:
-        del confidence, at
-        self._subjects[subject] = counts
+        del at
+        self._subjects[subject], self._confidences[subject] = counts, confidence
 
     def begin_probe(self, crew: str, run_id: str, until: float, now: float) -> bool:
         holder, expires = self._probes.get(crew, (run_id, until))

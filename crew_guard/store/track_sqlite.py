@@ -150,6 +150,11 @@ class SqliteRows:
         rows = self._execute("SELECT role, model, kind, version, trials, good FROM subjects ORDER BY 1, 2, 3, updated")
         return {Subject(*row[:4]): Counts(*row[4:]) for row in rows}
 
+    def confidences(self) -> Mapping[Subject, float]:
+        """With what confidence the bounds of each are told."""
+        rows = self._execute("SELECT role, model, kind, version, confidence FROM subjects")
+        return {Subject(*row[:4]): row[4] for row in rows}
+
     def newest_run(self) -> int:
         """The number of the latest report of any crew."""
         return self._execute("SELECT coalesce(max(number), 0) FROM judged_runs").fetchone()[0]

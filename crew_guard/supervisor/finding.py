@@ -6,8 +6,23 @@ from dataclasses import dataclass
 
 from crew_guard.core.decisions import Stop
 from crew_guard.core.events import Status
-from crew_guard.ports import RuntimeResult
-from crew_guard.supervisor.relying import Ended
+from crew_guard.ports import RuntimeResult, Workflow
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How one side of a run ended."""
+
+    done: bool
+    stop: Stop | None = None
+    fault: bool = False
+    """Whether a provider that could not be used ended it."""
+    workflow: Workflow | None = None
+    """Where it was that."""
+    node: str = ""
+    """The workflow's node whose error ended it."""
+    by: tuple[str, str] = ("", "")
+    """The crew's agent whose own error ended it, and its task, where they are known."""
 
 
 @dataclass(slots=True)
@@ -21,6 +36,8 @@ class Finding:
     """Whether a provider that could not be used is behind the error."""
     node: str = ""
     """The workflow's node that the error comes from."""
+    by: tuple[str, str] = ("", "")
+    """The crew's agent that it comes from, and its task."""
     left: str = ""
     """What failed, and could not be undone, where a stop is what it ended with."""
 
@@ -30,7 +47,8 @@ class Finding:
 
     @property
     def ended(self) -> Ended:
-        return Ended(self.done, self.stop, self.fault, node=self.node)
+        by = ("", "") if self.fault else self.by
+        return Ended(self.done, self.stop, self.fault, node=self.node, by=by)
 
     @property
     def reason(self) -> str:

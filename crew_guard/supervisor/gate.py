@@ -59,6 +59,7 @@ class Gatekeeper(Line):
         "faults",
         "guarding",
         "headroom",
+        "held_back",
         "outage",
         "pauses",
         "shadow",
@@ -89,6 +90,8 @@ class Gatekeeper(Line):
         """Whether the last attempt that ended was one of them."""
         self.shadow = False
         """Whether the crew only works beside its workflow: its irreversible tools are denied."""
+        self.held_back: int | None = None
+        """How many verdicts there were when the first of those was; None where none was."""
         self.circles = Circles(policy.loops)
         seconds: dict[Side, float | None] = dict.fromkeys(("crew", "fallback"), policy.limits.max_seconds)
         self.headroom = Headroom(self.state, clock, self.standstill, policy.warn_at, seconds)
@@ -289,6 +292,7 @@ class Gatekeeper(Line):
         """Why an action leads nowhere, whatever is left to spend: a loop, or too deep a delegation."""
         if isinstance(action, ToolCall):
             if self.shadow and side == "crew" and action.irreversible:
+                self.held_back = len(self.state.verdicts) if self.held_back is None else self.held_back
                 return Stop("denied", f"tool:{action.tool}", "shadow", detail=_IN_A_SHADOW.format(action.tool))
             return self.circles.asks(action) if self.circles.repeating else None
         if isinstance(action, Handoff) and (short := self.state.too_deep(action, self.policy.limits.max_depth)):

@@ -46,7 +46,7 @@ from crew_guard.supervisor.relying import Relied, Relying, Resumed
 from crew_guard.supervisor.tap import Tap
 from crew_guard.supervisor.wakeups import on_disk, release
 from crew_guard.supervisor.watching import close_unbegun, contained, until
-from crew_guard.workflows.context import left_of, node_of
+from crew_guard.workflows.context import agent_of, left_of, node_of
 
 T = TypeVar("T")
 
@@ -369,7 +369,8 @@ class Life:
             return Finding(result, stop=stop or error.stop, left=left)
         if stop is not None:
             return Finding(result, stop=stop, left=left and words_of(error))
-        return Finding(result, error=words_of(error), fault=is_fault(error), node=node_of(error))
+        node, by = node_of(error), agent_of(error)
+        return Finding(result, error=words_of(error), fault=is_fault(error), node=node, by=by)
 
     def _stop_of(self, side: Side, *, inner: bool = True) -> Stop | None:
         """The stop that ended this side, wherever it was latched: the outermost first."""

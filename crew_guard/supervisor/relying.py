@@ -15,12 +15,11 @@ from typing import Any
 
 from loguru import logger
 
-from crew_guard.core.decisions import Stop
 from crew_guard.core.events import Judged, Routed, Via
 from crew_guard.core.limits import NO_CAP
 from crew_guard.core.plain import error_words
 from crew_guard.core.reliability.records import CrewRecord, crew_grade
-from crew_guard.core.reliability.trials import RunReport, Subject, adherence, is_alone
+from crew_guard.core.reliability.trials import RunReport, Subject, Trial, adherence, is_alone
 from crew_guard.core.reliability.verdict import Estimate
 from crew_guard.core.reliance import Reliance
 from crew_guard.core.roles import Agent
@@ -40,6 +39,8 @@ from crew_guard.core.tried import (
     costs_of,
     counts_at_all,
     done_and_verified,
+    good_since,
+    is_refused,
     node_trials,
     outcome_of,
     own_outcome,
@@ -50,7 +51,8 @@ from crew_guard.core.tried import (
 from crew_guard.core.usage import NANO
 from crew_guard.core.verdicts import TaskContext, Verify
 from crew_guard.errors import StoreError
-from crew_guard.ports import Gate, Model, Recorded, Resuming, RuntimeResult, TasksDone, TrackRecord, Workflow
+from crew_guard.ports import Gate, Model, Recorded, Resuming, RuntimeResult, TasksDone, TrackRecord
+from crew_guard.supervisor.finding import Ended
 from crew_guard.supervisor.gate import Gatekeeper
 from crew_guard.threads import in_thread
 from crew_guard.workflows.hearing import hear
@@ -79,20 +81,6 @@ class Relied:
     """Gives judges their models."""
     subjects: Mapping[str, Subject] = field(default_factory=dict[str, Subject])
     """Of a workflow that runs by itself: whose record a verdict goes into, by node and by NODE/AGENT."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """How one side of a run ended."""
-
-    done: bool
-    stop: Stop | None = None
-    fault: bool = False
-    """Whether a provider that could not be used ended it."""
-    workflow: Workflow | None = None
-    """Where it was that."""
-    node: str = ""
-    """The workflow's node whose error ended it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,8 +326,7 @@ class Relying:
             return None if crew is None or not counts_at_all(crew.stop) else self._of_itself(crew)
         if not counts_at_all(crew.stop if crew else workflow.stop if workflow else None):
             return None
-        trials = trials_of(reliance, verdicts[: self._heard], crew.stop) if crew else ()
-        grade = self._grade(crew) if crew else None
+        trials, grade = self._tried(crew) if crew else ((), None)
         if crew is not None and (workflow is None or self.gate.shadow):
             via: Via = "workflow" if workflow else "crew"
             costs = self._costs() if crew.done and workflow is None and len(reliance.parts) > 1 else {}
@@ -351,7 +338,7 @@ class Relying:
             if crew is None:
                 return None
             own = []  # what a person ended says nothing of the workflow; how the crew had ended stays true
-        elif not workflow.fault:
+        elif not workflow.fault and not is_refused(workflow.stop):
             outcome = workflow_outcome(reliance, own, done=workflow.done)
         worker = workflow.workflow
         known: Mapping[str, Subject] = worker.subjects() if isinstance(worker, Recorded) else {}
@@ -370,14 +357,24 @@ class Relying:
         trials = node_trials(reliance.crew, verdicts, self.relied.subjects, "alone")
         if not ended.done and not ended.fault:
             trials = with_the_failed(reliance, trials, verdicts, ended.stop, ended.node)
-        outcome = None if ended.fault else own_outcome(reliance, verdicts, done=ended.done)
+        unseen = ended.fault or is_refused(ended.stop)
+        outcome = None if unseen else own_outcome(reliance, verdicts, done=ended.done)
         return self._figures("workflow", self._seconds, ended.fault, trials=trials, outcome=outcome)
 
-    def _grade(self, crew: Ended) -> float | None:
-        """The crew's own end-to-end grade; None where an outage or a forecast ended it: nobody saw how it would end."""
-        if crew.fault or (crew.stop is not None and crew.stop.reason == "unreliable"):
-            return None
-        return outcome_of(self.relied.reliance, self.gate.state.verdicts[: self._heard], done=crew.done)
+    def _tried(self, crew: Ended) -> tuple[tuple[Trial, ...], float | None]:
+        """The trials of the crew's parts, and its own end-to-end grade.
+
+        It has none where an outage or a forecast ended it: nobody saw how it would end. What may have failed because a
+        tool was held back in a shadow is left out.
+        """
+        reliance, verdicts, since = self.relied.reliance, self.gate.state.verdicts[: self._heard], self.gate.held_back
+        unseen = crew.fault or (crew.stop is not None and crew.stop.reason == "unreliable")
+        if since is None:
+            trials = trials_of(reliance, verdicts, crew.stop, crew.by)
+        else:
+            verdicts, unseen = good_since(verdicts, since), not crew.done
+            trials = trials_of(reliance, verdicts)
+        return trials, None if unseen else outcome_of(reliance, verdicts, done=crew.done)
 
     def _figures(self, via: Via, seconds: float, fault: bool, **found: Any) -> RunReport:
         reliance = self.relied.reliance

@@ -133,11 +133,11 @@ class TrackRecordContract(ABC):
 
     def test_subjects_are_shared_by_all_crews(self, track: TrackRecord) -> None:
         """One role, model, kind and version has one record, whoever it works for; another version has its own."""
-        newer = replace(WRITER, version="v2")
-        track.add(report("a", trial(grade=0.5)), TERMS)
-        track.add(report("b", trial(), Trial(newer, "author", "t", 0.0, "check"), crew="other"), TERMS)
-        expected = {WRITER: Counts(2, 1.5), newer: Counts(1, 0.0), CRITIC: NO_TRIALS}
-        assert track.counts([WRITER, newer, CRITIC]) == expected
+        new, surer = replace(WRITER, version="v2"), replace(TERMS, confidence=0.99)
+        track.add(report("a", trial(grade=0.5)), surer)
+        track.add(report("b", trial(), Trial(new, "author", "t", 0.0, "check"), crew="other"), TERMS)
+        assert track.counts([WRITER, new, CRITIC]) == {WRITER: Counts(2, 1.5), new: Counts(1, 0.0), CRITIC: NO_TRIALS}
+        assert track.confidences() == dict.fromkeys((WRITER, new), TERMS.confidence)
         assert [record.crew for record in track.crews()] == ["brief", "other"]
 
     def test_each_version_of_a_crew_has_its_record(self, track: TrackRecord) -> None:

@@ -31,8 +31,23 @@ def noted(error: BaseException, node: str) -> None:
 
 def node_of(error: BaseException) -> str:
     """The node that an exception comes from; empty where that is not known."""
-    notes: Sequence[Any] = getattr(error, "__notes__", ())
-    return next((str(note).removeprefix(_IN) for note in notes if str(note).startswith(_IN)), "")
+    return _noted(error, _IN)
+
+
+_BY, _AT = "by the agent ", "at the task "
+
+
+def noted_at(error: BaseException, agent: str, task: str = "") -> None:
+    """Say with an exception whose it is of a crew, and at which task, where that is known; `agent_of` reads it."""
+    if agent and not agent_of(error)[0]:
+        error.add_note(f"{_BY}{agent}")
+        if task:
+            error.add_note(f"{_AT}{task}")
+
+
+def agent_of(error: BaseException) -> tuple[str, str]:
+    """The agent that an exception comes from, and its task; empty where that is not known."""
+    return _noted(error, _BY), _noted(error, _AT)
 
 
 _LEFT = "left: "
@@ -45,8 +60,12 @@ def left(error: BaseException, told: str) -> None:
 
 def left_of(error: BaseException) -> str:
     """What is still there though it was to be undone; empty where that is nothing."""
+    return _noted(error, _LEFT)
+
+
+def _noted(error: BaseException, what: str) -> str:
     notes: Sequence[Any] = getattr(error, "__notes__", ())
-    return next((str(note).removeprefix(_LEFT) for note in notes if str(note).startswith(_LEFT)), "")
+    return next((str(note).removeprefix(what) for note in notes if str(note).startswith(what)), "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 
 import pytest
+from msgspec.structs import replace
 
 from crew_guard.core.events import Admitted, RunEnded, RunStarted, Settled
 from crew_guard.core.limits import UNCAPPED
@@ -142,6 +143,28 @@ def test_an_agent_is_found_by_its_role_and_by_its_name_in_a_crew(store):
     value = told("reliability", "author", "--store", store)
     assert [one["version"] for one in value["agents"]] == ["w2"]
     assert [one["crew"] for one in value["crews"]] == ["other"]
+
+
+def test_bounds_hold_with_the_confidence_of_their_own_policy(store):
+    """In the table of all, of one agent and as JSON the same; where they differ each row says its own."""
+    with closing(SqliteStore(store)) as opened:
+        for number in range(20):
+            for crew, subject, confidence in (("alpha", RESEARCHER, 0.99), ("beta", WRITER, 0.8)):
+                trials = (Trial(subject, subject.role, "t", 1.0, "check"),)
+                one = RunReport(f"{crew}{number}", crew, "v1", float(number), trials, 1.0)
+                opened.track_record().add(one, replace(TERMS, confidence=confidence), Leaf(subject.role))
+    table = run("reliability", "--store", store).stdout
+    alpha, beta, researcher, writer = (line for line in table.splitlines() if "%" in line and "with" not in line)
+    for row, expected in ((alpha, "0.794 to"), (researcher, "0.794 to"), (beta, "0.923 to"), (writer, "0.923 to")):
+        assert expected in row
+        assert row.rstrip().endswith("99%" if expected == "0.794 to" else "80%")
+    assert "the confidence of their row" in table
+    one = run("reliability", "writer", "--store", store).stdout
+    assert "0.923 to" in one
+    assert "with 80% confidence" in one
+    agents = told("reliability", "--store", store)["agents"]
+    known = [(one["role"], round(one["lower"], 3), one["tier"], one["confidence"]) for one in agents]
+    assert known == [("researcher", 0.794, "pilot", 0.99), ("writer", 0.923, "internal", 0.8)]
 
 
 def test_an_unknown_name_lists_those_there_are(store):

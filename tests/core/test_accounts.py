@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crew_guard.core.reliability import records
-from crew_guard.core.reliability.accounts import account, next_tier, passes_to, raising, rating, structure_of
+from crew_guard.core.reliability.accounts import NextTier, account, next_tier, passes_to, raising, rating, structure_of
 from crew_guard.core.reliability.counts import NO_TRIALS, Counts, straight_passes
 from crew_guard.core.reliability.intervals import clopper_pearson
 from crew_guard.core.reliability.judging import Judge
@@ -109,6 +109,23 @@ def test_detectors_are_told_with_the_most_evidence_first():
     assert sum(watch.share for watch in found.watches) == pytest.approx(1.0)
     assert found.evidence == pytest.approx(sum(watch.evidence for watch in found.watches) / 3)
     assert told(runs, settings=Settings()).watches == ()
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "trials", "expected"),
+    [
+        (2, 500, None),
+        (2, 30, NextTier("production", 57)),
+        (2, 0, NextTier("pilot", 7)),
+        (59, 0, None),
+        (20, 500, None),
+    ],
+)
+def test_the_next_tier_is_above_whatever_decides(outcomes, trials, expected):
+    """The parts may have proven one that the outcomes have not; good outcomes in a row prove the one above."""
+    shared = {WRITER: Counts(trials, float(trials))}
+    found = told([(1.0, 1.0, 1.0)] * outcomes, structure=Leaf("writer"), shared=shared)
+    assert found.next == expected
 
 
 def test_what_raises_a_crew_is_planned_for_its_threshold_or_its_next_tier():

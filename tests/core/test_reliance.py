@@ -218,6 +218,25 @@ def test_an_agent_that_ran_into_its_own_cap_failed_what_it_was_at():
 
 
 @pytest.mark.parametrize(
+    ("by", "failed"),
+    [
+        (("bob", "write"), ["write"]),
+        (("ann", "write"), ["write"]),
+        (("bob", ""), ["write"]),
+        (("ann", "find"), []),
+        (("ann", ""), []),
+        (("judge", ""), []),
+        (("", ""), []),
+    ],
+)
+def test_whose_error_ended_the_crew_has_failed_what_it_was_at(by, failed):
+    """Its task is counted for whoever answers for it, once; what was judged before stands."""
+    found = trials_of(reckoned(pair()), [judged("find")], None, by)
+    assert [(trial.agent, trial.task) for trial in found if not trial.grade] == [("bob", task) for task in failed]
+    assert [trial.task for trial in found if trial.grade] == ["find"]
+
+
+@pytest.mark.parametrize(
     ("reason", "counts"),
     [
         ("limit", True),

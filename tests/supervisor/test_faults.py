@@ -25,9 +25,9 @@ def caused(error, by):
 @pytest.mark.parametrize(
     "error",
     [
-        *(ModelError("no", kind=kind) for kind in ("throttled", "unavailable", "unreachable")),
-        StatusError(429),
-        StatusError(503),
+        *(ModelError("no", kind=kind) for kind in ("throttled", "unavailable", "unreachable", "broken")),
+        *(ModelError("no", kind="rejected", status=status) for status in (401, 402, 403)),
+        *(StatusError(status) for status in (401, 402, 403, 429, 503)),
         ConnectionRefusedError("no"),
         httpx2.ConnectTimeout("no"),
         httpx2.ConnectError("no"),
@@ -36,14 +36,15 @@ def caused(error, by):
     ],
 )
 def test_an_outage_is_a_fault(error):
-    """Whether it is ours or a client's, also behind a host's own error."""
+    """Whether it is ours or a client's, also behind a host's own error; a key that is refused is its operator's."""
     assert is_fault(error)
 
 
 @pytest.mark.parametrize(
     "error",
     [
-        *(ModelError("no", kind=kind) for kind in ("rejected", "broken", "malformed")),
+        *(ModelError("no", kind=kind) for kind in ("rejected", "malformed")),
+        ModelError("no", kind="rejected", status=404),
         StatusError(400),
         ValueError("no"),
         RuntimeFailedError("the host failed"),

@@ -372,7 +372,7 @@ def test_a_killed_run_is_no_trial():
 
 
 @pytest.mark.parametrize("fallback", [True, None])
-@pytest.mark.parametrize("kind", ["throttled", "unavailable", "unreachable"])
+@pytest.mark.parametrize("kind", ["throttled", "unavailable", "unreachable", "broken"])
 def test_an_outage_is_no_failed_trial(kind, fallback):
     """It is counted apart, and the outcome stays unknown, whether a workflow did the job or nobody."""
     store = MemoryStore()

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from crew_guard import Agent, Crew, Policy, Role, Supervisor, Task, agent_node, chain, node, parallel, tool, vote
 from crew_guard.core.events import Judged
 from crew_guard.core.messages import Message, ModelRequest
+from crew_guard.core.processes import Turns
 from crew_guard.core.reliance import reliance_of_host
 from crew_guard.core.roles import Verdict
 from crew_guard.core.verdicts import Judge
@@ -74,6 +75,49 @@ def test_in_a_shadow_run_the_workflow_does_what_cant_be_undone():
     assert (result.via, result.output) == ("workflow", "sent")
     assert len(sent) == 1
     assert "workflow" in sent[0]
+
+
+def no_receipt(output: Any, _context: Any) -> Verdict:
+    return Verdict(output == "by hand", "there is no receipt", blames="ann")
+
+
+@pytest.mark.parametrize(
+    ("looked", "sent", "whole", "trials", "outcome"),
+    [
+        (yes, "no receipt", None, [("find", 1.0)], None),
+        (yes, "a receipt", None, [("find", 1.0), ("send", 1.0)], 1.0),
+        (no, "never", None, [("find", 0.0)], 0.0),
+        (
+            yes,
+            "a receipt",
+            no_receipt,
+            [("find", 1.0), ("send", 1.0)],
+            None,
+        ),
+        (yes, ModelError("too long", kind="rejected"), None, [("find", 1.0)], None),
+    ],
+)
+def test_what_a_shadow_holds_back_fails_nobody(looked, sent, whole, trials, outcome):
+    """What was refused before, and what is good, counts as ever: only what may come of it is left out."""
+
+    @tool(irreversible=True)
+    def send(text: str) -> str:
+        """Send it."""
+        return "never"
+
+    answers = iter(["found", Reply(tools=(("send", '{"text": "hi"}'),)), sent])
+    tasks = [
+        Task("Find.", name="find", verify=looked),
+        Task("Send.", name="send", verify=lambda output, _: output == "a receipt"),
+    ]
+    crew = Crew([Agent(ANN, [send])], tasks, verify=whole, fallback=chain(by_hand))
+    rules = Policy.model_validate({"reliability": {"threshold": 0.85, "unknown": "shadow"}})
+    store = MemoryStore()
+    result = supervisor(store, rules, ScriptedModel(lambda _: next(answers))).run(crew, run_id="r1")
+    assert (result.via, result.reliability.outcome) == ("workflow", outcome)
+    report = store.track_record().run("r1").report
+    assert [(trial.task, trial.grade) for trial in report.trials] == trials
+    assert (report.shadow, report.outcome) == (True, outcome)
 
 
 def test_a_workflow_makes_anew_what_the_verifier_of_the_whole_refused():
@@ -288,6 +332,50 @@ def test_an_outage_that_lasts_until_a_limit_is_no_failed_trial(limits, seconds, 
     report = store.track_record().run("r1").report
     assert (report.via, report.crew_grade) == ("workflow", None if fault else 0.0)
     assert store.track_record().crew("crew").end_to_end.trials == (0 if fault else 1)
+
+
+def two_tasks(process: str, verify: Any = yes) -> Crew:
+    manager = Agent(Role(name="boss", goal="lead")) if process == "hierarchical" else None
+    tasks = [Task("Find.", "ann", name="find", verify=verify), Task("Write.", "bob", name="write", verify=verify)]
+    more: dict[str, Any] = {"turns": Turns(max_turns=1)} if process == "conversation" else {}
+    return Crew([Agent(ANN), Agent(Role(name="bob", goal="write"))], tasks, process=process, manager=manager, **more)
+
+
+@pytest.mark.parametrize("error", [ModelError("too long", kind="rejected"), ValueError("a bug of its client")])
+@pytest.mark.parametrize("process", ["sequential", "hierarchical", "handoff", "conversation"])
+def test_an_agent_whose_error_ends_the_crew_has_failed(process, error):
+    """As a node of a workflow has; what was judged before stands, and the next run goes by both."""
+    store, answers = MemoryStore(), iter(["good", error])
+    result = supervisor(store, model=ScriptedModel(lambda _: next(answers))).run(two_tasks(process), run_id="r1")
+    assert result.status == "failed"
+    trials = store.track_record().run("r1").report.trials
+    assert [(trial.task, trial.grade) for trial in trials] == [("find", 1.0), ("write", 0.0)]
+    assert trials[-1].agent == ("boss" if process == "hierarchical" else "bob")
+
+
+def test_of_agents_at_work_at_once_the_one_whose_error_it_was_has_failed():
+    """The other was ended with it."""
+
+    async def look(_output: Any, _context: Any) -> bool:
+        return await asyncio.Event().wait()
+
+    def say(request: Any) -> Any:
+        return "good" if "Find." in request.messages[-1].text else ModelError("too long", kind="rejected")
+
+    store = MemoryStore()
+    supervisor(store, model=ScriptedModel(say)).run(two_tasks("parallel", look), run_id="r1")
+    assert [(trial.task, trial.grade) for trial in store.track_record().run("r1").report.trials] == [("write", 0.0)]
+
+
+@pytest.mark.parametrize("kind", ["unavailable", "rejected"])
+def test_an_error_that_is_none_of_the_agents_is_no_trial_of_it(kind):
+    """An outage; and what the model of its judge raises."""
+    store = MemoryStore()
+    answers: Any = {"unavailable": [ModelError("down", kind=kind, retry_after=0)], "rejected": ["good"]}
+    left = iter([*answers[kind], ModelError("no", kind="rejected")])
+    crew = two_tasks("sequential", Judge("Is it good?", name="judge"))
+    supervisor(store, policy(attempts=1), ScriptedModel(lambda _: next(left))).run(crew, run_id="r1")
+    assert store.track_record().run("r1").report.trials == ()
 
 
 # Nodes of the workflow

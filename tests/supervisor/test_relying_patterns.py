@@ -217,6 +217,25 @@ def test_a_node_that_ends_its_workflow_unjudged_has_failed(last, found):
     assert trials_of(chain(node(draft, name="one", verify=lambda _: True), last, name="job")) == found
 
 
+@pytest.mark.parametrize("approve", [lambda _: False, None])
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_persons_no_is_no_failure(alone, approve):
+    """By itself or after a crew: what its nodes did before counts, and nobody knows how it would have ended."""
+    send = node(draft, name="send", irreversible=True, approve=approve, verify=lambda _: True)
+    flow = chain(node(draft, name="one", verify=lambda _: True), send, name="job")
+    store = MemoryStore()
+    if alone:
+        work: Any = flow
+    else:
+        task = Task("x", name="t", verify=lambda _o, _c: False)
+        work = Crew([Agent(Role(name="ann", goal="help"))], [task], verify=lambda _o, _c: True, fallback=flow)
+    rules = Policy.model_validate({"reliability": {"threshold": 0.85}})
+    Supervisor(rules, model=ScriptedModel(lambda _: "good"), store=store).run(work, run_id="r1")
+    report = store.track_record().run("r1").report
+    assert (report.outcome, report.crew_grade) == (None, None if alone else 0.0)
+    assert [trial.agent for trial in report.trials] == ([] if alone else ["ann"]) + (["one"] if approve else [])
+
+
 def test_an_item_that_is_never_judged_fails_the_work_on_all():
     """The others passed."""
 

@@ -139,7 +139,7 @@ class Talk:
 
     async def _turn(self, said: Sequence[Mapping[str, Any]]) -> tuple[ToolRequest, ...] | str:
         agent, loop = self.loop.agent.name, self.loop
-        with ending(agent, loop.so_far):
+        with ending(agent, loop.so_far, loop.task.name):
             if not self._begun:
                 self._begin()
             self._hear(said)

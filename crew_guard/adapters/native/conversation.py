@@ -107,7 +107,7 @@ class Talk:
         if not plain:
             loop.say(Message("user", "The conversation is over: give its result."))
             loop = type(loop)(agent, self.task, loop.model, loop.gate, loop.transcript)
-        with ending(agent.name, lambda: self.said[-1].text if self.said else loop.so_far()):
+        with ending(agent.name, lambda: self.said[-1].text if self.said else loop.so_far(), self.task.name):
             return await loop.turns()
 
     def _joined(self, agent: Agent) -> AgentLoop:

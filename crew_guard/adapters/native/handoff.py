@@ -17,11 +17,11 @@ async def handoff(work: Work) -> RuntimeResult:
 
     async def do(task: Task) -> None:
         loop = _loop(work, work.crew.agent(task.agent), task)
-        with ending(task.agent, loop.so_far):
+        with ending(task.agent, loop.so_far, task.name):
             output = await loop.run(work.inputs, work.earlier(task))
         while loop.heir is not None:
             loop = _taken_over(work, loop, work.crew.agent(loop.heir))
-            with ending(loop.agent.name, loop.so_far):
+            with ending(loop.agent.name, loop.so_far, task.name):
                 output = await loop.turns()
         await work.finish(loop.agent.name, task, output)
 

@@ -20,7 +20,7 @@ async def hierarchical(work: Work) -> RuntimeResult:
     async def do(task: Task) -> None:
         loop = work.loop(manager, task, delegation(work, manager, ()))
         meant = "" if task.agent == manager.name else f"\n\nIt is meant for {task.agent}."
-        with ending(manager.name, loop.so_far):
+        with ending(manager.name, loop.so_far, task.name):
             output = await loop.run(work.inputs, work.earlier(task), meant)
         await work.finish(manager.name, task, output)
 

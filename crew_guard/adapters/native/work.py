@@ -12,6 +12,7 @@ from crew_guard.core.decisions import Stop
 from crew_guard.core.roles import Agent, Crew, Task, TaskContext, Verdict
 from crew_guard.errors import RefusedError
 from crew_guard.ports import Gate, Model, RuntimeResult
+from crew_guard.workflows.context import noted_at
 from crew_guard.workflows.hearing import hear
 
 
@@ -72,7 +73,7 @@ class Work:
             TaskEndedError: there is no output that can be used
         """
         loop = self.loop(self.crew.agent(task.agent), task)
-        with ending(task.agent, loop.so_far):
+        with ending(task.agent, loop.so_far, task.name):
             output = await loop.run(self.inputs, self.earlier(task))
         await self.finish(task.agent, task, output)
 
@@ -92,10 +93,15 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class ending:  # noqa: N801  used as a function
-    """What may end a task becomes one kind of error, a TaskEndedError, which holds what there is so far."""
+    """What may end a task becomes one kind of error, a TaskEndedError, which holds what there is so far.
+
+    Any other error says whose it is.
+    """
 
     agent: str
     so_far: Callable[[], Any]
+    task: str = ""
+    """What the agent is at; empty where it is none of its doing, as what a verifier raises."""
 
     def __enter__(self) -> None: ...
 
@@ -108,5 +114,7 @@ class ending:  # noqa: N801  used as a function
             case asyncio.CancelledError():
                 # The supervisor ends this work and reads its own latch; what there is goes with the result.
                 raise TaskEndedError("it was ended", self.so_far()) from None
+            case Exception() if self.task:
+                noted_at(error, self.agent, self.task)
             case _:
                 pass

@@ -90,6 +90,12 @@ class Account(Struct, frozen=True):
     score: Score | None
     """Of all runs: what the crew could not finish, and its workflow did, belongs to them."""
 
+    @property
+    def next(self) -> NextTier | None:
+        """The tier above the one that the whole has proven, by whatever decided that, as far as outcomes prove it."""
+        proven = self.measured.bounds.lower if self.estimate is None else self.estimate.proven
+        return _above(proven, self.measured.counts, self.settings.confidence)
+
 
 def rating(counts: Counts, confidence: float) -> Rating:
     """What counts are worth: their interval, the tier they prove, and how far the next one is."""
@@ -99,7 +105,10 @@ def rating(counts: Counts, confidence: float) -> Rating:
 
 def next_tier(counts: Counts, confidence: float) -> NextTier | None:
     """The tier above the one that these counts prove; None at the highest."""
-    lower = clopper_pearson(counts, confidence).lower
+    return _above(clopper_pearson(counts, confidence).lower, counts, confidence)
+
+
+def _above(lower: float, counts: Counts, confidence: float) -> NextTier | None:
     above: list[tuple[Tier, float]] = [(tier, least) for tier, least in TIERS.items() if least > lower]
     if not above:
         return None
