@@ -13,6 +13,8 @@ from typing import Literal, NamedTuple, TypeAlias
 
 from msgspec import Struct
 
+from crew_guard.core.reliability.trials import END_TO_END
+
 ODDS_RATIOS = (1.6, 2.5, 4.5, 9.0, 18.0, 40.0)
 """How many times worse the failure odds may have become: each has a term of its own."""
 ALARM_AFTER = 10_000.0
@@ -36,6 +38,8 @@ _MOST = 1e100
 """Of one term: far beyond any alarm, and JSON has no infinity."""
 _FAILED = 0.5
 """Grades below count as failures in a row."""
+_TO_BLAME = 0.1
+"""An agent with at least this part of the outcomes' evidence is named in their place: it is its work that fails."""
 
 
 class _Bets(NamedTuple):
@@ -134,7 +138,7 @@ class Alarm(Struct, frozen=True):
     """A crew's streams together have reached A."""
 
     culprit: str
-    """The stream with the largest evidence."""
+    """The stream with the largest evidence; an agent's, where one has shown that it is to blame."""
     share: float
     """Its part of all evidence, in [0, 1]."""
     evidence: float
@@ -154,8 +158,15 @@ def alarm(detectors: Mapping[str, EDetector], after: float = ALARM_AFTER) -> Ala
     total = evidence(detectors)
     if not detectors or total < after:
         return None
-    culprit = max(detectors, key=lambda name: detectors[name].evidence)
+    culprit = _culprit(detectors)
     return Alarm(culprit, detectors[culprit].evidence / (total * len(detectors)), total)
+
+
+def _culprit(detectors: Mapping[str, EDetector]) -> str:
+    shown = {name: one.evidence for name, one in detectors.items()}
+    most = max(shown, key=shown.__getitem__)
+    worst = max((name for name in shown if name != END_TO_END), key=shown.__getitem__, default=most)
+    return worst if shown[worst] >= _TO_BLAME * shown[most] else most
 
 
 SprtAnswer: TypeAlias = Literal["good", "bad", "open"]
