@@ -466,6 +466,17 @@ def test_what_is_known_of_judges_goes_with_the_streams_that_they_judge():
     assert reckoned(pair(verify=Judge("Good?"))).settings.judged_by == {}
 
 
+def test_a_threshold_of_0_takes_no_crew_out():
+    """Neither a new version nor one that always fails."""
+    known = reckoned(pair(), threshold=0)
+    record = None
+    for run in range(300):
+        version = known.version if run else "before"
+        record = add(record, RunReport(f"r{run}", "crew", version, float(run), outcome=0.0), known.settings)
+    assert record.breaker.state == "closed"
+    assert routed(known, Known(record), Random(1).betavariate, fallback=True).to == "crew"
+
+
 def test_figures_from_after_its_breaker_closed_send_a_crew_to_its_workflow_again():
     """Those from before don't; while it is below, a share of its runs are probes."""
     known = reckoned(pair(UNJUDGED, JUDGED), threshold=0.85, alarm_after=10**9)

@@ -456,10 +456,9 @@ def test_policies_that_take_turns_lose_no_evidence(other: Settings) -> None:
         assert run < 60
 
 
-@pytest.mark.parametrize("threshold", [0.0, 1e-9])
-def test_a_threshold_of_next_to_nothing_is_no_error(threshold: float) -> None:
+def test_a_threshold_of_next_to_nothing_is_no_error() -> None:
     """A new version is probed under it as under any other."""
-    held = Settings(threshold=threshold)
+    held = Settings(threshold=1e-9)
     assert after([good(1), good(2, version="2")], held).breaker.state == "half_open"
 
 
