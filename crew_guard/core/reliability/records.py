@@ -96,18 +96,18 @@ def add(record: CrewRecord | None, report: RunReport, settings: Settings) -> Cre
         if stream.subject != trial.subject:
             breaker = _renewed(breaker, stream, trial, report.at, settings)
             stream = Stream(trial.subject)
-        streams[trial.stream] = _seen(stream, trial.stream, trial.grade, settings)
+        streams[trial.stream] = _seen(stream, trial.stream, trial.grade, report.at, settings)
         seen.append((trial.stream, trial.grade))
     grade = crew_grade(report)
     if grade is not None:
-        streams[END_TO_END] = _seen(streams.get(END_TO_END, _NO_STREAM), END_TO_END, grade, settings)
+        streams[END_TO_END] = _seen(streams.get(END_TO_END, _NO_STREAM), END_TO_END, grade, report.at, settings)
         seen.append((END_TO_END, grade))
     faults, in_shadows = record.faults, record.shadow_outcomes
     record = CrewRecord(
         record.crew,
         record.version,
         streams,
-        faults.observed(float(not report.faults), level_of(_WITHOUT_FAULTS, faults.baseline)),
+        faults.observed(float(not report.faults), level_of(_WITHOUT_FAULTS, faults.baseline), report.at),
         *_summed(record, report),
         breaker,
         record.versions,
@@ -169,7 +169,8 @@ def revise(
     Args:
         before: the verdict that it corrects; None where there was none
         after: of the same agent and subject; where the subject has a newer version since, nothing changes here
-        at: Unix seconds of the run: from before the breaker's last change it is no probe
+        at: Unix seconds of the run: from before the breaker's last change it is no probe, and a correction for the
+            better takes nothing from what is evidence of a later drop
     """
     stream = record.streams.get(after.stream)
     if after.side == "fallback" or (stream is not None and stream.subject != after.subject):
@@ -209,7 +210,8 @@ def _revised(
     name, stream = named
     breaker = record.breaker
     fresh = at > breaker.since
-    streams = {**record.streams, name: stream.revised(*grades, _level(stream, name, settings), fresh=fresh)}
+    stream = stream.revised(grades, _level(stream, name, settings), at, record.updated, fresh=fresh)
+    streams = {**record.streams, name: stream}
     if fresh:
         breaker = breaker.revised(name, *grades, record.updated)
     closes = breaker.state == "closed" != record.breaker.state
@@ -217,8 +219,8 @@ def _revised(
     return _restarted(record) if closes else _watched(record, settings)
 
 
-def _seen(stream: Stream, name: str, grade: float, settings: Settings) -> Stream:
-    return stream.observed(grade, _level(stream, name, settings))
+def _seen(stream: Stream, name: str, grade: float, at: float, settings: Settings) -> Stream:
+    return stream.observed(grade, _level(stream, name, settings), at)
 
 
 def _level(stream: Stream, name: str, settings: Settings) -> float | None:

@@ -41,12 +41,16 @@ class Stream(Struct, frozen=True, omit_defaults=True):
         """The trials since its crew was last found to be fine; all, where it never was."""
         return self.counts.without(self.cleared)
 
-    def observed(self, grade: float, level: float | None) -> Stream:
-        """With one trial more. One that is held to no level is evidence, too, for the runs that have one."""
+    def observed(self, grade: float, level: float | None, at: float) -> Stream:
+        """With one trial more. One that is held to no level is evidence, too, for the runs that have one.
+
+        Args:
+            at: Unix seconds
+        """
         counts = self.counts.plus(grade)
         detector, others = self._detectors(level)
-        detector = None if detector is None else detector.observed(grade)
-        others = tuple([one.observed(grade) for one in others])
+        detector = None if detector is None else detector.observed(grade, at)
+        others = tuple([one.observed(grade, at) for one in others])
         calm = detector is None or detector.evidence < _CALM
         baseline = _baseline(counts, self.baseline) if calm else self.baseline
         return Stream(self.subject, counts, detector, baseline, others, self.cleared)
@@ -68,19 +72,24 @@ class Stream(Struct, frozen=True, omit_defaults=True):
         own = () if self.detector is None else (self.detector,)
         return next((one for one in (*own, *self.others) if one.level == level), None)
 
-    def revised(self, before: float | None, after: float, level: float | None, *, fresh: bool) -> Stream:
+    def revised(
+        self, grades: tuple[float | None, float], level: float | None, at: float, now: float, *, fresh: bool
+    ) -> Stream:
         """With a later verdict on a trial.
 
         Args:
-            before: the verdict that it corrects; None where there was none
+            grades: the verdict that it corrects, None where there was none, and the later one
+            at: Unix seconds of the trial
+            now: the same of the latest one
             fresh: whether the trial is one of those since its crew was last found to be fine
         """
+        before, after = grades
         cleared = self.cleared if fresh else self.cleared.judged(before, after)
         if before is None:
-            return replace(self.observed(after, level), cleared=cleared)
+            return replace(self.observed(after, level, now), cleared=cleared)
         detector, others = self._detectors(level)
-        detector = None if detector is None else detector.corrected(before, after)
-        others = tuple([one.corrected(before, after) for one in others])
+        detector = None if detector is None else detector.corrected(before, after, at, now)
+        others = tuple([one.corrected(before, after, at, now) for one in others])
         counts = self.counts.revised(before, after)
         return Stream(self.subject, counts, detector, self.baseline, others, cleared)
 

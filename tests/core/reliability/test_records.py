@@ -207,6 +207,20 @@ def test_a_later_verdict_counts_where_it_belongs() -> None:
     assert revise(record, None, trial("new", 0.0), HELD).streams["new"].counts == Counts(1, 0.0)
 
 
+def test_a_later_verdict_on_an_old_run_leaves_the_evidence_of_a_drop() -> None:
+    """One on a run of the drop itself takes from it."""
+    held = replace(HELD, alarm_after=1e9)
+    slip = report(30, {"reader": 1.0, "writer": 0.0})
+    record = after([*map(good, range(30)), slip, *map(good, range(31, 60))], held)
+    dropped = [report(run, {"reader": 1.0, "writer": 0.0}) for run in range(60, 70)]
+    record = after(dropped, held, record)
+    bad, right = trial("writer", 0.0), trial("writer", 1.0)
+    assert revise(record, bad, right, held, at=30.0).detectors["writer"] == record.detectors["writer"]
+    assert revise(record, bad, right, held, at=62.0).detectors["writer"].evidence < record.detectors["writer"].evidence
+    assert revise_outcome(record, slip, 1.0, held).detectors[END_TO_END] == record.detectors[END_TO_END]
+    assert revise_outcome(record, slip, 1.0, held).end_to_end == Counts(70, 60.0)
+
+
 def test_later_verdicts_open_the_breaker_too() -> None:
     """Outcomes that turn out bad afterwards are evidence as any other."""
     record = after([good(run) for run in range(30)])
