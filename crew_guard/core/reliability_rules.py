@@ -84,7 +84,7 @@ class ReliabilityRules(_Section):
     confidence: Annotated[float, GREATEST] = Field(default=0.95, ge=0.5, lt=1, allow_inf_nan=False)
     """Of the bounds, one-sided."""
     threshold: Annotated[float | None, GREATEST] = Field(default=None, ge=0, le=1, allow_inf_nan=False)
-    """Least end-to-end success; without it and a tier nothing is decided by reliability."""
+    """Least end-to-end success; without it and a tier, or at 0, nothing is decided by reliability."""
     unknown: Annotated[Unknown, Strictest(("workflow", "shadow", "crew"))] = "crew"
     """Who does the job while too little is known; in a shadow the crew works, too, without its irreversible tools."""
     fallback: Annotated[FallbackMode, Strictest(("on_reliability", "on_failure", "never"))] = "on_reliability"
@@ -114,9 +114,8 @@ class ReliabilityRules(_Section):
 
     @property
     def least(self) -> float | None:
-        """The least end-to-end success that counts; None where nothing is decided by reliability."""
-        known = [value for value in (self.threshold, TIERS[self.tier] if self.tier else None) if value is not None]
-        return max(known, default=None)
+        """The least end-to-end success that counts, above 0; None where nothing is decided by reliability."""
+        return max(self.threshold or 0.0, TIERS[self.tier] if self.tier else 0.0) or None
 
     def idle(self, written: Collection[str]) -> Iterator[Idle]:
         """What of these rules decides nothing, or decides one thing for ever.
@@ -132,7 +131,7 @@ class ReliabilityRules(_Section):
 
     def _idle_unknown(self) -> Iterator[Idle]:
         if self.least is None:
-            why = f"{self.unknown} decides nothing: there is no threshold and no tier; write one of them"
+            why = f"{self.unknown} decides nothing: there is no threshold above 0 and no tier; write one of them"
             yield Idle("unknown", self.unknown, why)
         elif self.fallback != "on_reliability":
             why = f"{self.unknown} decides nothing: fallback is {self.fallback}, so that no figure sends a run anywhere"

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from crew_guard.core.decisions import Stop
 from crew_guard.core.events import Judged
 from crew_guard.core.reliability import bounds
@@ -92,7 +94,7 @@ def routed(reliance: Reliance, known: Known, beta: Betavariate, *, fallback: boo
         return Routing("crew", "the policy asks for no threshold", estimate=found)
     way = route(found, reliance.least, reliance.unknown)
     if way.way == "workflow" and way.by != "unknown" and record is not None:
-        return _by_figures(reliance, record, Routing("workflow", way.why, estimate=found))
+        return _by_figures(reliance, record, Routing("workflow", way.why, estimate=found), beta)
     if way.way == "shadow" and not reliance.held_back:
         return Routing("workflow", f"{way.why}; it can't work in a shadow: its tools are the host's", estimate=found)
     return Routing(way.way, way.why, estimate=found, by_parts=way.by != "measured")
@@ -115,12 +117,26 @@ def _by_breaker(reliance: Reliance, breaker: Breaker, found: Estimate | None) ->
     return Routing("workflow", why, estimate=found)
 
 
-def _by_figures(reliance: Reliance, record: CrewRecord, routing: Routing) -> Routing:
+def _by_figures(reliance: Reliance, record: CrewRecord, routing: Routing, beta: Betavariate) -> Routing:
     """What follows where the figures are below the threshold, and nothing has opened the breaker."""
     if record.breaker.since:
-        why = "its probes have closed the breaker: figures from before that don't count against it"
-        return routing._replace(to="crew", why=why, by_parts=False)
+        fresh = estimated(reliance, _fresh(record), beta)
+        way = route(fresh, reliance.least or 0.0, "crew")
+        if way.way == "crew":
+            why = "its probes have closed the breaker: figures from before that don't count against it"
+            return routing._replace(to="crew", why=why, by_parts=False)
+        routing = Routing("workflow", f"{way.why}, since its probes closed the breaker", estimate=fresh)
     return _probed(reliance, routing.why, routing.estimate) if _is_its_turn(record, reliance) else routing
+
+
+def _fresh(record: CrewRecord) -> Known:
+    """What it did itself since its probes closed the breaker."""
+    streams = {name: replace(stream, counts=stream.fresh) for name, stream in record.streams.items()}
+    counts: dict[Subject, Counts] = {}
+    for stream in streams.values():
+        if stream.subject is not None:
+            counts[stream.subject] = counts.get(stream.subject, NO_TRIALS) + stream.counts
+    return Known(replace(record, streams=streams), counts)
 
 
 def _is_its_turn(record: CrewRecord, reliance: Reliance) -> bool:

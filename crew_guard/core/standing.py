@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from msgspec.structs import replace
-
+from crew_guard.core.reliability.accounts import scored
 from crew_guard.core.reliability.breaker import BreakerState
-from crew_guard.core.reliability.counts import NO_TRIALS, score
 from crew_guard.core.reliability.records import CrewRecord, Settings
 from crew_guard.core.reliability.verdict import Estimate, Way
 
@@ -81,8 +79,7 @@ def standing(
     if record is not None:
         known["breaker"] = record.breaker.state
         known["culprit"] = record.breaker.culprit or known.get("culprit", "")
-        outcomes = NO_TRIALS if found is None or found.measured is None else found.measured.counts
-        made = score(replace(record.all_runs, outcomes=outcomes), settings.confidence)
+        made = scored(record, settings)
         if made is not None:
             known |= {"score": made.value, "score_lower": made.lower, "score_upper": made.upper}
     return Reliability(version, **known, **told)

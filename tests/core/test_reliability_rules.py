@@ -54,6 +54,14 @@ def test_a_threshold_is_not_below_its_tier(tier, least):
         of(tier=tier, threshold=least - 0.01)
 
 
+def test_a_threshold_of_0_asks_for_nothing():
+    """Every crew is good enough for it: nothing is decided, and another layer's threshold counts."""
+    assert of(threshold=0).reliability.least is None
+    assert tightened(of(threshold=0), of(threshold=0.9)).reliability.least == 0.9
+    rules = of(threshold=0, unknown="shadow").reliability
+    assert [idle.key for idle in rules.idle({"threshold", "unknown"})] == ["unknown"]
+
+
 def test_nothing_is_decided_where_nothing_is_said():
     """The default policy has no section to speak of; its hash is the same as before there was one."""
     assert Policy().reliability.least is None

@@ -5,6 +5,7 @@ from random import Random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from pydantic import BaseModel
 
 from crew_guard import Agent, Crew, Policy, Role, Task, tool
@@ -482,3 +483,47 @@ def test_what_is_known_of_judges_goes_with_the_streams_that_they_judge():
     assert result == {"bob/write": critic.record, END_TO_END: critic.record}
     assert reckoned(pair(write={"verify": critic}, verify=fine)).settings.judged_by == {"bob/write": critic.record}
     assert reckoned(pair(verify=Judge("Good?"))).settings.judged_by == {}
+
+
+def test_a_threshold_of_0_takes_no_crew_out():
+    """Neither a new version nor one that always fails."""
+    known = reckoned(pair(), threshold=0)
+    record = None
+    for run in range(300):
+        version = known.version if run else "before"
+        record = add(record, RunReport(f"r{run}", "crew", version, float(run), outcome=0.0), known.settings)
+    assert record.breaker.state == "closed"
+    assert routed(known, Known(record), Random(1).betavariate, fallback=True).to == "crew"
+
+
+def test_figures_from_after_its_breaker_closed_send_a_crew_to_its_workflow_again():
+    """Those from before don't; while it is below, a share of its runs are probes."""
+    known = reckoned(pair(UNJUDGED, JUDGED), threshold=0.85, alarm_after=10**9)
+    record, run = None, 0
+
+    def played(runs, grade):
+        """Where runs went that came out like this, in the shadow or not, and what is said of the next one."""
+        nonlocal record, run
+        ways = list[str]()
+        for _ in range(runs):
+            run += 1
+            found = routed(known, Known(record), Random(run).betavariate, fallback=True)
+            ways.append(found.to)
+            # Until its breaker opens a policy without a threshold lets it work.
+            worked = found.to if record and record.breaker.since else "crew"
+            told = RunReport(f"r{run}", "crew", known.version, float(run), shadow=worked == "shadow")
+            told = replace(told, via="crew" if worked == "crew" else "workflow")
+            record = add(record, replace(told, outcome=None if worked == "workflow" else grade(run)), known.settings)
+        return ways, routed(known, Known(record), Random(run).betavariate, fallback=True)
+
+    played(60, lambda _: 0.0)
+    while record.breaker.state != "closed":
+        _, found = played(1, lambda _: 1.0)
+    assert (found.to, found.by_parts) == ("crew", False)
+    assert found.estimate.measured.upper < 0.85
+    ways, found = played(200, lambda run: float(run % 3 > 0))
+    assert "crew" in ways[:20]
+    assert ways[100:].count("crew") == 0
+    assert ways[100:].count("shadow") == 20
+    assert "since its probes closed the breaker" in found.why
+    assert found.estimate.measured.counts.trials < 100

@@ -182,8 +182,15 @@ def account(
         parts=parts,
         watches=_watches(record),
         evidence=evidence({name: one.detector for name, one in record.streams.items() if one.detector}),
-        score=score(replace(record.all_runs, outcomes=measured), confidence),
+        score=scored(record, settings),
     )
+
+
+def scored(record: CrewRecord, settings: Settings) -> Score | None:
+    """The Reliability Score of a record, the errors of its outcomes' judge taken out; None where no run was judged."""
+    runs = record.all_runs
+    outcomes = counted(runs.outcomes, settings.judged_by.get(END_TO_END), settings.confidence)
+    return score(replace(runs, outcomes=outcomes), settings.confidence)
 
 
 def _counts(record: CrewRecord, name: str, shared: Mapping[Subject, Counts], settings: Settings) -> Counts:

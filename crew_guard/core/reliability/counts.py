@@ -38,6 +38,15 @@ class Counts(Struct, frozen=True, omit_defaults=True, gc=False):
         """With one trial's grade corrected."""
         return Counts(self.trials, min(float(self.trials), max(0.0, self.good - before + after)))
 
+    def judged(self, before: float | None, after: float) -> Counts:
+        """With a later verdict on one trial; before is None where it had none, and is a new one."""
+        return self.plus(after) if before is None else self.revised(before, after)
+
+    def without(self, some: Counts) -> Counts:
+        """Those of these trials that are not among some of them."""
+        trials = max(0, self.trials - some.trials)
+        return Counts(trials, min(float(trials), max(0.0, self.good - some.good)))
+
     def __add__(self, other: Counts) -> Counts:
         return Counts(self.trials + other.trials, self.good + other.good)
 
@@ -76,6 +85,13 @@ class Sums(Struct, frozen=True, omit_defaults=True, gc=False):
     seconds: float = 0.0
     faults: int = 0
     """Runs in which the infrastructure failed."""
+    ended: int = 0
+    """Those of them that it ended: how they kept to their targets says nothing, and is in no sum."""
+
+    @property
+    def scored(self) -> int:
+        """The runs that the Reliability Score is about."""
+        return self.runs - self.ended
 
     def __add__(self, other: Sums) -> Sums:
         return Sums(
@@ -86,6 +102,7 @@ class Sums(Struct, frozen=True, omit_defaults=True, gc=False):
             self.usd + other.usd,
             self.seconds + other.seconds,
             self.faults + other.faults,
+            self.ended + other.ended,
         )
 
 
@@ -107,6 +124,7 @@ class Score(Struct, frozen=True):
     lower: float
     upper: float
     runs: int
+    """Without those that the infrastructure ended."""
     judged: int
     """Runs with a verdict on their outcome: the others say nothing about success."""
 
@@ -115,11 +133,11 @@ def score(sums: Sums, confidence: float = 0.95) -> Score | None:
     """The score of these runs with one-sided bounds of this confidence; None where no run was judged."""
     from crew_guard.core.reliability.intervals import chain_bound  # which counts with Counts, too
 
-    rate = sums.outcomes.rate
-    if rate is None or not sums.runs:
+    rate, runs = sums.outcomes.rate, sums.scored
+    if rate is None or not runs:
         return None
-    cost, latency = Counts(sums.runs, sums.cost_adherence), Counts(sums.runs, sums.latency_adherence)
-    value = rate * (cost.good / sums.runs) * (latency.good / sums.runs)
+    cost, latency = Counts(runs, sums.cost_adherence), Counts(runs, sums.latency_adherence)
+    value = rate * (cost.good / runs) * (latency.good / runs)
     # Three means that must all be high: an adherence varies less than a bit does, so the bounds are safe.
     bounds = chain_bound((sums.outcomes, cost, latency), confidence)
-    return Score(value, min(value, bounds.lower), max(value, bounds.upper), sums.runs, sums.outcomes.trials)
+    return Score(value, min(value, bounds.lower), max(value, bounds.upper), runs, sums.outcomes.trials)

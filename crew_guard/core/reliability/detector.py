@@ -12,6 +12,9 @@ from functools import lru_cache
 from typing import Literal, NamedTuple, TypeAlias
 
 from msgspec import Struct
+from msgspec.structs import replace
+
+from crew_guard.core.reliability.trials import END_TO_END
 
 ODDS_RATIOS = (1.6, 2.5, 4.5, 9.0, 18.0, 40.0)
 """How many times worse the failure odds may have become: each has a term of its own."""
@@ -36,6 +39,8 @@ _MOST = 1e100
 """Of one term: far beyond any alarm, and JSON has no infinity."""
 _FAILED = 0.5
 """Grades below count as failures in a row."""
+_TO_BLAME = 0.1
+"""An agent with at least this part of the outcomes' evidence is named in their place: it is its work that fails."""
 
 
 class _Bets(NamedTuple):
@@ -80,40 +85,60 @@ class EDetector(Struct, frozen=True):
     """The log likelihood ratio of bursts against none, from failures that are over."""
     pending: float = 0.0
     """The same of failures that are not over yet."""
+    gains: tuple[float, ...] = (1.0,) * len(ODDS_RATIOS)
+    """By term, what its bets have come to since they began: the most that those of any beginning have."""
+    began: tuple[float, ...] = (0.0,) * len(ODDS_RATIOS)
+    """By term, the time of that beginning: what was before is next to nothing of its evidence."""
 
     @property
     def evidence(self) -> float:
         """The mean of the terms: alarm when it reaches A."""
         return sum(self.terms) / len(self.terms)
 
-    def observed(self, grade: float) -> EDetector:
-        """With one outcome in [0, 1] more."""
+    def observed(self, grade: float, at: float = 0.0) -> EDetector:
+        """With one outcome in [0, 1] more.
+
+        Args:
+            at: when it was, on any clock: see corrected
+        """
         bets = _bets(self.level)
         row = 0 if self.bursts <= FREE_OF_BURSTS else min(self.failures, len(bets.stakes) - 1)
         excess = self.level - grade
-        terms = tuple(
-            [min(_MOST, (1.0 + m) * (1.0 + s * excess)) for m, s in zip(self.terms, bets.stakes[row], strict=True)]
-        )
+        factors = [1.0 + stake * excess for stake in bets.stakes[row]]
+        terms = tuple([min(_MOST, (1.0 + m) * factor) for m, factor in zip(self.terms, factors, strict=True)])
+        began = tuple([since if gain > 1.0 else at for gain, since in zip(self.gains, self.began, strict=True)])
+        gains = tuple([min(_MOST, max(1.0, gain) * factor) for gain, factor in zip(self.gains, factors, strict=True)])
         bursts, pending, failed = self.bursts, self.pending, grade < _FAILED
         if self.failures:
             pending += bets.again if failed else bets.over
         if failed:
-            return EDetector(self.level, terms, self.failures + 1, 0, bursts, pending)
+            return EDetector(self.level, terms, self.failures + 1, 0, bursts, pending, gains, began)
         if self.quiet + 1 == QUIET:
             bursts, pending = bursts + pending, 0.0
-        return EDetector(self.level, terms, 0, self.quiet + 1, bursts, pending)
+        return EDetector(self.level, terms, 0, self.quiet + 1, bursts, pending, gains, began)
 
-    def corrected(self, before: float, after: float) -> EDetector:
+    def corrected(self, before: float, after: float, at: float = math.inf, now: float = 0.0) -> EDetector:
         """With an earlier outcome's grade corrected by a later verdict.
 
-        For the worse it counts as an outcome of now; for the better what it had added is taken out of every term.
+        For the worse it counts as an outcome of now. For the better what it had added is taken out of the terms whose
+        evidence is of its time: what came after it shows a drop as well as before.
+
+        Args:
+            at: when the outcome was, on the clock that the detector was told of; by default in all evidence
+            now: the same of the verdict
         """
         if after <= before:
-            return self.observed(after) if after < before else self
+            return self.observed(after, now) if after < before else self
         stakes = _bets(self.level).stakes[0]
-        ratios = [(1.0 + s * (self.level - after)) / (1.0 + s * (self.level - before)) for s in stakes]
-        terms = tuple([min(_MOST, m * ratio) for m, ratio in zip(self.terms, ratios, strict=True)])
-        return EDetector(self.level, terms, self.failures, self.quiet, self.bursts, self.pending)
+        ratios = [
+            (1.0 + stake * (self.level - after)) / (1.0 + stake * (self.level - before)) if at >= since else 1.0
+            for stake, since in zip(stakes, self.began, strict=True)
+        ]
+        terms, gains = (
+            tuple([min(_MOST, value * ratio) for value, ratio in zip(values, ratios, strict=True)])
+            for values in (self.terms, self.gains)
+        )
+        return replace(self, terms=terms, gains=gains)
 
     def restarted(self, level: float | None = None) -> EDetector:
         """Without evidence, perhaps at another level; what is known of bursts stays."""
@@ -134,7 +159,7 @@ class Alarm(Struct, frozen=True):
     """A crew's streams together have reached A."""
 
     culprit: str
-    """The stream with the largest evidence."""
+    """The stream with the largest evidence; an agent's, where one has shown that it is to blame."""
     share: float
     """Its part of all evidence, in [0, 1]."""
     evidence: float
@@ -154,8 +179,15 @@ def alarm(detectors: Mapping[str, EDetector], after: float = ALARM_AFTER) -> Ala
     total = evidence(detectors)
     if not detectors or total < after:
         return None
-    culprit = max(detectors, key=lambda name: detectors[name].evidence)
+    culprit = _culprit(detectors)
     return Alarm(culprit, detectors[culprit].evidence / (total * len(detectors)), total)
+
+
+def _culprit(detectors: Mapping[str, EDetector]) -> str:
+    shown = {name: one.evidence for name, one in detectors.items()}
+    most = max(shown, key=shown.__getitem__)
+    worst = max((name for name in shown if name != END_TO_END), key=shown.__getitem__, default=most)
+    return worst if shown[worst] >= _TO_BLAME * shown[most] else most
 
 
 SprtAnswer: TypeAlias = Literal["good", "bad", "open"]

@@ -19,7 +19,7 @@ from crew_guard.core.reliability.settings import Settings
 from crew_guard.core.reliability.streams import Stream
 from crew_guard.core.reliability.trials import END_TO_END, RunReport, Trial, is_alone
 
-FORMAT = 2
+FORMAT = 3
 """Version of the record's format: one of another is folded again."""
 _WITHOUT_FAULTS = 0.95
 """The share of runs without an infrastructure failure below which there is something to tell."""
@@ -45,6 +45,8 @@ class CrewRecord(Struct, frozen=True, omit_defaults=True):
     format: int = FORMAT
     shadows: int = 0
     """Runs that the crew worked through beside its workflow: the sums have none of them."""
+    shadow_outcomes: Counts = NO_TRIALS
+    """The crew's own outcomes in those."""
     costs: dict[str, Spent] = {}
     """By part, of this version's runs that the crew finished; see RunReport."""
 
@@ -60,8 +62,8 @@ class CrewRecord(Struct, frozen=True, omit_defaults=True):
 
     @property
     def all_runs(self) -> Sums:
-        """Every run of this version, its outcomes the crew's own: what a workflow saved is no success of it."""
-        return replace(self.crew_runs + self.workflow_runs, outcomes=self.end_to_end)
+        """Every run of this version but shadows, the outcomes the crew's own: what a workflow saved is none of its."""
+        return replace(self.crew_runs + self.workflow_runs, outcomes=self.end_to_end.without(self.shadow_outcomes))
 
     @property
     def detectors(self) -> dict[str, EDetector]:
@@ -94,22 +96,24 @@ def add(record: CrewRecord | None, report: RunReport, settings: Settings) -> Cre
         if stream.subject != trial.subject:
             breaker = _renewed(breaker, stream, trial, report.at, settings)
             stream = Stream(trial.subject)
-        streams[trial.stream] = _seen(stream, trial.stream, trial.grade, settings)
+        streams[trial.stream] = _seen(stream, trial.stream, trial.grade, report.at, settings)
         seen.append((trial.stream, trial.grade))
     grade = crew_grade(report)
     if grade is not None:
-        streams[END_TO_END] = _seen(streams.get(END_TO_END, _NO_STREAM), END_TO_END, grade, settings)
+        streams[END_TO_END] = _seen(streams.get(END_TO_END, _NO_STREAM), END_TO_END, grade, report.at, settings)
         seen.append((END_TO_END, grade))
+    faults, in_shadows = record.faults, record.shadow_outcomes
     record = CrewRecord(
         record.crew,
         record.version,
         streams,
-        record.faults.observed(float(not report.faults), _WITHOUT_FAULTS),
+        faults.observed(float(not report.faults), level_of(_WITHOUT_FAULTS, faults.baseline), report.at),
         *_summed(record, report),
         breaker,
         record.versions,
         report.at,
         shadows=record.shadows + report.shadow,
+        shadow_outcomes=in_shadows.plus(grade) if report.shadow and grade is not None else in_shadows,
         costs=record.costs | {name: record.costs.get(name, Spent()).plus(usd) for name, usd in report.costs.items()},
     )
     return _decided(record, report, seen, settings)
@@ -165,7 +169,8 @@ def revise(
     Args:
         before: the verdict that it corrects; None where there was none
         after: of the same agent and subject; where the subject has a newer version since, nothing changes here
-        at: Unix seconds of the run: from before the breaker's last change it is no probe
+        at: Unix seconds of the run: from before the breaker's last change it is no probe, and a correction for the
+            better takes nothing from what is evidence of a later drop
     """
     stream = record.streams.get(after.stream)
     if after.side == "fallback" or (stream is not None and stream.subject != after.subject):
@@ -186,11 +191,12 @@ def revise_outcome(record: CrewRecord, report: RunReport, grade: float, settings
     """
     if report.version != record.version:
         return record
-    if not report.shadow:
+    if report.shadow:
+        record = replace(record, shadow_outcomes=record.shadow_outcomes.judged(report.outcome, grade))
+    else:
         name = "crew_runs" if report.via == "crew" else "workflow_runs"
         sums: Sums = getattr(record, name)
-        known = sums.outcomes
-        outcomes = known.plus(grade) if report.outcome is None else known.revised(report.outcome, grade)
+        outcomes = sums.outcomes.judged(report.outcome, grade)
         record = replace(record, **{name: replace(sums, outcomes=outcomes)})
     if not report.own and not report.shadow:
         return record
@@ -202,23 +208,28 @@ def _revised(
     record: CrewRecord, named: tuple[str, Stream], grades: tuple[float | None, float], at: float, settings: Settings
 ) -> CrewRecord:
     name, stream = named
-    streams = {**record.streams, name: stream.revised(*grades, _target(stream, name, settings))}
     breaker = record.breaker
-    if at > breaker.since:
+    fresh = at > breaker.since
+    stream = stream.revised(grades, _level(stream, name, settings), at, record.updated, fresh=fresh)
+    streams = {**record.streams, name: stream}
+    if fresh:
         breaker = breaker.revised(name, *grades, record.updated)
     closes = breaker.state == "closed" != record.breaker.state
     record = replace(record, streams=streams, breaker=breaker)
     return _restarted(record) if closes else _watched(record, settings)
 
 
-def _seen(stream: Stream, name: str, grade: float, settings: Settings) -> Stream:
-    return stream.observed(grade, _target(stream, name, settings))
+def _seen(stream: Stream, name: str, grade: float, at: float, settings: Settings) -> Stream:
+    return stream.observed(grade, _level(stream, name, settings), at)
 
 
-def _target(stream: Stream, name: str, settings: Settings) -> float | None:
-    of_agents = name != END_TO_END
-    target = settings.target(has_baseline=stream.baseline is not None) if of_agents else settings.threshold
-    return None if target is None else settings.as_judged(name, target)
+def _level(stream: Stream, name: str, settings: Settings) -> float | None:
+    """What a stream is held to: an agent to no more than it has shown, the outcomes to the threshold."""
+    is_agents = name != END_TO_END
+    target = settings.target(has_baseline=stream.baseline is not None) if is_agents else settings.threshold
+    if target is None:
+        return None
+    return level_of(settings.as_judged(name, target), stream.baseline if is_agents else None)
 
 
 def _renewed(breaker: Breaker, stream: Stream, trial: Trial, at: float, settings: Settings) -> Breaker:
@@ -239,11 +250,12 @@ def _summed(record: CrewRecord, report: RunReport) -> tuple[Sums, Sums]:
     one = Sums(
         1,
         NO_TRIALS if report.outcome is None else Counts(1, report.outcome),
-        report.cost_adherence,
-        report.latency_adherence,
+        0.0 if report.ended_by_fault else report.cost_adherence,
+        0.0 if report.ended_by_fault else report.latency_adherence,
         report.usd,
         report.seconds,
         int(report.faults > 0),
+        int(report.ended_by_fault),
     )
     if report.via == "crew":
         return record.crew_runs + one, record.workflow_runs
@@ -277,7 +289,7 @@ def _watched(record: CrewRecord, settings: Settings) -> CrewRecord:
     if settings.threshold is None or (is_open and not record.breaker.is_for_more(settings.threshold)):
         return record
     if is_open:
-        known = {name: one.held_to(_target(one, name, settings)) for name, one in record.streams.items()}
+        known = {name: one.held_to(_level(one, name, settings)) for name, one in record.streams.items()}
         detectors = {name: one for name, one in known.items() if one is not None}
     found = alarm(detectors, settings.alarm_after)
     if found is None:

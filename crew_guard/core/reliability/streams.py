@@ -6,7 +6,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from crew_guard.core.reliability.counts import NO_TRIALS, Counts
-from crew_guard.core.reliability.detector import BASELINE_RUNS, EDetector, level_of
+from crew_guard.core.reliability.detector import BASELINE_RUNS, EDetector
 from crew_guard.core.reliability.intervals import jeffreys
 from crew_guard.core.reliability.trials import Subject
 
@@ -33,22 +33,33 @@ class Stream(Struct, frozen=True, omit_defaults=True):
     """
     others: tuple[EDetector, ...] = ()
     """The same at other levels, the latest first: policies of several thresholds may take turns with one crew."""
+    cleared: Counts = NO_TRIALS
+    """Of the counts, those from before its crew was last found to be fine."""
 
-    def observed(self, grade: float, target: float | None) -> Stream:
-        """With one trial more. One without a target is evidence, too, for the runs that have one."""
+    @property
+    def fresh(self) -> Counts:
+        """The trials since its crew was last found to be fine; all, where it never was."""
+        return self.counts.without(self.cleared)
+
+    def observed(self, grade: float, level: float | None, at: float) -> Stream:
+        """With one trial more. One that is held to no level is evidence, too, for the runs that have one.
+
+        Args:
+            at: Unix seconds
+        """
         counts = self.counts.plus(grade)
-        detector, others = self._detectors(target)
-        detector = None if detector is None else detector.observed(grade)
+        detector, others = self._detectors(level)
+        detector = None if detector is None else detector.observed(grade, at)
+        others = tuple([one.observed(grade, at) for one in others])
         calm = detector is None or detector.evidence < _CALM
         baseline = _baseline(counts, self.baseline) if calm else self.baseline
-        return Stream(self.subject, counts, detector, baseline, tuple([one.observed(grade) for one in others]))
+        return Stream(self.subject, counts, detector, baseline, others, self.cleared)
 
-    def _detectors(self, target: float | None) -> tuple[EDetector | None, tuple[EDetector, ...]]:
-        """The one at the target's level, and the others."""
+    def _detectors(self, level: float | None) -> tuple[EDetector | None, tuple[EDetector, ...]]:
+        """The one at this level, and the others."""
         own = self.detector
-        if target is None:
+        if level is None:
             return own, self.others
-        level = level_of(target, self.baseline)
         if own is None:
             return EDetector(level), ()
         if own.level == level:
@@ -56,28 +67,36 @@ class Stream(Struct, frozen=True, omit_defaults=True):
         known = next((one for one in self.others if one.level == level), own.restarted(level))
         return known, (own, *(one for one in self.others if one.level != level))[:_LEVELS]
 
-    def held_to(self, target: float | None) -> EDetector | None:
-        """The evidence at this target's level; None where there is none at just that."""
-        if target is None:
-            return None
-        level = level_of(target, self.baseline)
+    def held_to(self, level: float | None) -> EDetector | None:
+        """The evidence at this level; None where there is none at just that."""
         own = () if self.detector is None else (self.detector,)
         return next((one for one in (*own, *self.others) if one.level == level), None)
 
-    def revised(self, before: float | None, after: float, target: float | None) -> Stream:
-        """With a later verdict on a trial; before is None where it had none."""
+    def revised(
+        self, grades: tuple[float | None, float], level: float | None, at: float, now: float, *, fresh: bool
+    ) -> Stream:
+        """With a later verdict on a trial.
+
+        Args:
+            grades: the verdict that it corrects, None where there was none, and the later one
+            at: Unix seconds of the trial
+            now: the same of the latest one
+            fresh: whether the trial is one of those since its crew was last found to be fine
+        """
+        before, after = grades
+        cleared = self.cleared if fresh else self.cleared.judged(before, after)
         if before is None:
-            return self.observed(after, target)
-        detector, others = self._detectors(target)
-        detector = None if detector is None else detector.corrected(before, after)
+            return replace(self.observed(after, level, now), cleared=cleared)
+        detector, others = self._detectors(level)
+        detector = None if detector is None else detector.corrected(before, after, at, now)
+        others = tuple([one.corrected(before, after, at, now) for one in others])
         counts = self.counts.revised(before, after)
-        return Stream(
-            self.subject, counts, detector, self.baseline, tuple([one.corrected(before, after) for one in others])
-        )
+        return Stream(self.subject, counts, detector, self.baseline, others, cleared)
 
     def restarted(self) -> Stream:
-        """Its evidence forgotten."""
-        return self if self.detector is None else replace(self, detector=self.detector.restarted(), others=())
+        """Its evidence forgotten: its crew was found to be fine."""
+        detector = None if self.detector is None else self.detector.restarted()
+        return replace(self, detector=detector, others=(), cleared=self.counts)
 
 
 def _baseline(counts: Counts, known: float | None) -> float | None:

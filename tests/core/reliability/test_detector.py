@@ -124,6 +124,48 @@ def test_a_later_verdict_counts_where_it_belongs() -> None:
     assert seen.corrected(0.0, 1.0).evidence < seen.evidence
 
 
+ALONE = EDetector(LEVEL, bursts=-1e6)
+"""Its failures stand alone: each bet is made in full, whatever was before it."""
+
+
+def told(grades: Iterable[float]) -> EDetector:
+    """The same once it has seen these, one a second from 0 on."""
+    found = ALONE
+    for at, grade in enumerate(grades):
+        found = found.observed(grade, float(at))
+    return found
+
+
+@given(grades=st.lists(st.sampled_from((0.0, 0.5, 1.0)), min_size=1, max_size=80), data=st.data())
+def test_a_correction_for_the_better_is_never_far_from_the_corrected_history(
+    grades: list[float], data: st.DataObject
+) -> None:
+    """A term that began later keeps what the drop shows, and at most what earlier beginnings could have in it; one
+    that began before has no more than the fold of the corrected history gives it."""
+    place = data.draw(st.integers(0, len(grades) - 1))
+    seen = told(grades)
+    found = seen.corrected(grades[place], 1.0, float(place), float(len(grades)))
+    exact = told([*grades[:place], 1.0, *grades[place + 1 :]])
+    for kept, right, gain, began in zip(found.terms, exact.terms, seen.gains, seen.began, strict=True):
+        if place < began:
+            assert right * (1 - 1e-9) <= kept <= (right + (place + 1) * gain) * (1 + 1e-9)
+        else:
+            assert kept <= right * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_good_words_on_old_runs_take_nothing_from_a_later_drop(seed: int) -> None:
+    """What is left is what the corrected history gives from the start."""
+    draw = random.Random(seed)
+    grades = [float(draw.random() < 0.97) for _ in range(300)]
+    old = [place for place, grade in enumerate(grades[:280]) if not grade]
+    grades += [float(draw.random() < 0.5) for _ in range(20)]
+    found = told(grades)
+    for place in old:
+        found, grades[place] = found.corrected(0.0, 1.0, float(place), 320.0), 1.0
+    assert found.evidence == pytest.approx(told(grades).evidence, rel=0.1)
+
+
 def test_the_level_is_the_lesser_of_the_target_and_what_was_shown() -> None:
     """Kept away from 0 and 1, where no bet is possible."""
     assert [level_of(0.95, None), level_of(0.95, 0.9), level_of(0.8, 0.9)] == [0.95, 0.9, 0.8]

@@ -207,6 +207,20 @@ def test_a_later_verdict_counts_where_it_belongs() -> None:
     assert revise(record, None, trial("new", 0.0), HELD).streams["new"].counts == Counts(1, 0.0)
 
 
+def test_a_later_verdict_on_an_old_run_leaves_the_evidence_of_a_drop() -> None:
+    """One on a run of the drop itself takes from it."""
+    held = replace(HELD, alarm_after=1e9)
+    slip = report(30, {"reader": 1.0, "writer": 0.0})
+    record = after([*map(good, range(30)), slip, *map(good, range(31, 60))], held)
+    dropped = [report(run, {"reader": 1.0, "writer": 0.0}) for run in range(60, 70)]
+    record = after(dropped, held, record)
+    bad, right = trial("writer", 0.0), trial("writer", 1.0)
+    assert revise(record, bad, right, held, at=30.0).detectors["writer"] == record.detectors["writer"]
+    assert revise(record, bad, right, held, at=62.0).detectors["writer"].evidence < record.detectors["writer"].evidence
+    assert revise_outcome(record, slip, 1.0, held).detectors[END_TO_END] == record.detectors[END_TO_END]
+    assert revise_outcome(record, slip, 1.0, held).end_to_end == Counts(70, 60.0)
+
+
 def test_later_verdicts_open_the_breaker_too() -> None:
     """Outcomes that turn out bad afterwards are evidence as any other."""
     record = after([good(run) for run in range(30)])
@@ -456,10 +470,9 @@ def test_policies_that_take_turns_lose_no_evidence(other: Settings) -> None:
         assert run < 60
 
 
-@pytest.mark.parametrize("threshold", [0.0, 1e-9])
-def test_a_threshold_of_next_to_nothing_is_no_error(threshold: float) -> None:
+def test_a_threshold_of_next_to_nothing_is_no_error() -> None:
     """A new version is probed under it as under any other."""
-    held = Settings(threshold=threshold)
+    held = Settings(threshold=1e-9)
     assert after([good(1), good(2, version="2")], held).breaker.state == "half_open"
 
 
@@ -528,3 +541,65 @@ def test_a_new_version_is_tested_as_its_judge_sees_it() -> None:
     assert of_version(record, "2", 5.0, held).breaker.tests[END_TO_END].ok < 0.8
     renewed = add(record, report(5, {}, trials=(trial("writer", 1.0, "v2"),)), held)
     assert renewed.breaker.tests["writer"].ok < 0.8
+
+
+def test_the_outcomes_are_held_to_the_threshold_whatever_they_have_shown() -> None:
+    """Agents to no more than what they have shown; a crew that is below from the start is told of in the end."""
+    held, draw = Settings(threshold=0.85, alarm_after=1e9), random.Random(7)
+    record = after([report(run, {"writer": float(draw.random() < 0.82)}) for run in range(300)], held)
+    assert record.levels[END_TO_END] == 0.85
+    assert record.levels["writer"] < 0.82
+
+
+def test_an_agent_that_fails_is_named_before_the_outcomes_that_fail_with_it() -> None:
+    """They are held to more, and have more evidence; where no agent's work fails it is they."""
+    for name, grade in (("writer", 0.0), (END_TO_END, 1.0)):
+        held, draw = Settings(threshold=0.93), random.Random(1)
+        record = after([report(run, {"writer": float(draw.random() < 0.93)}) for run in range(300)], held)
+        assert record.breaker.state == "closed"
+        assert record.levels["writer"] < record.levels[END_TO_END]
+        for run in range(300, 330):
+            record = add(record, report(run, {"writer": grade}, outcome=0.0), held)
+        assert record.breaker.culprit == name
+
+
+def test_what_was_before_its_breaker_closed_can_be_told_from_what_came_after() -> None:
+    """Later verdicts count where their run belongs."""
+    record, run = broken(), 200
+    while record.breaker.state != "closed":
+        record, run = add(record, good(run), HELD), run + 1
+    assert all(stream.fresh == Counts() for stream in record.streams.values())
+    record = after([report(run + 1, {"writer": 0.0}), good(run + 2)], record=record)
+    assert record.streams["writer"].fresh == record.streams[END_TO_END].fresh == Counts(2, 1.0)
+    old, new = report(1, {"writer": 1.0}), report(run + 1, {}, outcome=0.0)
+    assert revise_outcome(record, old, 0.0, HELD).streams[END_TO_END].fresh == Counts(2, 1.0)
+    assert revise_outcome(record, new, 1.0, HELD).streams[END_TO_END].fresh == Counts(2, 2.0)
+    unjudged = replace(old, outcome=None)
+    assert revise_outcome(record, unjudged, 0.0, HELD).streams[END_TO_END].fresh == Counts(2, 1.0)
+    first = revise(record, None, trial("writer", 1.0), HELD, at=run + 3.0)
+    assert first.streams["writer"].fresh == Counts(3, 2.0)
+    assert revise(record, None, trial("writer", 1.0), HELD, at=1.0).streams["writer"].fresh == Counts(2, 1.0)
+
+
+def test_runs_that_an_outage_ended_are_no_part_of_the_score() -> None:
+    """Not for better nor for worse; what they cost and took counts."""
+    slow = [report(run, {"writer": 1.0}, latency_adherence=0.25, usd=1.0, seconds=4.0) for run in range(10)]
+    down = [report(run, {}, outcome=None, faults=1, ended_by_fault=True, seconds=1.0) for run in range(10, 100)]
+    before, record = after(slow), after([*slow, *down])
+    assert score(record.all_runs) == score(before.all_runs)
+    runs = record.all_runs
+    assert (runs.runs, runs.scored, runs.faults, runs.ended, runs.usd, runs.seconds) == (100, 10, 90, 90, 10.0, 130.0)
+    assert score(after(down).all_runs) is None
+
+
+def test_the_score_is_of_runs_whose_sums_are_known() -> None:
+    """A shadow's outcome is the crew's, and no run's: neither its own nor what a person says of it is in the score."""
+    shadows = [good(run, via="workflow", shadow=True) for run in range(40)]
+    record = after(shadows)
+    assert record.end_to_end == Counts(40, 40.0)
+    assert score(record.all_runs) is None
+    record = revise_outcome(after([good(41), report(42, {"writer": 0.0})], record=record), shadows[0], 0.0, HELD)
+    assert (record.end_to_end, record.all_runs.outcomes) == (Counts(42, 40.0), Counts(2, 1.0))
+    unjudged = replace(shadows[1], outcome=None)
+    assert revise_outcome(record, unjudged, 1.0, HELD).all_runs.outcomes == Counts(2, 1.0)
+    assert of_version(record, "2", 50.0, HELD).all_runs.outcomes == Counts()
