@@ -1,6 +1,7 @@
 """An agent's max_execution_time, kept: CrewAI's own waits for the thread, and fires when the work is over.
 
-The thread is left behind, and the run's result names it. Whatever it asks for later is refused, because its context knows the clock.
+The thread is left behind, and the run's result names it. Whatever it asks for later is refused, because its context
+knows the clock.
 """
 
 from __future__ import annotations
