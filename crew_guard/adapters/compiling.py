@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, count
 from typing import Any, TypeVar
 
 from crew_guard.core.messages import JsonObject, Message, ModelReply, ModelRequest, ToolSpec
@@ -26,6 +27,22 @@ class Models(dict[str, Model]):
 
     def __call__(self, agent: Agent) -> Model:
         return self[agent.name]
+
+
+def called_on_host(names: Sequence[str], as_the_host: Callable[[str], str]) -> dict[str, str]:
+    """What a host calls each of these where it can't have every name: no two the same, a number tells them apart.
+
+    Args:
+        names: no two the same
+        as_the_host: a name as the host can have it; whatever it leaves as it is keeps its name
+    """
+    wanted = {name: as_the_host(name) for name in names}
+    taken = {name for name in names if wanted[name] == name}
+    for name in (name for name in names if name not in taken):
+        numbered = (f"{wanted[name]} {number}" for number in count(2))
+        wanted[name] = next(one for one in chain([wanted[name]], numbered) if one not in taken)
+        taken.add(wanted[name])
+    return wanted
 
 
 @dataclass(frozen=True, slots=True)

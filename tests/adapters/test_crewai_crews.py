@@ -268,6 +268,51 @@ def test_max_execution_time_ends_the_agents_work_without_waiting_for_its_thread(
     assert llm.served.calls == 1
 
 
+def by_itself(agent):
+    return agent, {"task": "x"}
+
+
+def at_a_task(agent):
+    return Crew(agents=[agent], tasks=[task(agent)]), {"topic": "x"}
+
+
+def at_a_task_with_a_name(agent):
+    return Crew(agents=[agent], tasks=[task(agent, name="find")]), {"topic": "x"}
+
+
+@pytest.mark.parametrize(
+    ("made", "late"),
+    [(by_itself, "Seeker/kickoff"), (at_a_task, "Seeker/task_1"), (at_a_task_with_a_name, "Seeker/find")],
+)
+def test_a_thread_that_max_execution_time_leaves_behind_is_named_and_keeps_its_agent(made, late):
+    """One thread at a time works on an agent: its next run is refused until that has ended."""
+    go = threading.Event()
+
+    class Stuck(HungryLLM):
+        def call(self, *args, **kwargs):
+            at_work.append(threading.current_thread())
+            go.wait(60)
+            return "done"
+
+    at_work = []
+    agent = hungry_agent(Stuck(), tools=[], max_execution_time=1)
+
+    def run():
+        host, inputs = made(agent)
+        return Guard(adapter, host, policy(max_seconds=60)).run(**inputs)
+
+    try:
+        first, second = run(), run()
+    finally:
+        go.set()
+    assert (first.status, first.stopped.limit, first.late) == ("stopped", "max_execution_time", (late,))
+    assert (second.status, second.late) == ("failed", ())
+    assert "a thread of one that was ended still works on it" in second.error
+    [left] = at_work
+    left.join(10)
+    assert run().status == "done"
+
+
 def test_an_agent_in_time_is_left_alone():
     """Its answer is the output; an agent guarded by itself has the same clock."""
     agent = hungry_agent(HungryLLM(answer_after=1), max_execution_time=30)

@@ -2,6 +2,8 @@
 
 import asyncio
 import threading
+import time
+from concurrent.futures import Future
 
 import pytest
 from crewai.events import crewai_event_bus
@@ -10,6 +12,7 @@ from crewai.flow.flow import Flow, start
 from crewai.memory.unified_memory import Memory
 
 from crew_guard.adapters import crewai as adapter
+from crew_guard.adapters.crewai.busy import Threads
 from crew_guard.testing.crews import reason_of
 from tests.adapters.crewai_doubles import answering, hungry_agent, hungry_crew
 from tests.adapters.guarding import Guard, policy
@@ -109,3 +112,27 @@ def test_a_memory_that_does_not_end_keeps_no_result_from_coming_in_time(made, aw
         go_on.set()
         agent.memory.drain_writes()
     assert (result.status, reason_of(result), result.late) == ("stopped", "deadline", ("Seeker/memory",)), result
+
+
+@pytest.mark.parametrize("made", [alone, in_a_crew, in_a_flow])
+def test_a_memory_that_was_waited_for_is_not_named(made, tmp_path):
+    """Though whoever waits for a future may go on before it has told everybody."""
+
+    class Slow(Memory):
+        def _on_save_done(self, future):
+            time.sleep(0.3)
+            super()._on_save_done(future)
+
+    memory = Slow(llm=answering(), embedder=lambda texts: [[0.1] * 8 for _ in texts], storage=str(tmp_path))
+    host, inputs = made(hungry_agent(answering(), tools=[], memory=memory))
+    result = Guard(adapter, host, policy()).run(**inputs or {"task": "x"})
+    assert (result.status, result.late) == ("done", ()), result
+
+
+def test_whoever_waits_for_a_runs_threads_goes_on_when_none_is_named_any_more():
+    """Else a run could name what it has waited for."""
+    threads, save, told = Threads(), Future(), []
+    threads.until(save, lambda: told.append("not named"))
+    threads.when_ended(lambda: told.append("goes on"))
+    save.set_result(None)
+    assert told == ["not named", "goes on"]

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from crew_guard import Agent, Crew, Policy, Role, Supervisor, Task, Verdict, tool
 from crew_guard.adapters.compiling import Seat
 from crew_guard.adapters.langgraph.bridges import seated_chat, seated_tool
+from crew_guard.adapters.langgraph.crew import crew_graph
 from crew_guard.core.processes import Turns
 from crew_guard.core.usage import Rate, Rates
 from crew_guard.errors import ModelError
@@ -177,6 +178,25 @@ def test_names_that_langgraph_reserves_are_no_matter():
     tasks = [Task("x", name="task_outputs"), Task("y", name="a:b|c")]
     crew = Crew([Agent(Role(name="agent_answer", goal="seek"))], tasks, name="x")
     assert on("langgraph", crew, ["one", "two"])[0].output == "two"
+
+
+@pytest.mark.parametrize(
+    ("names", "nodes"),
+    [
+        (("a:b", "a|b", "a-b"), ("a-b 2", "a-b 3", "a-b")),
+        (("task_outputs", "task task_outputs"), ("task task_outputs 2", "task task_outputs")),
+        (("a:b", "a-b 2", "a-b"), ("a-b 3", "a-b 2", "a-b")),
+    ],
+)
+@pytest.mark.parametrize("process", ["sequential", "parallel"])
+def test_names_that_langgraph_would_take_for_one_are_told_apart(names, nodes, process):
+    """Whichever can be a node's name stays as it is; the others have a number."""
+    tasks = [Task("x", name=name, context=names[:place] or None) for place, name in enumerate(names)]
+    crew = Crew([Agent(Role(name="seeker", goal="seek"))], tasks, process=process)
+    result = on("langgraph", crew, [f"{number}" for number in range(len(names))])[0]
+    assert (result.status, result.output) == ("done", f"{len(names) - 1}"), result.error
+    drawn = crew_graph(crew, None, {name: names[:place] for place, name in enumerate(names)}).get_graph()
+    assert tuple(node for node in drawn.nodes if not node.startswith("__")) == nodes
 
 
 def test_the_bridges_speak_langchain_too():

@@ -468,6 +468,44 @@ def test_a_step_may_gate_what_it_does_by_hand():
     assert asyncio.run(_unguarded(ByHand())) is False
 
 
+class AgainByHand(Workflow):
+    """One Use for two requests, of which only the first is told of."""
+
+    def __init__(self, *, nested=False):
+        super().__init__(timeout=None)
+        self.nested = nested
+
+    @step
+    async def ask(self, ev: StartEvent, gate: Annotated[StepGate, Resource(step_gate)]) -> StopEvent:
+        """Enter it again, or while it is under way."""
+        use = gate.model("openai:gpt-4o", "x", max_tokens=500)
+        async with use:
+            if self.nested:
+                with use:
+                    pass
+            use.used(100, 100)
+        with use:
+            return StopEvent()
+
+
+def test_a_use_that_is_entered_again_is_another_request():
+    """Nobody tells what the second used: it is charged what was reserved for it, and not what the first one used."""
+    guard = Guard(llama_index, AgainByHand(), policy())
+    assert guard.run().status == "done"
+    one, two = (event.used.input_tokens + event.used.output_tokens for event in guard.events("Settled"))
+    assert one == 200
+    assert two > 500
+
+
+def test_a_use_that_is_under_way_is_not_entered():
+    """Neither in a run nor outside of one: only one of both could be settled."""
+    result = Guard(llama_index, AgainByHand(nested=True), policy()).run()
+    assert result.status == "failed"
+    assert "this use is under way" in result.error
+    with pytest.raises(ConfigError, match="this use is under way"):
+        asyncio.run(_unguarded(AgainByHand(nested=True)))
+
+
 def test_workflows_alone_can_be_guarded(monkeypatch):
     """Where llama-index-core is not installed nothing is patched, and the gate by hand still holds."""
     installed(monkeypatch, "llama-index-core", None)

@@ -109,9 +109,33 @@ def test_the_workflow_has_the_tasks_as_its_steps():
     workflow = llama_index.compiled(Crew([Agent(ROLE)], tasks, name="pair"), ScriptedModel(["x"])).workflow
     assert issubclass(workflow, Workflow)
     assert workflow.__name__ == "pair"
-    drawn = get_workflow_representation(workflow(None))
-    steps = {node.id for node in drawn.nodes if node.node_type == "step"}
-    assert steps == {"begin", "find out", "task run"}
+    assert steps_of(workflow) == {"begin", "find out", "task run"}
+
+
+def steps_of(workflow):
+    return {node.id for node in get_workflow_representation(workflow()).nodes if node.node_type == "step"}
+
+
+@pytest.mark.parametrize(
+    ("names", "steps"),
+    [
+        (("done", "do", "tasks", "error", "ended", "begun"), ("done", "do", "tasks", "error", "ended", "begun")),
+        (("_under_way", "_course"), ("task _under_way", "task _course")),
+        (("runtime", "_runtime", "course"), ("task runtime", "task _runtime", "task course")),
+        (("__init__", "__slots__", "mro"), ("task __init__", "task __slots__", "task mro")),
+        (("begin", "task begin"), ("task begin 2", "task begin")),
+        (("run", "task run 2", "task run"), ("task run 3", "task run 2", "task run")),
+    ],
+)
+@pytest.mark.parametrize("process", ["sequential", "parallel"])
+def test_a_task_may_have_any_name(names, steps, process):
+    """Its step is called the same, unless a Workflow has something else by that name."""
+    crew = Crew([Agent(ROLE)], [Task("x", name=name) for name in names], process=process)
+    assert steps_of(llama_index.compiled(crew, ScriptedModel(["x"])).workflow) == {"begin", *steps}
+    result = run("llama-index", ["well"] * len(names), crew)[0]
+    assert result.status == "done", result.error
+    if process == "parallel":
+        assert result.output == dict.fromkeys(names, "well")
 
 
 def test_a_crew_that_is_ended_leaves_no_task_behind():

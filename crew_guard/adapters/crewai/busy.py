@@ -9,6 +9,8 @@ from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from crew_guard.ports import Gate
+
 
 class Threads:
     """Those of one run."""
@@ -20,39 +22,35 @@ class Threads:
         self._told: list[Callable[[], object]] = []
 
     @contextmanager
-    def busy(self, over: Callable[[], object] | None = None) -> Generator[None]:
+    def busy(self) -> Generator[None]:
         """This thread works until the end of the block.
 
-        Args:
-            over: called at the end, whatever comes of it
         Raises:
             RuntimeError: the run has ended before it began
         """
+        with self._lock:
+            if self._closed:
+                raise RuntimeError("the guarded run that this is a part of has ended")
+            self._busy += 1
         try:
-            with self._lock:
-                if self._closed:
-                    raise RuntimeError("the guarded run that this is a part of has ended")
-                self._busy += 1
-            try:
-                yield
-            finally:
-                self._end()
+            yield
         finally:
-            if over is not None:
-                over()
+            self._end()
 
     def until(self, work: Future[Any], over: Callable[[], object]) -> None:
         """A thread that is not the run's own works for it until this is done.
 
         Args:
-            over: called then
+            over: called then, before whoever waits for the threads goes on
         """
         with self._lock:
             self._busy += 1
 
         def end(_: object) -> None:
-            self._end()
-            over()
+            try:
+                over()
+            finally:
+                self._end()
 
         work.add_done_callback(end)
 
@@ -83,3 +81,19 @@ class Threads:
 
         self.when_ended(tell)
         await event.wait()
+
+    def ended_blocking(self) -> None:
+        """The same for a thread that is none of them."""
+        event = threading.Event()
+        self.when_ended(event.set)
+        event.wait()
+
+
+@contextmanager
+def named(gate: Gate, name: str, *, around: bool = False) -> Generator[None]:
+    """The run's result names what this thread does, where it goes on when the run has ended; see Gate.in_thread."""
+    over = gate.in_thread(name, around=around)
+    try:
+        yield
+    finally:
+        over()

@@ -44,7 +44,7 @@ class Done:
             return output
 
         token = _at_task.set(True)
-        self._under_way[id(task)] = f"{name_of(agent) or 'crew'}/{_name_of_task(task, agent)}"
+        self._under_way[id(task)] = f"{name_of(agent) or 'crew'}/{name_of_task(task, agent)}"
         try:
             yield note
         finally:
@@ -69,7 +69,8 @@ class Done:
         return of_each(each)
 
 
-def _name_of_task(task: Any, agent: Any) -> str:
+def name_of_task(task: Any, agent: Any) -> str:
+    """The task's own name, or by its place in the crew of its agent."""
     tasks = getattr(getattr(agent, "crew", None), "tasks", ())
     return task.name or next((f"task_{i}" for i, one in enumerate(tasks, 1) if one is task), "task")
 

@@ -28,8 +28,11 @@ from crewai.utilities.llm_utils import create_llm
 from crewai.utilities.message_utils import message_content_text
 
 from crew_guard.adapters.crewai.bridge import delegated, table_of_run
+from crew_guard.adapters.crewai.busy import named
 from crew_guard.adapters.crewai.checks import called, name_of
+from crew_guard.adapters.crewai.done import name_of_task
 from crew_guard.adapters.crewai.families import TOOL_METHODS, gate_family, patch, patch_found
+from crew_guard.adapters.crewai.inside import TimeUp
 from crew_guard.adapters.crewai.leftovers import start_bus
 from crew_guard.adapters.crewai.litellm_calls import asks_through_litellm, structured
 from crew_guard.adapters.crewai.scope import RunScope, as_actor, scope_of_run
@@ -234,25 +237,27 @@ def _acting(own: _Method) -> _Method:
             seconds = getattr(agent, "max_execution_time", None)
             if own.__name__ != "kickoff" or not seconds:
                 return own(agent, *args, **kwargs)
-            return on_time(name, seconds, partial(own, agent, *args, **kwargs))  # CrewAI's own minds it in tasks only
+            work = partial(own, agent, *args, **kwargs)
+            return on_time(scope, TimeUp(name, seconds), "kickoff", work)  # CrewAI's own minds it in tasks only
 
     return act
 
 
 def _in_time(own: _Method) -> _Method:
     def execute(agent: Any, task_prompt: str, task: Any, timeout: int) -> Any:
-        if scope_of_run.get() is None:
+        scope = scope_of_run.get()
+        if scope is None:
             return own(agent, task_prompt, task, timeout)
         work = partial(agent._execute_without_timeout, task_prompt, task)  # noqa: SLF001
-        return on_time(name_of(agent), timeout, work)
+        return on_time(scope, TimeUp(name_of(agent), timeout), name_of_task(task, agent), work)
 
     return execute
 
 
 def _in_time_async(own: _Method) -> _Method:
     async def execute(agent: Any, task_prompt: str, task: Any, timeout: int) -> Any:  # noqa: ASYNC109  the host's name
-        work = own(agent, task_prompt, task, timeout)
-        return await (work if scope_of_run.get() is None else aon_time(name_of(agent), timeout, work))
+        work, scope = own(agent, task_prompt, task, timeout), scope_of_run.get()
+        return await (work if scope is None else aon_time(scope, TimeUp(name_of(agent), timeout), work))
 
     return execute
 
@@ -284,7 +289,7 @@ def _is_crewais_own(flow: object) -> bool:
 def _in_its_thread(method: _Method, scope: RunScope, name: str) -> _Method:
     @wraps(method)
     def work(*args: Any, **kwargs: Any) -> Any:
-        with scope.threads.busy(scope.gate.in_thread(name)):
+        with scope.threads.busy(), named(scope.gate, name):
             return method(*args, **kwargs)
 
     return work

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterable, Generator, Iterable, Mapping, Sequence
-from concurrent.futures import wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +18,6 @@ from crewai import Agent, Crew
 from crewai.flow.async_feedback.types import HumanFeedbackPending, PendingFeedbackContext
 from crewai.flow.flow import Flow
 
-from crew_guard.adapters.crewai.busy import Threads
 from crew_guard.adapters.crewai.checks import agents_of, called, check_agent, check_crew, manager_of, name_of
 from crew_guard.adapters.crewai.defining import definition_of, name_of_host
 from crew_guard.adapters.crewai.done import Done, by_task, of_each
@@ -137,7 +135,7 @@ class CrewAIRuntime:
                 try:
                     found = _kicked_off(self.host, inputs)
                 finally:
-                    wait(scope.saves)
+                    scope.threads.ended_blocking()
             return self._result(scope, *found)
 
         # A limiter of its own: threads that were left behind must not use up those of others.
@@ -153,7 +151,7 @@ class CrewAIRuntime:
 
     @contextmanager
     def _in_scope(self, scope: RunScope) -> Generator[None]:
-        with _alone_with(_parts(self.host), scope.threads), embedding_by(Embeds(scope.gate, self.facts, who_embeds)):
+        with _alone_with(_parts(self.host), scope), embedding_by(Embeds(scope.gate, self.facts, who_embeds)):
             token = scope_of_run.set(scope)
             forget_earlier_runs(self.host)
             try:
@@ -279,11 +277,11 @@ def _parts(host: Any) -> list[object]:
 
 
 @contextmanager
-def _alone_with(parts: Sequence[object], threads: Threads) -> Generator[None]:
+def _alone_with(parts: Sequence[object], scope: RunScope) -> Generator[None]:
     """Keep others off: an agent's executor, and a flow's state, can serve one run at a time.
 
     Args:
-        threads: those of the run; as long as one works, others are kept off
+        scope: of the run; as long as a thread works for it, others are kept off
     Raises:
         ConfigError: one of them is in a run
     """
@@ -304,4 +302,4 @@ def _alone_with(parts: Sequence[object], threads: Threads) -> Generator[None]:
     try:
         yield
     finally:
-        threads.when_ended(release)
+        scope.when_free(release)

@@ -12,6 +12,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 from crewai.llms.base_llm import BaseLLM
@@ -51,8 +52,9 @@ class RunScope:
     when_time_is_up: Callable[[], object] | None = None
     """Told when that happens, from any thread."""
     threads: Threads = field(default_factory=Threads)
-    saves: list[Future[Any]] = field(default_factory=list[Any])
-    """What memories write in threads of their own, and had not written yet when the last one began."""
+    """Those that whoever ends the run waits for."""
+    timed: Threads = field(default_factory=Threads)
+    """Those of agents with a max_execution_time: whoever waits for one gives it up when that is over."""
     _doubles: dict[tuple[int, str], tuple[object, Any]] = field(default_factory=dict[Any, Any])
     _checked: dict[int, object] = field(default_factory=dict[int, object])
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -64,10 +66,12 @@ class RunScope:
             with suppress(RuntimeError):  # its loop is closed: nobody waits
                 self.when_time_is_up()
 
+    def when_free(self, told: Callable[[], object]) -> None:
+        """Have this called when no thread works for the run any more."""
+        self.threads.when_ended(partial(self.timed.when_ended, told))
+
     def saving(self, save: Future[Any]) -> None:
         """A memory writes in the background: a part of the run, which waits for it."""
-        with self._lock:
-            self.saves = [*(one for one in self.saves if not one.done()), save]
         self.threads.until(save, self.gate.in_thread(f"{who.get() or NOBODY}/memory"))
 
     def model(self, llm: BaseLLM, agent: Any) -> BaseLLM:

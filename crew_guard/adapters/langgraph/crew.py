@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Annotated, Any, TypedDict, cast
 
 from langgraph.graph import (  # pyright: ignore[reportMissingTypeStubs]  it has types, and no stubs
@@ -17,7 +18,7 @@ from langgraph.graph import (  # pyright: ignore[reportMissingTypeStubs]  it has
     StateGraph,
 )
 
-from crew_guard.adapters.compiling import CrewRuntime, Seat
+from crew_guard.adapters.compiling import CrewRuntime, Seat, called_on_host
 from crew_guard.adapters.langgraph.bridges import Run, SeatedChat, SeatedTool, Turn, seated_chat, seated_tool
 from crew_guard.adapters.native.conversation import conversation
 from crew_guard.adapters.native.handoff import handoff
@@ -202,7 +203,7 @@ def crew_graph(crew: Crew, do: Callable[[Task], Awaitable[dict[str, Any]]], befo
         return node
 
     graph: Any = StateGraph(CrewState)
-    names = {task.name: node_name(task.name, CrewState) for task in crew.tasks}
+    names = called_on_host([task.name for task in crew.tasks], partial(node_name, state=CrewState))
     followed = {name for earlier in before.values() for name in earlier}
     for task in crew.tasks:
         graph.add_node(names[task.name], body(task), metadata={"crew_guard_agent": task.agent})

@@ -6,7 +6,8 @@ Outside of a guarded run it lets everything through, so that the same workflow r
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Self
 
 from crew_guard.adapters.hosted import Attempt, json_of, reported
@@ -14,6 +15,7 @@ from crew_guard.adapters.llama_index.scope import HostRun, current
 from crew_guard.adapters.llama_index.threads import named
 from crew_guard.core.actions import Action, ModelCall, Outcome, ToolCall
 from crew_guard.core.messages import Message
+from crew_guard.errors import ConfigError
 
 
 def step_gate() -> StepGate:
@@ -41,6 +43,7 @@ class StepGate:
             agent: who asks; by default the step
         Raises:
             RefusedError: on entering, where the guard says no; nothing may be sent then
+            ConfigError: on entering, where it was entered and not left
         """
 
         def action(run: HostRun) -> Action:
@@ -62,10 +65,12 @@ class StepGate:
 
 
 class Use:
-    """One action by hand: between entering and leaving it is under way."""
+    """One action by hand: between entering and leaving it is under way. Entered once more it is another action."""
 
     def __init__(self, action: Callable[[HostRun], Action], max_tokens: int | None) -> None:
         self._action = action
+        self._wished = max_tokens
+        self._under_way = False
         self._attempt: Attempt | None = None
         self._over: Callable[[], object] | None = None
         self._outcome = Outcome("ok")
@@ -77,18 +82,36 @@ class Use:
         self._outcome = Outcome("ok", reported(input_tokens, output_tokens, cached_tokens), text=text)
 
     def __enter__(self) -> Self:
-        run = current.get()
-        if run is not None:
-            grant = run.gate.admit_blocking(self._action(run))
-            self._began(Attempt(run.gate, grant))
-            self._over = named(run.gate, grant)
+        with self._entering() as run:
+            if run is not None:
+                grant = run.gate.admit_blocking(self._action(run))
+                self._began(Attempt(run.gate, grant))
+                self._over = named(run.gate, grant)
         return self
 
     async def __aenter__(self) -> Self:
-        run = current.get()
-        if run is not None:
-            self._began(Attempt(run.gate, await run.gate.admit(self._action(run))))
+        with self._entering() as run:
+            if run is not None:
+                self._began(Attempt(run.gate, await run.gate.admit(self._action(run))))
         return self
+
+    @contextmanager
+    def _entering(self) -> Generator[HostRun | None]:
+        """Nothing of an earlier time is left; gives the guarded run, where there is one.
+
+        Raises:
+            ConfigError: it is under way
+        """
+        if self._under_way:
+            raise ConfigError("this use is under way: what is done at the same time needs one of its own")
+        self._under_way = True
+        self._attempt = self._over = None
+        self._outcome, self.max_tokens = Outcome("ok"), self._wished
+        try:
+            yield current.get()
+        except BaseException:
+            self._under_way = False
+            raise
 
     def _began(self, attempt: Attempt) -> None:
         self._attempt = attempt
@@ -96,6 +119,7 @@ class Use:
             self.max_tokens = attempt.grant.max_tokens
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self._under_way = False
         if self._over is not None:
             self._over()
         if self._attempt is None:

@@ -5,42 +5,41 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import cache
-from typing import Any, ClassVar, Union, cast
+from typing import Any, Union, cast
 from weakref import WeakKeyDictionary
 
 from workflows import Workflow, step
 from workflows.events import Event, StartEvent, StopEvent
 
+from crew_guard.adapters.compiling import called_on_host
 from crew_guard.adapters.native.work import TaskEndedError
 from crew_guard.core.roles import Crew, Task
 
+_BEGIN = "begin"
+"""The step that begins the tasks which wait for none."""
 
-class CrewFlow(Workflow):
-    """What the workflows of crews share. A task's step gives the events that begin the tasks after it."""
 
-    events_of: ClassVar[Mapping[str, type[Event]]]
-    """By task: what begins its step."""
-    needs_of: ClassVar[Mapping[str, Sequence[str]]]
-    """By task: those that must be done before it."""
+class Course:
+    """How far one run of a crew's tasks has come."""
 
-    def __init__(self, do: Callable[[Task], Awaitable[None]], tasks: Sequence[Task] = ()) -> None:
-        super().__init__(timeout=None)  # the run has a deadline of its own
-        self.tasks = {task.name: task for task in tasks}
-        self.do = do
+    def __init__(self, crew: Crew, do: Callable[[Task], Awaitable[None]]) -> None:
+        self._tasks = {task.name: task for task in crew.tasks}
+        self._needs = needs(crew)
+        self._do = do
         self.ended: TaskEndedError | None = None
         self.error: Exception | None = None
-        self.begun: set[str] = set()
-        self.done: set[str] = set()
+        self._begun: set[str] = set()
+        self._done: set[str] = set()
         self._under_way: set[asyncio.Task[Any]] = set()
 
-    def ready(self) -> list[Event]:
-        """The events of the tasks that may begin now, each once."""
-        found = [name for name in self.tasks if name not in self.begun and self._may_begin(name)]
-        self.begun.update(found)
-        return [self.events_of[name]() for name in found]
+    def ready(self) -> list[str]:
+        """The tasks that may begin now, each once."""
+        found = [name for name in self._tasks if name not in self._begun and self._may_begin(name)]
+        self._begun.update(found)
+        return found
 
     def _may_begin(self, name: str) -> bool:
-        return all(needed in self.done for needed in self.needs_of[name])
+        return all(needed in self._done for needed in self._needs[name])
 
     async def end(self) -> None:
         """End the tasks under way, each of which hands over what there is of it. The host needn't end for that."""
@@ -50,22 +49,40 @@ class CrewFlow(Workflow):
         if tasks:
             await asyncio.wait(tasks)
 
-    async def carry_out(self, name: str) -> list[Event] | StopEvent:
-        """Do the task of this name; what comes after it."""
+    async def carry_out(self, name: str) -> list[str] | None:
+        """Do the task of this name; the tasks that may begin now, or None where none is to come."""
         here = cast("asyncio.Task[Any]", asyncio.current_task())
         self._under_way.add(here)
         try:
-            await self.do(self.tasks[name])
+            await self._do(self._tasks[name])
         except TaskEndedError as error:
             self.ended = self.ended or error
-            return StopEvent()
+            return None
         except Exception as error:  # noqa: BLE001  it is raised again, outside of the host
             self.error = self.error or error
-            return StopEvent()
+            return None
         finally:
             self._under_way.discard(here)
-        self.done.add(name)
-        return StopEvent() if len(self.done) == len(self.tasks) else self.ready()
+        self._done.add(name)
+        return None if len(self._done) == len(self._tasks) else self.ready()
+
+
+class CrewFlow(Workflow):
+    """What the workflows of crews share: hardly a name of its own, as its steps have the tasks' names."""
+
+    def __init__(self, course: Course | None = None) -> None:
+        """For one run.
+
+        Args:
+            course: the run's; None to draw the workflow only
+        """
+        super().__init__(timeout=None)  # the run has a deadline of its own
+        self._course = course
+
+    @property
+    def course(self) -> Course:
+        """The run's."""
+        return cast(Course, self._course)
 
 
 def needs(crew: Crew) -> dict[str, Sequence[str]]:
@@ -91,10 +108,10 @@ def flow_for(crew: Crew) -> type[CrewFlow]:
 def _flow(crew: Crew) -> type[CrewFlow]:
     needed = needs(crew)
     events = {name: _event(number) for number, name in enumerate(needed, 1)}
-    steps = {_step_name(name): _step(name, needed, events) for name in needed}
-    namespace = {"events_of": events, "needs_of": needed, "begin": _begin(events), **steps, "__module__": __name__}
+    names = called_on_host(list(needed), _step_name)
+    steps = {names[name]: _step(name, names[name], needed, events) for name in needed}
     metaclass: Any = type(Workflow)
-    return metaclass(crew.name, (CrewFlow,), namespace)
+    return metaclass(crew.name, (CrewFlow,), {_BEGIN: _begin(events), **steps, "__module__": __name__})
 
 
 @cache
@@ -105,34 +122,34 @@ def _event(number: int) -> type[Event]:
 
 
 def _step_name(task: str) -> str:
-    """The task's name, unless a Workflow has something else by it."""
-    return f"task {task}" if task == "begin" or hasattr(CrewFlow, task) else task
+    """The task's name, unless a Workflow has something else by it: what only an instance has begins with _."""
+    return f"task {task}" if task == _BEGIN or task.startswith("_") or hasattr(CrewFlow, task) else task
 
 
 def _begin(events: Mapping[str, type[Event]]) -> Any:
     async def begin(self: CrewFlow, ev: Any) -> Any:  # noqa: ARG001  a step's signature
-        return _sent(self.ready())
+        return _events(self.course.ready(), events)
 
-    return _as_step(begin, StartEvent, [*events.values()])
+    return _as_step(begin, _BEGIN, StartEvent, [*events.values()])
 
 
-def _step(task: str, needed: Mapping[str, Sequence[str]], events: Mapping[str, type[Event]]) -> Any:
+def _step(task: str, name: str, needed: Mapping[str, Sequence[str]], events: Mapping[str, type[Event]]) -> Any:
     async def work_on(self: CrewFlow, ev: Any) -> Any:  # noqa: ARG001  a step's signature
-        after = await self.carry_out(task)
-        return after if isinstance(after, StopEvent) else _sent(after)
+        after = await self.course.carry_out(task)
+        return StopEvent() if after is None else _events(after, events)
 
-    work_on.__name__ = _step_name(task)
-    following = [events[name] for name, before in needed.items() if task in before]
-    return _as_step(work_on, events[task], [*following, StopEvent])
-
-
-def _sent(events: list[Event]) -> Any:
-    """A list is how a step gives several events at once."""
-    return events or None
+    following = [events[after] for after, before in needed.items() if task in before]
+    return _as_step(work_on, name, events[task], [*following, StopEvent])
 
 
-def _as_step(function: Any, accepts: type[Event], gives: Sequence[type[Event]]) -> Any:
-    function.__qualname__ = f"CrewFlow.{function.__name__}"  # else it is taken for a function without a class
+def _events(tasks: Sequence[str], events: Mapping[str, type[Event]]) -> Any:
+    """What begins these: a list is how a step gives several events at once, and None how it gives none."""
+    return [events[task]() for task in tasks] or None
+
+
+def _as_step(function: Any, name: str, accepts: type[Event], gives: Sequence[type[Event]]) -> Any:
+    function.__name__ = name
+    function.__qualname__ = f"CrewFlow.{name}"  # else it is taken for a function without a class
     lists = [list[kind] for kind in gives if kind is not StopEvent]
     plain = [StopEvent] if StopEvent in gives else []
     returned = (*lists, *plain, type(None))

@@ -13,7 +13,7 @@ from typing import Any
 
 from crew_guard.adapters.compiling import CrewRuntime
 from crew_guard.adapters.llama_index.bridge import HostedLoop
-from crew_guard.adapters.llama_index.crew_flow import CrewFlow, flow_for
+from crew_guard.adapters.llama_index.crew_flow import Course, CrewFlow, flow_for
 from crew_guard.adapters.llama_index.handlers import finished
 from crew_guard.adapters.native.conversation import conversation
 from crew_guard.adapters.native.handoff import handoff
@@ -65,16 +65,16 @@ async def _parallel(work: Work) -> RuntimeResult:
 
 async def _flow_through(work: Work, do: Callable[[Task], Awaitable[None]]) -> TaskEndedError | None:
     """Run the crew's workflow; what ended it early, or None."""
-    flow: CrewFlow = flow_for(work.crew)(do, work.crew.tasks)
+    course = Course(work.crew, do)
     try:
-        await finished(flow.run(), at_once=True)
+        await finished(flow_for(work.crew)(course).run(), at_once=True)
     except asyncio.CancelledError:
-        await flow.end()
-        if flow.ended is None:
+        await course.end()
+        if course.ended is None:
             return TaskEndedError("it was ended")
-    if flow.error is not None:
-        raise flow.error
-    return flow.ended
+    if course.error is not None:
+        raise course.error
+    return course.ended
 
 
 _PROCESSES: dict[Process, Callable[[Work], Awaitable[RuntimeResult]]] = {
