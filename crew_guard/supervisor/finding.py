@@ -22,7 +22,7 @@ class Finding:
     node: str = ""
     """The workflow's node that the error comes from."""
     left: str = ""
-    """What failed, and could not be undone, where a stop is what it ended with."""
+    """What failed, or could not be undone, where a stop is what it ended with, or what ended the crew before it."""
 
     @property
     def done(self) -> bool:
