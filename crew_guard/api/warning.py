@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
 from crew_guard.core.limits import names_of
 from crew_guard.core.policy import Policy
@@ -27,10 +27,21 @@ def warnings_of_workflow(policy: Policy, workflow: Workflow) -> list[str]:
 
 
 def warnings_of_host(policy: Policy, runtime: Runtime, fallback: Workflow | None) -> list[str]:
-    """What it says of agents that a host's own crew hasn't got, as far as its members are known."""
+    """What it says of agents that a host's own crew hasn't got, as far as its members are known; and of its shadow."""
     members = runtime.members()
     others = runtime.attendants() if isinstance(runtime, Attended) else ()
-    return strangers(policy, [*members, *others, *_inside(fallback)], None) if members else []
+    found = strangers(policy, [*members, *others, *_inside(fallback)], None) if members else []
+    return found if fallback is None else [*found, *_of_a_shadow(policy)]
+
+
+def _of_a_shadow(policy: Policy) -> Iterator[str]:
+    rules = policy.reliability
+    if rules.unknown == "shadow" and rules.least is not None and rules.fallback == "on_reliability":
+        source = policy.sources.get(("reliability", "unknown"), "")
+        yield (
+            f"reliability.unknown{f' ({source})' if source else ''}: shadow sends every run to the workflow while too "
+            "little is known: a host's own crew can't work in a shadow, so nothing is learnt of it; write crew"
+        )
 
 
 def _inside(worker: object) -> list[str]:

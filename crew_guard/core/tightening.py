@@ -139,6 +139,14 @@ def faults(above: Policy | None, own: Policy) -> list[Fault]:
     return list(first.values())
 
 
+def used_up(policy: Policy) -> Iterator[tuple[Key, Key]]:
+    """(a part of the reserve that leaves nothing of a limit to a crew that has a fallback, that limit)."""
+    for part, limit in _CAPS.items():
+        kept_back, cap = getattr(policy.reserve, part), getattr(policy.limits, limit)
+        if kept_back and cap is not None and kept_back >= cap:
+            yield ("reserve", part), ("limits", limit)
+
+
 def strangers(
     policy: Policy, agents: Collection[str], tools: Collection[ToolSpec] | None, whose: str = "crew"
 ) -> list[str]:

@@ -1,11 +1,12 @@
 """guard() on what it can't take: the words say what to do."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from loguru import logger
 
-from crew_guard import Agent, Crew, Policy, Role, Supervisor, Task, agent_node, chain, guard
+from crew_guard import Agent, Crew, Policy, Role, Supervisor, Task, agent_node, chain, guard, node
 from crew_guard.api import Guarded
 from crew_guard.core.verdicts import Judge
 from crew_guard.errors import ConfigError
@@ -70,6 +71,27 @@ def test_a_policy_that_means_nobody_here_is_told(streamed: bool, warned: list[st
         else:
             assert guarded.run({}).done
     assert warned == ["policy: agents.anne: the crew has no agent of this name; did you mean ann?\n"]
+
+
+@pytest.mark.parametrize(
+    ("rules", "told"),
+    [
+        ({"threshold": 0.7}, True),
+        ({}, False),
+        ({"threshold": 0.7, "fallback": "on_failure"}, False),
+        ({"threshold": 0.7, "unknown": "crew"}, False),
+    ],
+)
+def test_a_shadow_that_a_host_can_not_work_in_is_told(rules: dict[str, Any], told: bool, warned: list[str]) -> None:
+    """Its runs would go to the workflow for ever, and nothing would say why."""
+    policy = Policy.model_validate({"reliability": {"unknown": "shadow", **rules}})
+    flow = chain(node(lambda _: "by hand", name="fixed"))
+    supervisor = Supervisor(policy, store=MemoryStore())
+    assert Guarded(Nothing(), supervisor, "Team", flow).run({}).via == ("workflow" if told else "crew")
+    assert Guarded(Nothing(), supervisor, "Alone").run({}).via == "crew"
+    assert [line.partition(" sends every run to the workflow")[0] for line in warned] == [
+        "policy: reliability.unknown: shadow"
+    ] * told
 
 
 @pytest.mark.parametrize("what", ["host", "crew", "workflow"])
