@@ -15,7 +15,7 @@ from decimal import Decimal
 from typing import Any, TypeAlias, TypeVar
 
 from crew_guard.core.decisions import amount
-from crew_guard.core.limits import AgentLimits, ToolLimits
+from crew_guard.core.limits import AgentLimits, ToolLimits, names_of
 from crew_guard.core.policy import Policy
 from crew_guard.core.result import Result
 from crew_guard.core.usage import NOTHING, Usage
@@ -58,7 +58,7 @@ def left_of(policy: Policy, spent: Spent, job: str) -> Policy:
     limits = _less(policy.limits, spent.usage)
     if limits.max_seconds is not None:
         limits = limits.model_copy(update={"max_seconds": max(0.0, limits.max_seconds - spent.seconds)})
-    agents = {name: policy.agents.get(name, policy.per_agent) for name in policy.agents.keys() | spent.agents.keys()}
+    agents = {name: policy.limits_of(*names_of(name)) for name in policy.agents.keys() | spent.agents.keys()}
     agents = {name: _less(own, spent.agents.get(name, NOTHING)) for name, own in agents.items()}
     tools = {name: _fewer(own, spent.tools.get(name, 0)) for name, own in policy.tools.limits.items()}
     changed: dict[str, Any] = {"limits": limits, "agents": agents}
@@ -89,7 +89,8 @@ def _earlier(policy: Policy, spent: Spent, job: str) -> dict[tuple[str, str], st
     scopes: list[tuple[str, AgentLimits | ToolLimits, Mapping[str, int | float | Decimal]]]
     scopes = [(scope, policy.limits, run) for scope in ("run", "crew")]
     for name, usage in spent.agents.items():
-        scopes.append((f"agent:{name}", policy.agents.get(name, policy.per_agent), _amounts(usage)))
+        own = policy.limits_of(*names_of(name))
+        scopes += [(f"{kind}:{name}", own, _amounts(usage)) for kind in ("agent", "node")]
     for name, limits in policy.tools.limits.items():
         scopes.append((f"tool:{name}", limits, {"max_tool_calls": spent.tools.get(name, 0)}))
     return {

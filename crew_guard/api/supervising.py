@@ -27,6 +27,7 @@ from crew_guard.api.ids import run_id_of
 from crew_guard.api.modelling import DEFAULT_MODEL, FoundModels, Known, price_of
 from crew_guard.api.relying import no_fallback, relied_on, relied_on_host, relied_on_workflow
 from crew_guard.api.stores import Holder
+from crew_guard.api.warning import warnings_of_crew, warnings_of_host, warnings_of_workflow
 from crew_guard.core.decisions import Stop
 from crew_guard.core.events import Side
 from crew_guard.core.given import must_be_of
@@ -35,13 +36,10 @@ from crew_guard.core.plain import all_listed
 from crew_guard.core.policy import Policy
 from crew_guard.core.result import Result
 from crew_guard.core.roles import Agent, Crew
-from crew_guard.core.tightening import strangers
-from crew_guard.core.tools import Tool
 from crew_guard.core.usage import Rates
 from crew_guard.core.verdicts import Verify
 from crew_guard.errors import ConfigError, JournalConflictError
 from crew_guard.ports import (
-    Attended,
     Delegating,
     Equippable,
     Guards,
@@ -182,7 +180,7 @@ class Supervisor:
             name, version: see guard(); a runtime that is no Described has no other version
             home: the loop that it works on, where somebody awaits it; by default the supervisor's
         """
-        self._warn_of_members(name, runtime)
+        self._warn(name, lambda: warnings_of_host(self.effective_policy, runtime, fallback))
         job = replace(self._wire(runtime, inputs, name, fallback, run_id, policy=policy), home=home)
         return self._start(relied_on_host(job, verify, version, self.model_named))
 
@@ -200,7 +198,7 @@ class Supervisor:
         home: asyncio.AbstractEventLoop | None = None,
     ) -> RunStream:
         """The same as a stream."""
-        self._warn_of_members(name, runtime)
+        self._warn(name, lambda: warnings_of_host(self.effective_policy, runtime, fallback))
         job = replace(self._wire(runtime, inputs, name, fallback, run_id, policy=policy), home=home)
         return open_stream(relied_on_host(job, verify, version, self.model_named), self._start)
 
@@ -252,8 +250,7 @@ class Supervisor:
         everyone, chosen = crew.everyone(), self._models_of(crew)
         own = {task.name: task.guardrails for task in crew.tasks if task.guardrails}
         runtime = _compiled(self.runtime, crew, chosen)
-        if crew.name not in self._warned:
-            self._warn(crew.name, list(chosen), [tool for agent in everyone for tool in agent.tools])
+        self._warn(crew.name, lambda: warnings_of_crew(self.effective_policy, crew, list(chosen)))
         steps = {agent.name: cap for agent in everyone if (cap := agent.role.max_steps) is not None}
         ends = crew.results()
         expects = ends[0].output if len(ends) == 1 else None
@@ -264,6 +261,7 @@ class Supervisor:
         from crew_guard.workflows.alone import Alone
 
         check_mapping(inputs)
+        self._warn(workflow.name, lambda: warnings_of_workflow(self.effective_policy, workflow))
         worker = self._equipped(workflow)
         job = self._wire(Alone(worker), inputs, workflow.name, None, run_id, side="fallback")
         return relied_on_workflow(job, worker)
@@ -285,17 +283,11 @@ class Supervisor:
             chosen[judge.name] = self.model_named(judge.model)
         return chosen
 
-    def _warn_of_members(self, name: str, runtime: Runtime) -> None:
-        if members := runtime.members():
-            others = runtime.attendants() if isinstance(runtime, Attended) else ()
-            self._warn(name, [*members, *others], None)
-
-    def _warn(self, crew: str, agents: Collection[str], tools: Collection[Tool] | None) -> None:
-        """Log, once a crew, what the policy says of agents and tools that it hasn't got."""
-        if crew not in self._warned:
-            self._warned.add(crew)
-            specs = None if tools is None else [tool.spec for tool in tools]
-            for told in strangers(self.effective_policy, agents, specs):
+    def _warn(self, name: str, found: Callable[[], Collection[str]]) -> None:
+        """Log, once a crew, what is likely to be a mistake in the policy."""
+        if name not in self._warned:
+            self._warned.add(name)
+            for told in found():
                 from loguru import logger
 
                 logger.warning("policy: {}", told)

@@ -15,8 +15,9 @@ from crew_guard.cli.ends import DONE, USAGE, command
 from crew_guard.cli.streams import Stdout
 from crew_guard.cli.summary import write
 from crew_guard.config import load_policy, org_policy, under_org
+from crew_guard.core.layers import Key
 from crew_guard.core.policy import Policy
-from crew_guard.core.tightening import Difference, Value, differences, values_of, words
+from crew_guard.core.tightening import Difference, Value, differences, used_up, values_of, words
 from crew_guard.errors import ConfigError
 from crew_guard.observers.words import count, escaped
 
@@ -98,16 +99,24 @@ def _warnings(policy: Policy) -> Iterator[ConfigError]:
     """What is allowed to stand there, and does not do what it looks like: of the policy that would apply."""
     written = {str(key[1]) for key in policy.sources if key[:1] == ("reliability",) and len(key) > 1}
     for one in policy.reliability.idle(written):
-        file, _, line = policy.sources.get(("reliability", one.key), "").rpartition(":")
-        other = policy.sources.get(("reliability", one.meets), "")
-        error = ConfigError(
-            f"warning: {one.why}{f' ({other})' if other else ''}",
-            file=file or None,
-            line=int(line) if line.isdigit() else None,
-            key=f"reliability.{one.key}",
-        )
-        error.value = one.value
-        yield error
+        yield _warning(policy, ("reliability", one.key), one.value, one.why, ("reliability", one.meets))
+    for key, limit in used_up(policy):
+        value = words(getattr(policy.reserve, str(key[1])))
+        why = f"{value} is all of {_dotted(limit)}, so that nothing of it is left to a crew that has a fallback"
+        yield _warning(policy, key, value, why, limit)
+
+
+def _warning(policy: Policy, key: Key, value: str, why: str, meets: Key) -> ConfigError:
+    file, _, line = policy.sources.get(key, "").rpartition(":")
+    other = policy.sources.get(meets, "")
+    error = ConfigError(
+        f"warning: {why}{f' ({other})' if other else ''}",
+        file=file or None,
+        line=int(line) if line.isdigit() else None,
+        key=_dotted(key),
+    )
+    error.value = value
+    return error
 
 
 def _told(problems: Sequence[ConfigError]) -> list[dict[str, Any]]:

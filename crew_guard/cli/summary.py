@@ -20,7 +20,7 @@ from crew_guard.cli.ends import shows
 from crew_guard.core.limits import NO_CAP, Caps
 from crew_guard.core.result import Result, plain
 from crew_guard.core.usage import NOTHING, Usage
-from crew_guard.observers.words import clean, count, dollars, seconds, stop_words
+from crew_guard.observers.words import clean, count, dollars, end_words, seconds
 
 _PIPED_WIDTH = 160
 _LIMITS = {"agents": "agents", "steps": "steps", "tool_calls": "tool calls", "tokens": "tokens", "nano_usd": "money"}
@@ -61,7 +61,7 @@ def _brief(value: Mapping[str, Any]) -> str:
 
 def why_no_answer(result: Result, store: Path | None) -> str:
     """One line: why there is no answer, and how to look closer; store as in `print_summary`."""
-    why = stop_words(result.stopped) if result.stopped else clean(result.error, 500)
+    why = why_ended(result)
     if result.status == "running":
         return f"run {result.run_id} is unfinished: it goes on elsewhere, or its process died"
     return f"{result.status}: {why or 'no reason is recorded'}; see {shows(result.run_id, store)}"
@@ -131,8 +131,8 @@ def account(result: Result) -> list[RenderableType]:
 
 
 def why_ended(result: Result) -> str:
-    """The stop, or the error, in words."""
-    return stop_words(result.stopped) if result.stopped else clean(result.error, 500)
+    """The stop, and the error, in words."""
+    return end_words(result.stopped, result.error, 500)
 
 
 def path_words(result: Result) -> str:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from crew_guard.core.decisions import Stop
 from crew_guard.core.events import Event, Routed
+from crew_guard.core.run import RunState
 from crew_guard.core.tried import counts_at_all
+from crew_guard.core.usage import Usage
 from crew_guard.errors import StoreError
 from crew_guard.observers.words import Teller, clean, stop_words
 
@@ -40,8 +43,9 @@ def why_unreported(teller: Teller, *, routed: bool) -> str:
     ended = teller.state.ended
     if ended is None:
         return "it is still under way, or its process died before it ended"
-    if ended.stop is not None and not counts_at_all(ended.stop):
-        return f"what ended it is no trial of anyone ({stop_words(ended.stop)})"
+    stop, used = _first_stop(teller.state)
+    if stop is not None and not counts_at_all(stop, used):
+        return f"what ended it is no trial of anyone ({stop_words(stop)})"
     if teller.state.verdicts:
         return (
             "its verdicts are in its journal and did not reach the record, which could not be written when it ended, "
@@ -53,3 +57,12 @@ def why_unreported(teller: Teller, *, routed: bool) -> str:
         "nothing of it was judged, and a run counts where a task, a node or the whole has a verifier or an output "
         "schema, or its policy a reliability section"
     )
+
+
+def _first_stop(state: RunState) -> tuple[Stop | None, Usage]:
+    """(what stopped the crew, or the workflow where no crew was at work, what that had used)."""
+    fell_back, ended = state.fell_back, state.ended
+    if fell_back is not None and fell_back.stop is not None:
+        return fell_back.stop, state.used("crew")
+    alone = fell_back is not None or (state.started is not None and state.started.side == "fallback")
+    return ended.stop if ended else None, state.used("fallback" if alone else "crew")

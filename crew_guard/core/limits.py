@@ -52,6 +52,11 @@ class Terms(NamedTuple):
     completion_min: int = 256
 
 
+def names_of(actor: str) -> tuple[str, ...]:
+    """What a policy may call an agent, the nearest first: one inside of a workflow's node NODE/AGENT, and AGENT."""
+    return (actor, actor.partition("/")[2]) if "/" in actor else (actor,)
+
+
 class AgentLimits(BaseModel):
     """Limits of one agent within a run. Absent is no limit; 0 is a limit."""
 
@@ -74,6 +79,12 @@ class AgentLimits(BaseModel):
             tokens=_cap(self.max_tokens),
             nano_usd=NO_CAP if self.max_usd is None else nano(self.max_usd),
         )
+
+    def within(self, other: AgentLimits) -> AgentLimits:
+        """The lesser of both, limit by limit."""
+        every = {name: (getattr(self, name), getattr(other, name)) for name in AgentLimits.model_fields}
+        both = {name: [one for one in pair if one is not None] for name, pair in every.items()}
+        return AgentLimits.model_construct(**{name: min(found) for name, found in both.items() if found})
 
 
 class Limits(AgentLimits):

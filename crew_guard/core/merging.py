@@ -9,7 +9,7 @@ two values one that is no looser than either, whichever of them is the outer one
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import lru_cache
@@ -130,6 +130,10 @@ class Rest(Rule):
     """The further lists of an allow-list: the rule of its first one speaks for them."""
 
 
+def _itself(key: str) -> tuple[str, ...]:
+    return (key,)
+
+
 @dataclass(frozen=True, slots=True)
 class ByKey(Rule):
     """A section by name: what both layers name is merged by `each`, or field by field where that is a section."""
@@ -137,6 +141,8 @@ class ByKey(Rule):
     each: Rule | None = None
     otherwise: str = ""
     """The section beside it that holds for whatever a layer doesn't name; else nothing does."""
+    names: Callable[[str], tuple[str, ...]] = _itself
+    """Every key that holds for what one key names: one that says what it would say anyway may hold for another."""
     absent: ClassVar[str] = "none"
 
 
@@ -217,7 +223,10 @@ def _canonical_keys(layer: BaseModel, entries: Mapping[str, Any], rule: ByKey) -
     each = rule.each.canonical if rule.each else plain
     usual: Any = each(getattr(layer, rule.otherwise)) if rule.otherwise else {}
     shown = {name: each(entry) for name, entry in entries.items()}
-    return {name: entry for name, entry in shown.items() if entry != usual and (rule.otherwise or entry)}
+    beside = {(other, name) for name in entries for other in rule.names(name) if other != name and other in entries}
+    meeting = {name for pair in beside for name in pair}
+    own = {name for name, entry in shown.items() if entry != usual and (rule.otherwise or entry)}
+    return {name: entry for name, entry in shown.items() if name in own | meeting}
 
 
 def lists_of(layer: BaseModel, name: str, rule: Every) -> tuple[tuple[str, ...], ...]:

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import Annotated, Any, Literal, Self, cast
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
@@ -17,7 +17,7 @@ from crew_guard.core.argument_rules import ArgumentRule, Rules, judge_arguments,
 from crew_guard.core.content import ContentRules
 from crew_guard.core.decisions import ALLOWED, Decision
 from crew_guard.core.known import Known
-from crew_guard.core.limits import NO_CAP, UNCAPPED, AgentLimits, Caps, Limits, Reserve, Terms, ToolLimits
+from crew_guard.core.limits import NO_CAP, UNCAPPED, AgentLimits, Caps, Limits, Reserve, Terms, ToolLimits, names_of
 from crew_guard.core.loops import LoopRules
 from crew_guard.core.merging import (
     BY_KEY,
@@ -36,6 +36,8 @@ from crew_guard.core.patterns import matches
 from crew_guard.core.reliability_rules import ReliabilityRules
 from crew_guard.core.sources import Sources
 from crew_guard.core.usage import NANO, Rate, Rates, nano_price
+
+_BY_AGENT = ByKey(otherwise="per_agent", names=names_of)
 
 
 class _Section(BaseModel):
@@ -144,8 +146,8 @@ class Policy(_Section):
     """Of a whole run."""
     per_agent: AgentLimits = AgentLimits()
     """Of every agent that `agents` doesn't name."""
-    agents: Annotated[dict[str, AgentLimits], ByKey(otherwise="per_agent")] = Field(default_factory=dict)
-    """By agent name."""
+    agents: Annotated[dict[str, AgentLimits], _BY_AGENT] = Field(default_factory=dict)
+    """By agent name; one inside of a workflow's node is NODE/AGENT, and AGENT as well: what either says holds."""
     tools: ToolRules = ToolRules()
     """Which tools may be called, and how often."""
     models: ModelRules = ModelRules()
@@ -308,10 +310,10 @@ class Policy(_Section):
         """Whether it says anything of reliability."""
         return self.reliability.declared
 
-    @cached_property
-    def _caps_per_agent(self) -> tuple[Caps, dict[str, Caps]]:
-        """Of every agent that isn't named, and of those that are."""
-        return self.per_agent.caps(), {name: limits.caps() for name, limits in self.agents.items()}
+    def limits_of(self, *names: str) -> AgentLimits:
+        """Those of an agent of these names: the lesser of what is said of each, else those of whom nobody names."""
+        named = [self.agents[name] for name in names if name in self.agents]
+        return reduce(AgentLimits.within, named) if named else self.per_agent
 
     def with_steps(self, caps: Mapping[str, int]) -> Policy:
         """This policy with the steps of some agents, by name, capped: a cap of its own that is lower stays."""
@@ -327,11 +329,10 @@ class Policy(_Section):
     def caps_of(self, scope: str) -> Caps:
         """The caps of one agent's or tool's scope; of a workflow's node only where an agent acts in it, NODE/AGENT."""
         kind, _, name = scope.partition(":")
-        if kind == "node" and "/" in name:
-            kind, name = "agent", name.rpartition("/")[2]
         if kind == "agent":
-            others, named = self._caps_per_agent
-            return named.get(name, others)
+            return self.limits_of(name).caps()
+        if kind == "node" and "/" in name:
+            return self.limits_of(*names_of(name)).caps()
         limits = self.tools.limits.get(name)
         return limits.caps() if kind == "tool" and limits else UNCAPPED
 
@@ -391,7 +392,4 @@ def _not_allowed(
 
 
 def _capped_in_dollars(policy: Policy, agent: str) -> bool:
-    if policy.limits.max_usd is not None:
-        return True
-    inside = policy.agents.get(agent.rpartition("/")[2], policy.per_agent)
-    return policy.agents.get(agent, inside).max_usd is not None
+    return any(limits.max_usd is not None for limits in (policy.limits, policy.limits_of(*names_of(agent))))

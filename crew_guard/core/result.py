@@ -36,7 +36,7 @@ class Result:
     fell_back: str = ""
     """Why the job went from the crew to the workflow; empty where it didn't."""
     error: str = ""
-    """What failed, where status is failed."""
+    """What failed; beside a stop what failed then or before, and what of its effects is left."""
     partial: Any = None
     """What there was when the run was stopped: not an answer."""
     verdicts: tuple[Judged, ...] = ()

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from crew_guard.core.actions import ModelCall, ToolCall
 from crew_guard.core.decisions import Decision
 from crew_guard.core.layers import Key, Merger, Side, pairs
-from crew_guard.core.limits import Limits
+from crew_guard.core.limits import Limits, names_of
 from crew_guard.core.merging import ByKey, Every, lists_of, plain, rule_of
 from crew_guard.core.messages import ToolSpec
 from crew_guard.core.patterns import can_meet, covers, is_name
@@ -130,7 +130,8 @@ def faults(above: Policy | None, own: Policy) -> list[Fault]:
     """
     found = [*_looser(above, own), *_misfits(above, own)] if above else []
     whole = tightened(above, own) if above else own
-    found += [*_never_allowed(above, whole, own), *_beyond_the_run(whole, own), *_of_what_is_denied(whole, own)]
+    found += [*_never_allowed(above, whole, own), *_beyond_the_run(whole, own), *_beyond_its_other_name(whole, own)]
+    found += _of_what_is_denied(whole, own)
     found += _unreliable(above, whole, own) if above else []
     first: dict[Key, Fault] = {}
     for fault in found:
@@ -138,22 +139,33 @@ def faults(above: Policy | None, own: Policy) -> list[Fault]:
     return list(first.values())
 
 
-def strangers(policy: Policy, agents: Collection[str], tools: Collection[ToolSpec] | None) -> list[str]:
+def used_up(policy: Policy) -> Iterator[tuple[Key, Key]]:
+    """(a part of the reserve that leaves nothing of a limit to a crew that has a fallback, that limit)."""
+    for part, limit in _CAPS.items():
+        kept_back, cap = getattr(policy.reserve, part), getattr(policy.limits, limit)
+        if kept_back and cap is not None and kept_back >= cap:
+            yield ("reserve", part), ("limits", limit)
+
+
+def strangers(
+    policy: Policy, agents: Collection[str], tools: Collection[ToolSpec] | None, whose: str = "crew"
+) -> list[str]:
     """What a policy says of agents, tools and arguments that a crew hasn't got: a typing error, as often as not.
 
     Lists and rules may well speak of tools that some other crew has: of those only what is nearly a name is told.
 
     Args:
         policy: what applies
-        agents: the crew's, by name
+        agents: the crew's, by name, and those inside of its workflow's nodes by each name that a policy may give them
         tools: its agents'; None where nobody knows them
+        whose: crew, or workflow where one runs by itself
     """
     specs = {tool.name: tool for tool in tools or ()}
-    found = _unknown_names(policy, agents, None if tools is None else specs)
+    found = _unknown_names(policy, agents, None if tools is None else specs, whose)
     return found if tools is None else [*found, *_nearly_names(policy, specs), *_unknown_arguments(policy, specs)]
 
 
-def _unknown_names(policy: Policy, agents: Collection[str], tools: Collection[str] | None) -> list[str]:
+def _unknown_names(policy: Policy, agents: Collection[str], tools: Collection[str] | None, whose: str) -> list[str]:
     named: list[tuple[str, Key, Collection[str]]] = [("agent", ("agents", name), agents) for name in policy.agents]
     if tools is not None:
         named += [("tool", ("tools", "limits", name), tools) for name in policy.tools.limits]
@@ -163,7 +175,7 @@ def _unknown_names(policy: Policy, agents: Collection[str], tools: Collection[st
         if name not in known:
             close = get_close_matches(name, known, 1)
             near = f"; did you mean {close[0]}?" if close else ""
-            found.append(f"{'.'.join(map(str, key))}{_of(policy, *key)}: the crew has no {kind} of this name{near}")
+            found.append(f"{'.'.join(map(str, key))}{_of(policy, *key)}: the {whose} has no {kind} of this name{near}")
     return found
 
 
@@ -263,14 +275,26 @@ def _beyond_the_run(whole: Policy, own: Policy) -> Iterator[Fault]:
     sections += [(("tools", "limits", name), limits) for name, limits in own.tools.limits.items()]
     for at, section in sections:
         for name in sorted(section.model_fields_set & Limits.model_fields.keys()):
-            yield from _beyond((*at, name), getattr(section, name), name, whole)
-    yield from _beyond(("limits", "max_idle_seconds"), own.limits.max_idle_seconds, "max_seconds", whole)
+            yield from _beyond((*at, name), getattr(section, name), ("limits", name), whole.limits, whole)
+    yield from _beyond(
+        ("limits", "max_idle_seconds"), own.limits.max_idle_seconds, ("limits", "max_seconds"), whole.limits, whole
+    )
 
 
-def _beyond(key: Key, value: Any, limit: str, whole: Policy) -> Iterator[Fault]:
-    cap = getattr(whole.limits, limit)
+def _beyond_its_other_name(whole: Policy, own: Policy) -> Iterator[Fault]:
+    """Limits of an agent inside of a node, NODE/AGENT, that those of AGENT come before."""
+    for agent, limits in own.agents.items():
+        for other in set(names_of(agent)[1:]) & whole.agents.keys():
+            for name in sorted(limits.model_fields_set):
+                at, value = ("agents", other, name), getattr(limits, name)
+                yield from _beyond(("agents", agent, name), value, at, whole.agents[other], whole)
+
+
+def _beyond(key: Key, value: Any, at: Key, section: BaseModel, whole: Policy) -> Iterator[Fault]:
+    """What is wrong with a value that is more than the cap of a section, which stands at this key of the whole."""
+    cap = getattr(section, str(at[-1]))
     if value is not None and cap is not None and value > cap:
-        other = f"limits.{limit} is {words(cap)}{_of(whole, 'limits', limit)}"
+        other = f"{'.'.join(map(str, at))} is {words(cap)}{_of(whole, *at)}"
         yield _dead(key, value, other, f"expected at most {words(cap)}")
 
 

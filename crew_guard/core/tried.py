@@ -15,6 +15,7 @@ from crew_guard.core.decisions import Stop
 from crew_guard.core.events import Judged
 from crew_guard.core.reliability.trials import NOBODYS, Source, Subject, Trial
 from crew_guard.core.reliance import Part, Reliance
+from crew_guard.core.usage import Usage
 
 _NOT_ITS_DOING = ("killed", "cancelled", "failed")
 """Stops that say nothing of the crew: a person's, a caller's, the journal's."""
@@ -25,12 +26,28 @@ _OF_MODELS = frozenset({"models.allow", "models.deny", "max_usd"})
 _UNJUDGED = "it failed before it was judged"
 
 
-def counts_at_all(stop: Stop | None) -> bool:
-    """Whether a run that ended so says anything of its crew."""
+def counts_at_all(stop: Stop | None, used: Usage | None = None) -> bool:
+    """Whether a run that ended so says anything of its crew.
+
+    Args:
+        stop: what ended the crew, or the workflow that did its job
+        used: by that side until then, where its policy may have let it do nothing
+    """
     if stop is None:
         return True
     no_model = stop.reason == "denied" and stop.limit in _OF_MODELS
-    return stop.reason not in _NOT_ITS_DOING and stop.limit != "content.inputs" and not no_model
+    if no_model or (used is not None and not used.steps and _leaves_nothing(stop)):
+        return False
+    return stop.reason not in _NOT_ITS_DOING and stop.limit != "content.inputs"
+
+
+def _leaves_nothing(stop: Stop) -> bool:
+    """Whether a limit has no room for the first that it counts, or for a crew of this size; a node's is its own."""
+    if stop.scope.startswith("node:"):
+        return False
+    if stop.reason == "deadline":
+        return not stop.cap
+    return stop.reason == "limit" and (stop.limit == "max_agents" or not stop.used)
 
 
 def is_refused(stop: Stop | None) -> bool:

@@ -118,6 +118,14 @@ def stop_words(stop: Stop) -> str:
     return clean(str(stop), 300)
 
 
+def end_words(stop: Stop | None, error: str, longest: int) -> str:
+    """Why a run gave no answer, safe to show: its stop, and what failed or is left undone beside it."""
+    if stop is None:
+        return clean(error, longest)
+    beside = clean(error, longest) if stop.reason != "failed" else ""
+    return f"{stop_words(stop)}; {beside}" if beside else stop_words(stop)
+
+
 @dataclass(frozen=True, slots=True)
 class Line:
     """What one event says."""
@@ -294,7 +302,7 @@ def _ended(state: RunState, event: RunEnded) -> _Said:
     crew = state.started.crew if state.started else "run"
     if event.status == "done":
         return crew, f"done, by the {event.via}", "good"
-    why = stop_words(event.stop) if event.stop else clean(event.error, 300)
+    why = end_words(event.stop, event.error, 300)
     return crew, f"{event.status}{': ' + why if why else ''}", "bad"
 
 

@@ -335,6 +335,10 @@ class Delegating(Protocol):
         """By the node that they work in."""
         ...
 
+    def insiders(self) -> Sequence[str]:
+        """Agents and judges that act inside of a node by a name of their own, as NODE/AGENT."""
+        ...
+
 
 @runtime_checkable
 class Recorded(Protocol):

@@ -39,7 +39,7 @@ class Finding:
     by: tuple[str, str] = ("", "")
     """The crew's agent that it comes from, and its task."""
     left: str = ""
-    """What failed, and could not be undone, where a stop is what it ended with."""
+    """What failed, or could not be undone, where a stop is what it ended with, or what ended the crew before it."""
 
     @property
     def done(self) -> bool:

@@ -246,9 +246,10 @@ class Life:
         if found.done and expects is not None and not isinstance(made, expects):
             found.error = f"it gave a {type(made).__name__}, where the crew's last task gives a {expects.__name__}"
         if not found.done:
+            told = f"the workflow {workflow.name}: {found.reason}"
+            found.error = f"the crew: {crew.reason}; then {told}"
             if crew.stop is not None and found.stop is None:
-                found.stop = crew.stop
-            found.error = f"the crew: {crew.reason}; then the workflow {workflow.name}: {found.reason}"
+                found.stop, found.left = crew.stop, told
             if found.result is None:
                 found.result = crew.result
         return found

@@ -322,10 +322,11 @@ class Relying:
         A shadow's figures are the crew's: what its workflow did beside it is nobody's trial.
         """
         crew, reliance, verdicts = self._crew, self.relied.reliance, self.gate.state.verdicts
-        if reliance.alone:
-            return None if crew is None or not counts_at_all(crew.stop) else self._of_itself(crew)
-        if not counts_at_all(crew.stop if crew else workflow.stop if workflow else None):
+        first, side = crew or workflow, "fallback" if crew is None or reliance.alone else "crew"
+        if first is None or not counts_at_all(first.stop, self.gate.state.used(side)):
             return None
+        if reliance.alone:
+            return self._of_itself(first)
         trials, grade = self._tried(crew) if crew else ((), None)
         if crew is not None and (workflow is None or self.gate.shadow):
             via: Via = "workflow" if workflow else "crew"

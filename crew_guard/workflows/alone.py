@@ -29,6 +29,10 @@ class Alone:
         """See Delegating."""
         return self.workflow.crews() if isinstance(self.workflow, Delegating) else {}
 
+    def insiders(self) -> Sequence[str]:
+        """See Delegating."""
+        return self.workflow.insiders() if isinstance(self.workflow, Delegating) else ()
+
     async def run(self, inputs: Mapping[str, Any], gate: Gate) -> RuntimeResult:
         """See Workflow.run."""
         return await self.workflow.run(inputs, gate)

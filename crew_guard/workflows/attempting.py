@@ -19,7 +19,7 @@ from crew_guard.core.plain import error_words, shown
 from crew_guard.core.roles import Verdict
 from crew_guard.core.tools import Tool, misfit
 from crew_guard.core.verdicts import Judge, raised, verdict_of
-from crew_guard.errors import ApprovalDeniedError, ModelError, RefusedError, StoreError
+from crew_guard.errors import ApprovalDeniedError, LimitExceededError, ModelError, RefusedError, StoreError
 from crew_guard.loops import is_being_cancelled
 from crew_guard.ports import Flow, Gate
 from crew_guard.workflows.agents import Delegation, heard
@@ -231,18 +231,29 @@ class Attempts:
         self, node: Node, work: Coroutine[Any, Any, T], seconds: float | None = None, limit: str = ""
     ) -> T:
         """What code of a user's gives. It is left behind, and named, where it doesn't end when it is cancelled."""
-        return await self._before(node, work, seconds, limit, partial(self.flow.in_thread, node.name))
+        try:
+            return await self._before(work, seconds, partial(self.flow.in_thread, node.name))
+        except OverdueError:
+            overdue = NodeFailedError(f"{node.name} was ended after {seconds:g} s, its {limit}")
+            overdue.cut = True
+            raise overdue from None
 
     async def _in_all(self, node: Node, work: Coroutine[Any, Any, T], seconds: float) -> T:
-        """What all attempts together give."""
-        return await self._before(node, work, seconds, "max_seconds", None)
+        """What all attempts together give.
+
+        Raises:
+            LimitExceededError: they took longer
+        """
+        try:
+            return await self._before(work, seconds, None)
+        except OverdueError:
+            stop = Stop("deadline", f"node:{node.name}", "max_seconds", seconds, seconds)
+            raise LimitExceededError(stop) from None
 
     async def _before(
         self,
-        node: Node,
         work: Coroutine[Any, Any, T],
         seconds: float | None,
-        limit: str,
         name_left: Callable[[], Callable[[], object]] | None,
     ) -> T:
         loop = asyncio.get_running_loop()
@@ -254,10 +265,6 @@ class Attempts:
         timer = None if seconds is None else self.flow.call_later(seconds, wake)
         try:
             return await until(over, work, name_left)
-        except OverdueError:
-            overdue = NodeFailedError(f"{node.name} was ended after {seconds:g} s, its {limit}")
-            overdue.cut = True
-            raise overdue from None
         finally:
             if timer is not None:
                 timer.cancel()

@@ -138,6 +138,12 @@ class Workflow:
         every = self.shape.nodes.items()
         return {name: one.function.crew for name, one in every if isinstance(one.function, Delegation)}
 
+    def insiders(self) -> list[str]:
+        """Agents and judges that act inside of a node by a name of their own, as NODE/AGENT."""
+        inside = [(node, one) for node, crew in self.crews().items() for one in (*crew.everyone(), *crew.judges())]
+        judges = [(name, one.verify) for name, one in self.shape.nodes.items() if isinstance(one.verify, Judge)]
+        return [f"{node}/{one.name}" for node, one in (*inside, *judges)]
+
     def subjects(self) -> dict[str, Subject]:
         """Whose record a verdict goes into, by node, and by NODE/AGENT for agents inside of one."""
         from crew_guard.workflows.subjects import subjects_of

@@ -393,3 +393,12 @@ def test_what_is_left_is_the_cap_less_what_was_used(caps, used):
     assert (left.limits.max_seconds, left.limits.max_agents) == (1.0, None)
     assert (left.tools.limits["look"].max_tool_calls, left.tools.limits["look"].max_seconds) == (wanted[1], 4)
     assert left_of(Policy(), spent, "one").limits == Policy().limits
+
+
+def test_what_an_agent_inside_of_a_node_used_is_taken_off_either_name():
+    """The thread's next run has what is left of the cap, and its refusal says what earlier ones used."""
+    spent = Spent().plus(Result("r", "stopped", agents={"read/ann": Usage(steps=2)}), {})
+    for name in ("ann", "read/ann"):
+        left = left_of(Policy.model_validate({"agents": {name: {"max_steps": 3}}}), spent, "one")
+        assert (left.caps_of("node:read/ann").steps, left.caps_of("agent:ann").steps == 3) == (1, name == "ann")
+        assert "Of 3, 2 were used" in left.earlier["node:read/ann", "max_steps"]

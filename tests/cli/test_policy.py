@@ -142,13 +142,15 @@ def test_a_run_names_the_file_that_lies_beside_it(cli, crews, tmp_path):
 NEVER_KNOWN = "reliability:\n  threshold: 0.85\n  unknown: workflow\n"
 
 
-def test_check_warns_of_what_decides_nothing_or_for_ever(cli, tmp_path):
+def test_check_warns_of_what_decides_nothing_or_for_ever_or_leaves_nothing(cli, tmp_path):
     """Each with file, line, key and what to write instead; a warning is no mistake, so the exit code is 0."""
     files = {
         "ever.yaml": NEVER_KNOWN,
         "idle.yaml": "reliability:\n  confidence: 0.9\n  unknown: shadow\n",
         "never.yaml": "reliability:\n  threshold: 0.85\n  fallback: never\n  require_fallback: true\n",
         "failure.yaml": "reliability: {tier: pilot, fallback: on_failure, unknown: workflow}\n",
+        "spent.yaml": "extends: cap.yaml\nreserve:\n  steps: 1\n  usd: 2\n",
+        "cap.yaml": "limits:\n  max_steps: 9\n  max_usd: 2\n  max_tokens: 0\n",
         "fine.yaml": "reliability: {tier: pilot, unknown: shadow, require_fallback: true}\n",
     }
     for name, text in files.items():
@@ -162,13 +164,14 @@ def test_check_warns_of_what_decides_nothing_or_for_ever(cli, tmp_path):
         "idle.yaml:3: reliability.unknown: warning: shadow decides nothing: there is no threshold": "and no tier",
         "never.yaml:4: reliability.require_fallback: warning: true asks for a fallback": "never.yaml:3",
         "failure.yaml:1: reliability.unknown: warning: workflow decides nothing": "fallback is on_failure",
+        "spent.yaml:4: reserve.usd: warning: 2 is all of limits.max_usd, so that nothing of it is left": "cap.yaml:3",
     }
     assert len(warnings) == len(expected)
     for warning, (start, inside) in zip(warnings, expected.items(), strict=True):
         assert warning.startswith(start)
         assert inside in warning
     assert [line for line in lines if ": right" in line] == [f"{name}: right" for name in files]
-    assert "4 warnings" in lines[-1]
+    assert "5 warnings" in lines[-1]
     code, out, _ = cli("policy", "check", "ever.yaml", "fine.yaml", "--json")
     told = json.loads(out)
     assert (code, told["ok"]) == (0, True)

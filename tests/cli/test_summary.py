@@ -93,3 +93,12 @@ def test_a_stopped_run_never_looks_like_an_answer():
     assert text.startswith("No answer. max_tokens of run: the cap is 8,000, 7,990 used, 400 more needed")
     assert text.index("unfinished and unchecked") < text.index("half a")
     assert "its workflow did not either" in text
+
+
+def test_what_a_workflow_left_is_told_beside_the_limit_that_stopped_its_crew():
+    """The stop alone would hide that something stands which nobody undid; a failure that is a stop is told once."""
+    stop = Stop("limit", "crew", "max_steps", 1, 1, 1)
+    text = shown(Result("r1", "stopped", stopped=stop, error="the workflow trip: node 'pay': OSError: declined"))
+    assert "1 more needed; the workflow trip: node 'pay': OSError: declined" in text
+    failed = Stop("failed", "run", detail="no journal")
+    assert shown(Result("r1", "failed", stopped=failed, error="no journal")).startswith("No answer. No journal\n")

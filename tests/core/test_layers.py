@@ -20,7 +20,11 @@ from crew_guard.core.policy import Policy, judge
 from crew_guard.core.tightening import differences, faults, strangers, tightened, values_of
 from crew_guard.core.usage import NANO, Rate, Rates, Usage
 
-AGENTS, TOOLS, MODELS = ("ann", "bob"), ("read_a", "read_b", "write_a", "shell"), ("p:small", "p:large", "q:small")
+AGENTS, TOOLS, MODELS = (
+    ("ann", "bob", "read/ann"),
+    ("read_a", "read_b", "write_a", "shell"),
+    ("p:small", "p:large", "q:small"),
+)
 COUNTS = st.none() | st.integers(0, 12)
 TOKENS = st.none() | st.integers(0, 3_000)
 USD = st.none() | st.integers(0, 300).map(lambda cents: Decimal(cents) / 100)
@@ -47,7 +51,7 @@ SECTIONS = said(
     limits=said(**OF_AGENT, max_agents=COUNTS, max_seconds=SECONDS, max_idle_seconds=SECONDS),
     reserve=said(steps=COUNTS, tool_calls=COUNTS, tokens=TOKENS, usd=USD, seconds=SECONDS),
     per_agent=said(**OF_AGENT),
-    agents=st.dictionaries(st.sampled_from(AGENTS), said(**OF_AGENT), max_size=2),
+    agents=st.dictionaries(st.sampled_from(AGENTS), said(**OF_AGENT), max_size=3),
     tools=listed((*TOOLS, "read_*", "*_a", "*", "[rs]*")),
     tool_limits=st.dictionaries(st.sampled_from(TOOLS), said(max_tool_calls=COUNTS, max_seconds=SECONDS), max_size=2),
     models=listed((*MODELS, "p:*", "*:small")),
@@ -130,7 +134,8 @@ def ledgers(policy: Policy, agent: str, tool: str | None, used: Meter, *, fallba
     """The scopes of one action, each with this much used: run, side, agent and tool."""
     caps = policy.limits.caps()
     side = caps.minus(policy.reserve.caps()) if fallback else caps
-    scopes = {"run": caps._replace(agents=NO_CAP), "crew": side, f"agent:{agent}": policy.caps_of(f"agent:{agent}")}
+    own = f"{'node' if '/' in agent else 'agent'}:{agent}"
+    scopes = {"run": caps._replace(agents=NO_CAP), "crew": side, own: policy.caps_of(own)}
     if tool:
         scopes[f"tool:{tool}"] = policy.caps_of(f"tool:{tool}")
     return [Ledger(scope, caps, used) for scope, caps in scopes.items()]
@@ -351,6 +356,31 @@ def test_the_hash_is_of_what_is_allowed() -> None:
     assert policy(tools={"allow": []}).hash != policy().hash
 
 
+def test_what_both_names_of_an_agent_say_is_a_part_of_the_hash() -> None:
+    """An entry that says what per_agent does takes something from an agent that another entry names, too."""
+    usual, more = {"max_steps": 5}, {"max_steps": 9}
+    for either, other in (("ann", "read/ann"), ("read/ann", "ann")):
+        one, two = (policy(per_agent=usual, agents=agents) for agents in ({either: more}, {either: more, other: usual}))
+        assert (one.caps_of("node:read/ann").steps, two.caps_of("node:read/ann").steps) == (9, 5)
+        assert one.hash != two.hash
+    assert policy(per_agent=usual).hash == policy(per_agent=usual, agents={"read/ann": usual}).hash
+
+
+def test_an_agent_inside_of_a_node_is_held_by_both_of_its_names() -> None:
+    """Limit by limit the tighter; an agent of the crew that is called so has one name, and a node none."""
+    made = policy(
+        per_agent={"max_steps": 1},
+        agents={"read/ann": {"max_steps": 3, "max_usd": "1"}, "ann": {"max_steps": 2, "max_tokens": 9}},
+    )
+    caps = made.caps_of("node:read/ann")
+    assert (caps.steps, caps.tokens, caps.nano_usd) == (2, 9, NANO)
+    assert made.caps_of("agent:read/ann").steps == 3
+    assert (made.caps_of("node:write/ann").steps, made.caps_of("node:read/bob").steps) == (2, 1)
+    assert made.caps_of("node:ann").steps == NO_CAP
+    unpriced = [judge(made, ModelCall(agent, "p:m", 1)).effect for agent in ("read/ann", "write/ann", "ann")]
+    assert unpriced == ["deny", "allow", "allow"]
+
+
 def test_a_changed_copy_is_another_policy() -> None:
     """With a hash of its own, and without the lines that its values no longer come from."""
     one = policy(attempts=2).sourced({("attempts",): "org.yaml:1"})
@@ -399,6 +429,12 @@ def test_a_changed_copy_is_another_policy() -> None:
         ),
         ({}, {"limits": {"max_seconds": 5, "max_idle_seconds": 6}}, "limits.max_idle_seconds", "never take effect"),
         ({}, {"tools": {"allow": ["a"], "limits": {"b": {}}}}, "tools.limits.b", "not among"),
+        (
+            {"agents": {"ann": {"max_steps": 2}}},
+            {"agents": {"read/ann": {"max_steps": 3}}},
+            "agents.read/ann.max_steps",
+            "never take effect: agents.ann.max_steps is 2; expected at most 2",
+        ),
     ],
 )
 def test_what_is_wrong_with_a_layer(above: dict[str, Any], own: dict[str, Any], key: str, words: str) -> None:
@@ -437,6 +473,9 @@ def test_agents_and_tools_that_a_crew_has_not_got_are_named() -> None:
         "tools.limits.serch: the crew has no tool of this name; did you mean search?",
     ]
     assert len(strangers(made, ["writer", "critic"], None)) == 1
+    assert strangers(policy(agents={"critc": {}}), ["read/critic", "critic"], None, "workflow") == [
+        "agents.critc: the workflow has no agent of this name; did you mean critic?"
+    ]
 
 
 def test_a_rule_with_a_typing_error_is_told() -> None:

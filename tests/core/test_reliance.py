@@ -26,6 +26,7 @@ from crew_guard.core.tried import (
     trials_of,
     workflow_outcome,
 )
+from crew_guard.core.usage import Usage
 from crew_guard.core.verdicts import Judge
 
 ANN, BOB = Role(name="ann", goal="find out"), Role(name="bob", goal="write up")
@@ -263,6 +264,26 @@ def test_a_model_that_the_policy_denies_says_nothing_of_the_crew(limit, counts):
     """Nobody asked it anything; a denied tool was the agent's wish."""
     assert counts_at_all(Stop("denied", "agent:ann", limit)) is counts
     assert counts_at_all(Stop("limit", "agent:ann", limit))
+
+
+@pytest.mark.parametrize(
+    ("stop", "counts"),
+    [
+        (Stop("limit", "crew", "max_steps", 0, 0, 1), False),
+        (Stop("limit", "run", "max_tokens", 20, 0, 280), False),
+        (Stop("limit", "crew", "max_tool_calls", 2, 2, 1), True),
+        (Stop("limit", "crew", "max_agents", 1, 1, 1), False),
+        (Stop("limit", "node:draft", "max_steps", 0, 0, 1), True),
+        (Stop("deadline", "crew", "max_seconds", 0.0, 0.1), False),
+        (Stop("deadline", "crew", "max_seconds", 5.0, 5.1), True),
+        (Stop("idle", "crew", "max_idle_seconds", 5.0, 5.1), True),
+    ],
+    ids=str,
+)
+def test_a_limit_that_leaves_nothing_says_nothing_of_the_crew(stop, counts):
+    """Before its first model call, that is: afterwards it had a trial. A cap of a node is a part of its workflow."""
+    assert counts_at_all(stop, Usage(agents=1)) is counts
+    assert counts_at_all(stop, Usage(steps=1))
 
 
 @given(st.lists(st.tuples(st.sampled_from(["find", "write"]), st.floats(0, 1)), max_size=8))

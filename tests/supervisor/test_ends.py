@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from crew_guard import Agent, Crew, NodeContext, Policy, Role, Supervisor, Task, chain, tool
+from crew_guard import Agent, Crew, NodeContext, Policy, Role, Supervisor, Task, chain, node, tool
 from crew_guard.core.actions import ModelCall, Outcome
 from crew_guard.core.usage import Usage
 from crew_guard.errors import ConfigError, JournalConflictError, MissingDependencyError, RunInterruptedError
@@ -437,3 +437,30 @@ def test_a_second_ctrl_c_leaves_at_once() -> None:
         Supervisor(model=ScriptedModel([Reply("never", wait=hang)]), store=Slow()).run(crew)
     assert not isinstance(caught.value, RunInterruptedError)
     on_its_way.finish()  # for those after this test: nothing of it goes on
+
+
+@pytest.mark.parametrize(("limit", "kept_back"), [("max_steps", {"steps": 1}), ("max_seconds", {"seconds": 9})])
+def test_a_workflow_that_fails_for_a_stopped_crew_says_with_what(limit: str, kept_back: dict[str, int]) -> None:
+    """The run is stopped, by the crew's limit, and its result and its journal name what failed and what is left."""
+
+    async def work(gate: Gate) -> str:
+        await spend(gate, 20)
+        await spend(gate, 20)
+        return "never"
+
+    def book(_: Any) -> str:
+        return "booking 77"
+
+    def unbook(_: Any) -> None:
+        raise OSError("closed")
+
+    def pay(_: Any) -> str:
+        raise OSError("card declined")
+
+    flow = chain(node(book, compensate=unbook), pay, name="trip")
+    life = life_of(work, fallback=flow, limits={"max_steps": 2, "max_seconds": 9}, reserve=kept_back)
+    result = run(life)
+    assert (result.status, result.stopped and result.stopped.limit) == ("stopped", limit)
+    assert result.error == ("the workflow trip: node 'pay': OSError: card declined; not undone: book (OSError: closed)")
+    assert events(life)[-1].error == result.error
+    assert limit in result.fell_back

@@ -11,6 +11,7 @@ import pytest
 from crew_guard import Agent, Crew, Policy, Role, Supervisor, Task, Verdict, chain, node, tool
 from crew_guard.api import calibrated
 from crew_guard.cli.summary import reliability_words
+from crew_guard.cli.unreported import unreported
 from crew_guard.core.events import Routed
 from crew_guard.core.reliability.counts import Counts
 from crew_guard.core.reliability.judging import judge_of
@@ -404,6 +405,41 @@ def test_a_crew_that_ran_into_its_own_cap_failed():
     assert result.via == "workflow"
     assert (report.crew_grade, [trial.grade for trial in report.trials]) == (0.0, [0.0])
     assert result.reliability.measured == 0.0
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        {"limits": {"max_steps": 3}, "reserve": {"steps": 3}},
+        {"limits": {"max_tokens": 9_000}, "reserve": {"tokens": 9_000}},
+        {"limits": {"max_tokens": 20}},
+        {"limits": {"max_seconds": 60}, "reserve": {"seconds": 60}},
+        {"per_agent": {"max_steps": 0}},
+        {"limits": {"max_agents": 0}},
+    ],
+    ids=str,
+)
+def test_a_crew_that_a_limit_let_ask_no_model_was_not_tried(rules):
+    """However often: its breaker stays closed, and the next run is the crew's again. Whoever asks is told why."""
+    store, worker = MemoryStore(), Worker()
+    made = Policy.model_validate({**rules, "reliability": {"threshold": 0.85}})
+    results = [supervisor(worker.model, store, made).run(crew_of(), run_id=f"r{number}") for number in range(20)]
+    assert worker.calls == 0
+    last = results[-1]
+    assert (last.via, last.reliability.routed, last.reliability.breaker) == ("workflow", "crew", "closed")
+    assert (last.reliability.measured, store.track_record().run("r1")) == (None, None)
+    assert "is no trial of anyone" in str(unreported("r1", store.read("r1"), "memory"))
+
+
+def test_a_crew_that_is_larger_than_its_policy_allows_was_not_tried():
+    """Nobody began: neither the first agent nor the one too many has failed."""
+    store = MemoryStore()
+    tasks = [Task("Find.", "ann", name="find", verify=is_good), Task("Write.", "bob", name="write", verify=is_good)]
+    crew = Crew([Agent(ANN), Agent(BOB)], tasks, fallback=chain(node(by_hand)))
+    rules = Policy.model_validate({"limits": {"max_agents": 1}, "reliability": {"threshold": 0.85}})
+    result = supervisor(Worker().model, store, rules).run(crew, run_id="r1")
+    assert "bob would be one too many" in result.fell_back
+    assert store.track_record().run("r1") is None
 
 
 def test_a_crew_whose_end_nobody_judges_has_no_outcome():

@@ -345,6 +345,7 @@ def test_an_agent_does_one_node_within_its_caps():
         ({"max_steps": 9}, {"limits": {"max_steps": 3}}, "run", 3),
         ({"max_steps": 9}, {"per_agent": {"max_steps": 1}}, "node:research/ann", 1),
         ({"max_steps": 9}, {"agents": {"ann": {"max_steps": 2}}}, "node:research/ann", 2),
+        ({"max_steps": 9}, {"agents": {"research/ann": {"max_steps": 2}}}, "node:research/ann", 2),
     ],
 )
 def test_an_agent_in_a_node_never_passes_a_cap(caps: Any, policy: Any, scope: str, steps: int):

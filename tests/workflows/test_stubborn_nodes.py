@@ -268,11 +268,12 @@ def test_wherever_it_is_the_others_go_on_to_their_end(where: str):
 
 
 def test_the_time_of_all_attempts_leaves_behind_what_does_not_end():
-    """The node has failed, and is named."""
+    """A cap of the node's stopped the run, and the node is named."""
     stubborn = Stubborn()
     slow = node(stubborn.work, name="slow", caps={"max_seconds": 0.02}, retry=5)
     ran = RanToItsEnd(chain(slow), stubborn)
-    assert ran.result.error == "node 'slow': slow was ended after 0.02 s, its max_seconds"
+    assert (ran.result.status, ran.result.error) == ("stopped", "")
+    assert str(ran.result.stopped) == "max_seconds of node:slow: the cap is 0.02s, 0.02s used"
     assert (ran.result.late, stubborn.begun) == (("node:slow",), 1)
 
 
