@@ -134,7 +134,8 @@ class _Trying:
     async def run(self, inputs: Mapping[str, Any], gate: Gate) -> RuntimeResult:
         said: list[bool] = []
         for number, case in enumerate(self.judge.cases, 1):
-            verdict = await hear(self.judge, case.output, TaskContext(inputs, {}), gate, lambda _: self.model)
+            seen = TaskContext(inputs, {})
+            verdict = await hear(self.judge, case.output, seen, gate, lambda _: self.model, whose=self.judge.name)
             said.append(verdict.passed)
             right = verdict.passed is case.good
             gate.judged(self.judge.name, f"case {number}", Verdict(right, verdict.reason, source="judge"))

@@ -68,7 +68,11 @@ def _checked(ref: str) -> _Checked:
     except ConfigError as error:
         return _Checked(ref, None, error.problems or (error,))
     problems, warnings = _of_content(policy) if policy.checks_content else ((), ())
-    return _Checked(ref, None if problems else policy, problems, (*warnings, *_warnings(under_org(policy))))
+    try:
+        warnings = (*warnings, *_warnings(under_org(policy)))
+    except ConfigError as error:
+        problems = (*problems, *(error.problems or (error,)))
+    return _Checked(ref, None if problems else policy, problems, warnings)
 
 
 def _of_content(policy: Policy) -> tuple[tuple[ConfigError, ...], tuple[ConfigError, ...]]:

@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING
 from crew_guard.cli.ends import command
 from crew_guard.cli.journal import is_there, no_journal, open_journal, store_file
 from crew_guard.cli.reliability_json import account_json, agent_json, run_json
-from crew_guard.cli.reliability_words import agents_parts, crew_parts, overview_parts, run_parts, standing_line
+from crew_guard.cli.reliability_words import (
+    agents_parts,
+    crew_parts,
+    overview_parts,
+    run_parts,
+    standing_line,
+    workflow_line,
+)
 from crew_guard.cli.summary import write
 from crew_guard.cli.unreported import unreported
 from crew_guard.config import secrets
@@ -108,15 +115,19 @@ def judge_run(run_id: str, given: Given, store: Path | None, *, as_json: bool, d
             raise no_journal(file)
         with closing(SqliteStore(file)) as opened:
             track = opened.track_record()
-            run_id = _run(opened, track, run_id).report.run_id
+            report = _run(opened, track, run_id).report
+            run_id = report.run_id
             record = track.outcome(run_id, grade, agent=agent, task=given.task, because=because)
             found = account_of(track, record, record.version)
         if as_json:
             value = {"run_id": run_id, "agent": agent, "task": given.task, "grade": grade, "because": because}
             stdout.json({**value, "reliability": account_json(found)})
             return
-        what = "the outcome" if agent is None else f"what {clean(agent, 60)} did"
-        stdout.text(f"Counted: {what} in run {clean(run_id, 80)} is {grade:g}. {standing_line(found)}\n")
+        of_the_workflow = agent is None and not report.own and not report.shadow
+        whole = "the workflow's outcome" if of_the_workflow else "the outcome"
+        what = whole if agent is None else f"what {clean(agent, 60)} did"
+        stands = workflow_line(found) if of_the_workflow else standing_line(found)
+        stdout.text(f"Counted: {what} in run {clean(run_id, 80)} is {grade:g}. {stands}\n")
 
 
 def _grade(given: str) -> float:

@@ -7,7 +7,7 @@ from typing import Any
 
 from msgspec import to_builtins
 
-from crew_guard.core.reliability.accounts import Account, Part, Raise, Rating, rating
+from crew_guard.core.reliability.accounts import Account, Part, Raise, Rating, rating, rating_of_workflow
 from crew_guard.core.reliability.breaker import Breaker
 from crew_guard.core.reliability.counts import Counts, Score
 from crew_guard.core.reliability.trials import Subject
@@ -38,6 +38,7 @@ def account_json(found: Account) -> dict[str, Any]:
             "least_tested": parts.least_tested or None,
         },
         "measured": rating_json(found.measured),
+        "workflow": None if (of_workflow := rating_of_workflow(found)) is None else rating_json(of_workflow),
         "score": _score(found.score),
         "breaker": _breaker(record.breaker),
         "detectors": {

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from crew_guard.cli.reliability_json import tier_of_account
-from crew_guard.core.reliability.accounts import Account, NextTier, Raise, Rating, rating
+from crew_guard.core.reliability.accounts import Account, NextTier, Raise, Rating, rating, rating_of_workflow
 from crew_guard.core.reliability.counts import Counts, Score
 from crew_guard.core.reliability.records import CrewRecord
 from crew_guard.core.reliability.trials import END_TO_END, Subject, alone_version, is_alone
@@ -108,6 +108,13 @@ def standing_line(found: Account) -> str:
     return f"{rate}; tier: {tier_of_account(found)}; breaker: {found.record.breaker.state.replace('_', '-')}."
 
 
+def workflow_line(found: Account) -> str:
+    """What a crew's workflow measures, and that it is not the crew's, in one sentence."""
+    measured = rating_of_workflow(found) or found.measured
+    rate = f"measures {_rated(measured)} over {count(measured.counts.trials, 'outcome')}"
+    return f"The workflow of {clean(found.record.crew, 60)} {rate}; the crew's own outcomes stay as they were."
+
+
 def run_parts(run: KeptRun, found: Account, best: Raise | None) -> list[RenderableType]:
     """One run's verdicts, and what they mean for its crew."""
     report = run.report
@@ -175,10 +182,12 @@ def _facts(found: Account) -> Table:
     if found.settings.threshold is not None:
         table.add_row("Threshold", f"{found.settings.threshold:g}")
     told = record.end_to_end
-    judged = f"{told.good:g} of {count(told.trials, 'judged outcome')} good"
+    judged = _judged(told)
     if told != found.measured.counts:
         judged += ", the known errors of the judge taken out"
     table.add_row("Measured", f"{_rated(found.measured)}: {judged}")
+    if (of_workflow := rating_of_workflow(found)) is not None:
+        table.add_row("Its workflow", f"{_rated(of_workflow)}: {_judged(of_workflow.counts)}")
     if estimate is not None:
         table.add_row("Its parts say", _around(estimate.point, estimate.lower, estimate.upper))
         if estimate.words:
@@ -192,6 +201,10 @@ def _facts(found: Account) -> Table:
     if faults := record.crew_runs.faults + record.workflow_runs.faults:
         table.add_row("Faults", f"{count(faults, 'run')} met a failure of the infrastructure: no trial of anyone")
     return table
+
+
+def _judged(counts: Counts) -> str:
+    return f"{counts.good:g} of {count(counts.trials, 'judged outcome')} good"
 
 
 def _runs(record: CrewRecord) -> str:

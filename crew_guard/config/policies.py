@@ -19,7 +19,7 @@ from crew_guard.config.places import ORG_VARIABLE, SUFFIXES, as_path, is_path, o
 from crew_guard.config.schema import build
 from crew_guard.core.merging import LABEL
 from crew_guard.core.policy import Policy
-from crew_guard.core.tightening import faults, tightened
+from crew_guard.core.tightening import Fault, faults, tightened, unprovable, words
 from crew_guard.errors import ConfigError
 
 
@@ -90,10 +90,24 @@ def under_org(policy: Policy) -> Policy:
     """The policy as the organisation's tightens it; itself where there is none.
 
     Raises:
-        ConfigError: there should be one, and it can't be read or is wrong
+        ConfigError: there should be one, and it can't be read or is wrong; or no crew could prove what both ask for
     """
     above = org_policy()
-    return policy if above is None else tightened(above, policy)
+    if above is None:
+        return policy
+    whole = tightened(above, policy)
+    if problems := [_placed(policy, fault) for fault in unprovable(above, whole, policy)]:
+        raise as_error(problems)
+    return whole
+
+
+def _placed(policy: Policy, fault: Fault) -> ConfigError:
+    file, _, line = policy.sources.get(fault.key, "").rpartition(":")
+    key = ".".join(str(part) for part in fault.key)
+    text = f"{fault.message}, by {ORG_VARIABLE}"
+    error = ConfigError(text, file=file or None, line=int(line) if line.isdigit() else None, key=key)
+    error.value = words(fault.value)
+    return error
 
 
 def _load(file: Path) -> Policy:

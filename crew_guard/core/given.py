@@ -46,6 +46,16 @@ def texts(made: object, whose: str, *names: str, error: Refusal = TypeError) -> 
             object.__setattr__(made, name, text(value, f"{whose} {name}", error))
 
 
+def must_name(value: str, what: str, error: Refusal = ValueError, *, default: bool = False) -> None:
+    """Whether a name can be seen where it stands, in tables and messages.
+
+    Args:
+        default: whether an empty one means that there is a default
+    """
+    if not value.strip() and not (default and not value):
+        raise error(f"{what} must not be blank, like {value!r}: expected a name such as 'research'")
+
+
 def must_name_model(model: object, what: str, error: Refusal = ValueError) -> None:
     """Whether a model's name says one: a variable of the environment that nobody has set gives an empty one."""
     if isinstance(model, str) and not model:

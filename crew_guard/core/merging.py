@@ -80,7 +80,7 @@ class Strictest(Rule):
         return outer is None or (inner is not None and self.order.index(inner) <= self.order.index(outer))
 
     def expected(self, outer: Any) -> str:
-        return " or ".join(str(value) for value in self.order[: self.order.index(outer) + 1])
+        return " or ".join(word(value) for value in self.order[: self.order.index(outer) + 1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +188,11 @@ def plain(value: Any) -> Any:
         exact = Decimal(str(value))
         return int(exact) if exact == exact.to_integral_value() else str(exact.normalize())
     return value
+
+
+def word(value: Any) -> str:
+    """A single value as a file has it: true, where Python has True."""
+    return str(plain(value)).lower() if isinstance(value, bool) else str(plain(value))
 
 
 def _has_rules(kind: type[BaseModel]) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from crew_guard.core.given import listed, must_be, must_name_model, several, texts
+from crew_guard.core.given import listed, must_be, must_name, must_name_model, several, texts
 from crew_guard.core.processes import BUILT_IN, PROCESSES, Process, Turns, check_order, ends
 from crew_guard.core.tools import Tool
 from crew_guard.core.verdicts import Judge, TaskContext, Verdict, Verifier, Verify, check_verify
@@ -58,6 +58,7 @@ class Agent:
     def __post_init__(self) -> None:
         must_be(self.role, Role, "an agent's role", "load_role(name) gives one")
         texts(self, "an agent's", "name", "model")
+        must_name(self.name, "an agent's name", default=True)
         must_name_model(self.model, "an agent's model")
         tools = several(self.tools, Tool, "an agent's tools", "make a function one with @tool")
         if not self.name:
@@ -108,6 +109,8 @@ class Task:
 
     def __post_init__(self) -> None:
         texts(self, "a task's", "description", "agent", "name", "kind")
+        for name in ("name", "kind"):
+            must_name(getattr(self, name), f"a task's {name}", default=True)
         if self.output is not None and not (isinstance(self.output, type) and issubclass(self.output, BaseModel)):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"a task's output must be a class of pydantic's BaseModel, not {self.output!r}")
         check_verify(self.verify, "a task's verify")
@@ -147,6 +150,7 @@ class Crew:
 
     def __post_init__(self) -> None:
         texts(self, "a crew's", "name")
+        must_name(self.name, "a crew's name")
         must_be(self.defaults, Mapping, "a crew's defaults", "they are inputs by name, used where a run gives none")
         agents = several(self.agents, Agent, "a crew's agents", "Agent(role) makes one")
         tasks = several(self.tasks, Task, "a crew's tasks", "Task(description) makes one")

@@ -16,7 +16,7 @@ from crew_guard.core.actions import ModelCall, ToolCall
 from crew_guard.core.decisions import Decision
 from crew_guard.core.layers import Key, Merger, Side, pairs
 from crew_guard.core.limits import Limits, names_of
-from crew_guard.core.merging import ByKey, Every, lists_of, plain, rule_of
+from crew_guard.core.merging import ByKey, Every, lists_of, plain, rule_of, word
 from crew_guard.core.messages import ToolSpec
 from crew_guard.core.patterns import can_meet, covers, is_name
 from crew_guard.core.policy import Policy, judge
@@ -93,11 +93,17 @@ def _yielding(outer: Policy, inner: Policy) -> frozenset[str]:
 
 
 def values_of(policy: Policy) -> Iterator[Value]:
-    """Every value of a policy, in the order of its fields; defaults where it says nothing."""
+    """Every value of a policy, in the order of its fields; defaults where it says nothing.
+
+    The threshold is the one that counts: that of a tier, where it is above what stands there.
+    """
     side = _side(policy)
     for pair in pairs(Policy, side, side):
         value = pair.usual if pair.outer is None else pair.outer
         source = policy.sources.get(pair.key, "")
+        if pair.key == _THRESHOLD and value != (least := policy.reliability.least):
+            yield Value(pair.key, least, pair.rule.absent, policy.sources.get(("reliability", "tier"), ""))
+            continue
         if isinstance(pair.rule, Every):
             others = [policy.sources.get((*pair.key[:-1], pair.rule.rest, i), "") for i in range(len(value) - 1)]
             source = ", ".join(dict.fromkeys(one for one in (source, *others) if one))
@@ -205,7 +211,7 @@ def words(value: Any) -> str:
     """A value as a file has it."""
     if isinstance(value, tuple | list):
         return f"[{', '.join(words(item) for item in value)}]"  # pyright: ignore[reportUnknownVariableType]
-    return str(plain(value))
+    return word(value)
 
 
 def _side(policy: Policy) -> Side:
@@ -300,10 +306,21 @@ def _beyond(key: Key, value: Any, at: Key, section: BaseModel, whole: Policy) ->
 
 def _unreliable(above: Policy, whole: Policy, own: Policy) -> Iterator[Fault]:
     """Thresholds that go with the confidence or the tier of their own layer, and not with those above it."""
-    mine, all_in_all = own.reliability, whole.reliability
-    tier, threshold = all_in_all.tier, mine.threshold
+    tier, threshold = whole.reliability.tier, own.reliability.threshold
     if tier is not None and threshold is not None and (why := below_tier(threshold, tier)):
         yield Fault(_THRESHOLD, threshold, f"at least {TIERS[tier]:g}", f"{why}{_of(above, 'reliability', 'tier')}")
+    yield from unprovable(above, whole, own)
+
+
+def unprovable(above: Policy, whole: Policy, own: Policy) -> Iterator[Fault]:
+    """What two layers ask of a crew together, and none could prove.
+
+    Args:
+        above: what all layers above it make together
+        whole: what both come to
+        own: the layer alone
+    """
+    mine, all_in_all = own.reliability, whole.reliability
     for name in ("threshold", "agent_target"):
         value, both = getattr(mine, name), getattr(all_in_all, name)
         if both is None or (value is None and "confidence" not in mine.model_fields_set):

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, cast, get_args
 
-from crew_guard.core.given import must_be_whole, must_name_model, must_take, several, texts
+from crew_guard.core.given import must_be_whole, must_name, must_name_model, must_take, several, texts
 from crew_guard.core.messages import JsonObject, Message
 from crew_guard.core.plain import error_words, shown
 from crew_guard.core.reliability.judging import Judge as JudgeRecord
@@ -75,6 +75,7 @@ class Judge:
         if not isinstance(self.question, str) or not self.question.strip():  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ValueError(f"a judge needs a question: what an output must be, in words, not {self.question!r}")
         texts(self, "a judge's", "name", "model")
+        must_name(self.name, "a judge's name")
         must_name_model(self.model, "a judge's model")
         several(self.cases, Case, "a judge's cases", "Case(output, good) makes one")
         must_be_whole(self.max_tokens, "a judge's max_tokens")

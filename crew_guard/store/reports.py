@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from msgspec.structs import asdict, replace
 
+from crew_guard.core.given import must_be_number
 from crew_guard.core.reliability.trials import RunReport, Subject
 from crew_guard.errors import ConfigError, StoreError
 from crew_guard.store.journals import storable
@@ -14,6 +15,8 @@ from crew_guard.store.rows import VerdictRow
 
 _FIGURES = ("usd", "seconds", "faults")
 _SHARES = ("cost_adherence", "latency_adherence")
+IN_MEMORY = "memory"
+"""What messages call a record that no file has."""
 
 
 def checked_grade(grade: float) -> float:
@@ -22,8 +25,7 @@ def checked_grade(grade: float) -> float:
     Raises:
         ConfigError: it is not a number from 0 to 1
     """
-    if not 0 <= grade <= 1:
-        raise ConfigError(f"a grade is a number from 0 (bad) to 1 (good), not {grade!r}")
+    must_be_number(grade, "a grade", "a number from 0 (bad) to 1 (good)", lambda each: 0 <= each <= 1, ConfigError)
     return float(grade)
 
 
@@ -122,10 +124,15 @@ def _is_of(row: VerdictRow, agent: str) -> bool:
 
 def not_reported(run_id: str, place: str) -> StoreError:
     """The error for a verdict on a run that the track record doesn't know."""
-    return StoreError(
+    why = (
         f"run {run_id!r} is not in the track record of {place}: it is unknown or still under way, a person or an error "
         "of its own ended it, or nothing of it is judged (no verifier, no output schema, and no reliability section in "
-        f"its policy); `crew-guard reliability explain {run_id}`, with the same --store, says which, and "
+        "its policy)"
+    )
+    if place == IN_MEMORY:
+        return StoreError(why)
+    return StoreError(
+        f"{why}; `crew-guard reliability explain {run_id}`, with the same --store, says which, and "
         "`crew-guard runs list` shows the runs there are"
     )
 

@@ -8,6 +8,7 @@ from threading import RLock
 
 from crew_guard.core.reliability.counts import NO_TRIALS, Counts
 from crew_guard.core.reliability.trials import RunReport, Subject
+from crew_guard.store.reports import IN_MEMORY
 from crew_guard.store.rows import Began, CrewRow, RunRow, VerdictRow
 from crew_guard.store.track import Track
 
@@ -21,7 +22,7 @@ class MemoryTrack(Track):
         Args:
             answered_by: who gave a run's answer, as its journal has it
         """
-        super().__init__("memory")
+        super().__init__(IN_MEMORY)
         self._lock = RLock()
         self._rows = _MemoryRows(answered_by)
 

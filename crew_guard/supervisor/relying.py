@@ -195,11 +195,12 @@ class Relying:
             return result
         guarding = self.gate.guarding
         context = TaskContext(inputs if guarding is None else guarding.inputs, result.outputs)
-        verdict = await hear(self.relied.verify, result.output, context, gate, self.relied.model_for)
+        crew, model_for = self.relied.reliance.crew, self.relied.model_for
+        verdict = await hear(self.relied.verify, result.output, context, gate, model_for, whose=crew)
         if verdict.blames and not self.relied.reliance.blamed(verdict.blames):
             told = f"it blames {verdict.blames!r}, which is no agent and no task of the crew"
             verdict = replace(verdict, blames="", reason=f"{verdict.reason} ({told})")
-        gate.judged(self.relied.reliance.crew, "output", replace(verdict, source="outcome"))
+        gate.judged(crew, "output", replace(verdict, source="outcome"))
         if verdict.passed:
             return result
         why = verdict.reason or "no reason given"

@@ -22,7 +22,7 @@ from crew_guard.core.headroom import Remaining
 from crew_guard.core.limits import UNCAPPED
 from crew_guard.core.messages import ModelReply, ModelRequest
 from crew_guard.core.plain import plain
-from crew_guard.core.roles import Crew, TaskContext, Verdict
+from crew_guard.core.roles import Agent, Crew, TaskContext, Verdict
 from crew_guard.core.tools import Tool
 from crew_guard.core.verdicts import Judge, Verify
 from crew_guard.errors import LimitExceededError, PolicyDeniedError
@@ -77,7 +77,7 @@ class Delegation:
         """
         if self.crew.verify is None:
             return
-        verdict = self.crew.attributed(await heard(self.crew.verify, output, context, seen))
+        verdict = self.crew.attributed(await heard(self.crew.verify, output, context, whose=self.crew.name, seen=seen))
         context.gate.judged(context.node, context.node, verdict)
         if not verdict.passed:
             why = verdict.reason or "no reason given"
@@ -93,10 +93,13 @@ class Delegation:
         return given
 
 
-async def heard(verify: Verify, output: Any, context: NodeContext, seen: TaskContext | None = None) -> Verdict:
+async def heard(
+    verify: Verify, output: Any, context: NodeContext, *, whose: str, seen: TaskContext | None = None
+) -> Verdict:
     """What a crew's verifier, or a judge, says inside of a node: a judge is NODE/JUDGE, its calls are the node's.
 
     Args:
+        whose: the crew, or node, whose output it is
         seen: what a function may look at; by default the inputs and outputs of the workflow
     Raises:
         RefusedError, ModelError: the judge can't be asked
@@ -105,8 +108,11 @@ async def heard(verify: Verify, output: Any, context: NodeContext, seen: TaskCon
     known = TaskContext(context.inputs, context.outputs) if seen is None else seen
     found: list[Verdict] = []
 
+    def model_for(judge: Agent) -> Model:
+        return context.model_named(judge.role.model)
+
     async def work() -> str:
-        found.append(await hear(verify, output, known, gate, lambda judge: context.model_named(judge.role.model)))
+        found.append(await hear(verify, output, known, gate, model_for, whose=whose))
         return found[0].reason
 
     # What is done inside of a handoff counts for whoever handed it on, too.
@@ -162,6 +168,9 @@ class Inside:
 
     def settle(self, grant: Grant, outcome: Outcome) -> None:
         self.gate.settle(grant, outcome)
+
+    def in_thread(self, work: Grant | str, *, around: bool = False) -> Callable[[], object]:
+        return self.gate.in_thread(self.actor(work) if isinstance(work, str) else work, around=around)
 
     def progress(self, grant: Grant | None = None, text: str = "") -> None:
         self.gate.progress(grant, text)

@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from crew_guard.core.plain import plain, shown
 from crew_guard.core.roles import Verdict
 from crew_guard.core.verdicts import raised, verdict_of
-from crew_guard.workflows.calling import beside_the_loop, call, what_was_raised
+from crew_guard.workflows.calling import Begins, beside_the_loop, call, named_while_on, what_was_raised
 
 _LONGEST = 2_000
 """Characters of the value that a person is shown."""
@@ -87,15 +87,15 @@ def _copied(value: Any, known: dict[int, Any]) -> Any:
     return made
 
 
-async def decision(approve: Callable[..., Any] | None, approval: Approval) -> tuple[Verdict, str]:
-    """(the answer, who gave it). Whatever is no clear yes is a no."""
+async def decision(approve: Callable[..., Any] | None, approval: Approval, begins: Begins) -> tuple[Verdict, str]:
+    """(the answer, who gave it). Whatever is no clear yes is a no. See `named_while_on`."""
     if approve is None:
         if not at_terminal():
             return Verdict(passed=False, reason="there is nobody to ask: give it approve=, or run it in a terminal"), ""
         return await _at_the_terminal(approval), "the terminal"
     who = getattr(approve, "__name__", type(approve).__name__)
     try:
-        given = await call(approve, approval)
+        given = await call(named_while_on(approve, begins), approval)
     except Exception as error:  # noqa: BLE001  an approver that raises has not said yes
         return raised(what_was_raised(error), "the approver"), who
     if not isinstance(given, bool | Verdict):

@@ -26,7 +26,7 @@ from crew_guard.workflows.agents import Delegation, heard
 from crew_guard.workflows.answering import Question, answered
 from crew_guard.workflows.asking import Approval, copy_of, decision
 from crew_guard.workflows.ballots import Ballot, tell
-from crew_guard.workflows.calling import call, call_with, contained, is_async, settled, what_was_raised
+from crew_guard.workflows.calling import Begins, call, call_with, contained, named_while_on, settled, what_was_raised
 from crew_guard.workflows.checkpoints import reads_back
 from crew_guard.workflows.context import NodeContext, NodeFailedError
 from crew_guard.workflows.doors import opened
@@ -116,8 +116,9 @@ class Attempts:
     async def _undo_one(self, node: Node, output: Any, context: NodeContext) -> None:
         assert node.compensate is not None  # noqa: S101  see undo
         seconds, limit = (node.max_seconds, "max_seconds") if node.timeout is None else (node.timeout, "timeout")
+        begins = partial(self.flow.in_thread, node.name)
         with opened(context) as own:
-            await self._timed(node, call_with(node.compensate, output, own), seconds, limit)
+            await self._timed(node, call_with(node.compensate, output, own, begins), seconds, limit)
 
     async def _undo_each(self, node: Node, outputs: Sequence[Any], context: NodeContext) -> str:
         stay: list[str] = []
@@ -153,7 +154,9 @@ class Attempts:
         self.flow.asked(node.name, words)
         self._count(busy=-1, asking=1)
         try:
-            verdict, by = await self._timed(node, decision(node.approve, approval))
+            verdict, by = await self._timed(
+                node, decision(node.approve, approval, partial(self.flow.in_thread, node.name))
+            )
         finally:
             self._count(busy=1, asking=-1)
         if is_being_cancelled():
@@ -254,7 +257,7 @@ class Attempts:
         self,
         work: Coroutine[Any, Any, T],
         seconds: float | None,
-        name_left: Callable[[], Callable[[], object]] | None,
+        name_left: Begins | None,
     ) -> T:
         loop = asyncio.get_running_loop()
         over: asyncio.Future[None] = loop.create_future()
@@ -279,7 +282,8 @@ class Attempts:
             if node.output is not None and node.model is not None:
                 self._judged(node, Verdict(passed=True, reason=f"it follows {node.output.__name__}"), context)
             return output
-        verdict = await self._timed(node, _said(node, node.verify, output, context))
+        begins = partial(self.flow.in_thread, f"{node.name}/verify")
+        verdict = await self._before(_said(node, node.verify, output, context, begins), None, begins)
         self._judged(node, verdict, context)
         if not verdict.passed:
             raise NodeFailedError(f"the verifier of {node.name} said no: {verdict.reason or 'no reason given'}")
@@ -290,11 +294,13 @@ class Attempts:
         context.gate.judged(node.name, node.name, verdict)
 
 
-async def _said(node: Node, verify: Callable[..., Any] | Judge, output: Any, context: NodeContext) -> Verdict:
+async def _said(
+    node: Node, verify: Callable[..., Any] | Judge, output: Any, context: NodeContext, begins: Begins
+) -> Verdict:
     if isinstance(verify, Judge):
-        return await heard(verify, output, context)
+        return await heard(verify, output, context, whose=node.name)
     try:
-        return verdict_of(await call_with(verify, output, context), node.pass_mark)
+        return verdict_of(await call_with(verify, output, context, begins), node.pass_mark)
     except (RefusedError, StoreError):
         raise
     except Exception as error:  # noqa: BLE001  a verifier that raises has not said yes
@@ -351,15 +357,7 @@ async def _work(flow: Flow, node: Node, value: Any, by_name: bool, context: Node
 
 
 async def _called(flow: Flow, node: Node, value: Any, by_name: bool, context: NodeContext) -> Any:
-    function: Callable[..., Any] = node.function
-
-    def in_a_thread(*args: Any, **named: Any) -> Any:
-        over = flow.in_thread(node.name)
-        try:
-            return function(*args, **named)
-        finally:
-            over()
-
+    function = named_while_on(node.function, partial(flow.in_thread, node.name))
     signature = node.signature
     given: dict[str, Any] = dict(value) if by_name else {next(iter(signature.parameters)): value}
     args: list[Any] = []
@@ -372,7 +370,7 @@ async def _called(flow: Flow, node: Node, value: Any, by_name: bool, context: No
             args.append(taken)
         else:
             named[name] = taken  # behind one that keeps its default
-    return await settled(await call(function if is_async(function) else in_a_thread, *args, **named))
+    return await settled(await call(function, *args, **named))
 
 
 def _as_output(output: type[BaseModel], made: Any) -> BaseModel:

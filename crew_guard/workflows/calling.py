@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import Any, ParamSpec, TypeAlias, TypeVar, cast
 
 from crew_guard.core.plain import MOST_ITEMS, error_words, listed
 from crew_guard.errors import RuntimeFailedError
@@ -14,6 +14,8 @@ from crew_guard.threads import in_thread
 
 T = TypeVar("T")
 P = ParamSpec("P")
+Begins: TypeAlias = Callable[[], Callable[[], object]]
+"""Names something that goes on from now; gives what is called when it is over."""
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
@@ -89,9 +91,36 @@ async def beside_the_loop(function: Callable[[], T]) -> T:
     return cast("T", value)
 
 
-async def call_with(function: Callable[..., Any], value: Any, more: Any) -> Any:
-    """The same for one that takes a value and, where it has a second parameter, more."""
-    return await (call(function, value, more) if takes_two(function) else call(function, value))
+def named_while_on(function: Callable[..., Any], begins: Begins) -> Callable[..., Any]:
+    """The function, as something that is named while it goes on, e.g. in a thread that is left behind.
+
+    Args:
+        begins: called when it begins; see Gate.in_thread
+    """
+    if is_async(function):
+
+        async def awaited(*given: Any, **more: Any) -> Any:
+            over = begins()
+            try:
+                return await function(*given, **more)
+            finally:
+                over()
+
+        return awaited
+
+    def blocking(*given: Any, **more: Any) -> Any:
+        over = begins()
+        try:
+            return function(*given, **more)
+        finally:
+            over()
+
+    return blocking
+
+
+async def call_with(function: Callable[..., Any], value: Any, more: Any, begins: Begins) -> Any:
+    """The same for one that takes a value and, where it has a second parameter, more. See `named_while_on`."""
+    return await call(named_while_on(function, begins), *((value, more) if takes_two(function) else (value,)))
 
 
 def takes_two(function: Callable[..., Any]) -> bool:

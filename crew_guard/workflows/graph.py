@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from crew_guard.core.events import Event
-from crew_guard.core.given import listed, texts
+from crew_guard.core.given import listed, must_name, texts
 from crew_guard.core.reliability.structure import Structure
 from crew_guard.core.reliability.trials import Subject
 from crew_guard.core.roles import Crew
@@ -69,6 +69,7 @@ class Workflow:
 
     def __post_init__(self) -> None:
         texts(self, "a workflow's", "name", error=WorkflowError)
+        must_name(self.name, "a workflow's name", WorkflowError)
         for what in ("nodes", "edges", "start"):
             listed(getattr(self, what), f"workflow {self.name!r}: {what}", error=WorkflowError)
         nodes = tuple(as_node(step, "Workflow([…])", "chain(…) puts workflows together") for step in self.nodes)

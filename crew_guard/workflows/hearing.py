@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from crew_guard.core.messages import ModelRequest
@@ -23,15 +24,16 @@ from crew_guard.core.verdicts import (
 )
 from crew_guard.errors import ModelError, RefusedError
 from crew_guard.ports import CallTerms, Gate, Model
-from crew_guard.workflows.calling import call, what_was_raised
+from crew_guard.workflows.calling import call, named_while_on, what_was_raised
 
 
 async def hear(
-    verify: Verify, output: Any, context: TaskContext, gate: Gate, model_for: Callable[[Agent], Model]
+    verify: Verify, output: Any, context: TaskContext, gate: Gate, model_for: Callable[[Agent], Model], *, whose: str
 ) -> Verdict:
     """What a verifier says of an output. One that raises, or whose answer is none, has not said yes.
 
     Args:
+        whose: the agent, or crew, whose output it is: a function that can't be ended is named as WHOSE/verify
         model_for: gives a judge its model, by `seat_of`
     Raises:
         RefusedError: there is no budget for the judge
@@ -39,8 +41,9 @@ async def hear(
     """
     if isinstance(verify, Judge):
         return await _judged(verify, output, gate, model_for(seat_of(verify)))
+    function = named_while_on(verify, partial(gate.in_thread, f"{whose}/verify"))
     try:
-        return verdict_of(await call(verify, output, context))
+        return verdict_of(await call(function, output, context))
     except (RefusedError, ModelError):
         raise
     except Exception as error:  # noqa: BLE001  a verifier that raises has not said yes

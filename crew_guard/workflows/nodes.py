@@ -243,8 +243,8 @@ def checked(made: Node) -> Node:
     Raises:
         WorkflowError: it can't
     """
-    if not isinstance(made.name, str) or not made.name or "/" in made.name:  # pyright: ignore[reportUnnecessaryIsInstance]  see _typed
-        raise WorkflowError(f"a node's name is a text and must not be empty or hold a '/', like {made.name!r}")
+    if not isinstance(made.name, str) or not made.name.strip() or "/" in made.name:  # pyright: ignore[reportUnnecessaryIsInstance]  see _typed
+        raise WorkflowError(f"a node's name is a text and must not be blank or hold a '/', like {made.name!r}")
     _typed(made)
     if made.verify is not None and not isinstance(made.verify, Judge) and not callable(made.verify):
         raise _wrong(made, f"verify must be a function or a Judge, not {shown(made.verify)}")

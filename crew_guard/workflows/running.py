@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from crew_guard.core.decisions import Stop
@@ -246,12 +247,12 @@ class _Run:
         self._keep(node, output)
         if node.irreversible:
             await self.flow.on_disk()  # before what follows begins
-        loop = self.shape.loops.get(name)
+        loop, begins = self.shape.loops.get(name), partial(self.flow.in_thread, name)
         # A loop whose end was done already was left: its rounds are used up, perhaps.
         if loop is not None and name not in self.resumed and await self._again(name, output):
             value = output
             if loop.passes is not None:
-                value = await settled(await call_with(loop.passes, output, self._context(node)))
+                value = await settled(await call_with(loop.passes, output, self._context(node), begins))
             self._reset(name)
             self._begin(loop.target, value)
             return
@@ -273,7 +274,8 @@ class _Run:
     async def _again(self, name: str, output: Any) -> bool:
         loop = self.shape.loops[name]
         round_ = self.rounds.get(name, 1)
-        again = await call_with(loop.again, output, self._context(self.shape.nodes[name]))
+        begins = partial(self.flow.in_thread, name)
+        again = await call_with(loop.again, output, self._context(self.shape.nodes[name]), begins)
         if not isinstance(again, bool):
             raise NodeFailedError(f"the loop after {name}: again= gave {shown(again)}, neither True nor False")
         if not again:

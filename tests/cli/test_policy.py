@@ -197,6 +197,44 @@ def test_check_warns_of_what_the_organisations_policy_makes_of_a_file(cli, tmp_p
     assert "decides nothing" not in out
 
 
+def test_what_the_organisation_makes_unprovable_is_refused(cli, tmp_path):
+    """As across `extends`, with the file and line of both; one that stays provable is right."""
+    (tmp_path / "org.yaml").write_text("reliability: {confidence: 0.99}\n")
+    (tmp_path / "high.yaml").write_text("reliability: {threshold: 0.9997}\n")
+    (tmp_path / "fine.yaml").write_text("reliability: {threshold: 0.9}\n")
+    code, out, _ = cli("policy", "check", "high.yaml", "fine.yaml", CREW_GUARD_ORG_POLICY="./org.yaml")
+    assert code == 2
+    assert "high.yaml:1: reliability.threshold: no crew could prove 0.9997 at a confidence of 0.99" in out
+    assert "org.yaml:1), by CREW_GUARD_ORG_POLICY" in out
+    assert "fine.yaml: right" in out
+    code, _, said = cli("policy", "explain", "high.yaml", CREW_GUARD_ORG_POLICY="./org.yaml")
+    assert (code, "no crew could prove 0.9997" in said) == (2, True)
+
+
+def test_the_threshold_shown_is_the_one_that_counts(cli, tmp_path):
+    """A tier's, with the line of the tier, where that is above the one that stands there."""
+    (tmp_path / "org.yaml").write_text("reliability: {threshold: 0.9}\n")
+    (tmp_path / "mine.yaml").write_text("extends: org.yaml\nreliability: {tier: production}\n")
+    (tmp_path / "tier.yaml").write_text("reliability: {tier: pilot}\n")
+    for file, shown, source in (
+        ("mine", 0.95, "mine.yaml:2"),
+        ("org", 0.9, "org.yaml:1"),
+        ("tier", 0.7, "tier.yaml:1"),
+    ):
+        _, out, _ = cli("policy", "explain", f"{file}.yaml", "--json")
+        found = next(one for one in json.loads(out)["values"] if one["key"] == "reliability.threshold")
+        assert float(found["value"]) == shown
+        assert found["source"].endswith(source)
+
+
+def test_what_a_file_says_is_told_in_its_own_words(cli, tmp_path):
+    (tmp_path / "org.yaml").write_text("reliability: {require_fallback: true}\n")
+    (tmp_path / "mine.yaml").write_text("extends: org.yaml\nreliability: {require_fallback: false}\n")
+    _, out, _ = cli("policy", "check", "mine.yaml")
+    assert "require_fallback: false is looser than true of " in out
+    assert "expected true" in out
+
+
 def test_the_policies_that_ship_need_no_warning(cli):
     """They are what others begin with."""
     names = sorted(file.stem for file in shipped_dir("policy").glob("*.yaml"))

@@ -235,6 +235,25 @@ def test_the_price_of_a_part_is_what_its_agent_used_in_the_run(store):
     assert 0.51 < value["raise"]["plan"]["usd"] < 1.5
 
 
+def test_the_outcome_of_a_run_that_fell_back_is_its_workflows(store):
+    """It is said so, and shown beside the crew's own."""
+    fell_back = replace(report(1), via="workflow", outcome=None, crew_grade=0.0)
+    filled(store, [report(0), fell_back])
+    out = run("reliability", "brief", "--store", store).stdout
+    assert "Its workflow" not in out
+    assert told("reliability", "brief", "--store", store)["workflow"] is None
+    out = run("outcome", fell_back.run_id, "good", "--store", store).stdout
+    assert (
+        f"Counted: the workflow's outcome in run {fell_back.run_id} is 1. The workflow of brief measures 1.000" in out
+    )
+    assert "over 1 outcome; the crew's own outcomes stay as they were." in out
+    out = run("reliability", "brief", "--store", store).stdout
+    assert "Its workflow" in out
+    assert "1 of 1 judged outcome good" in out
+    value = told("reliability", "brief", "--store", store)
+    assert (value["workflow"]["rate"], value["measured"]["trials"]) == (1.0, 2)
+
+
 def test_a_person_says_how_a_run_turned_out(store):
     """good, bad and numbers; the answer says where the crew stands with it."""
     filled(store, [report(number) for number in range(3)])

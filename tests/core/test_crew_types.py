@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from crew_guard import Agent, Crew, Role, Task, tool
+from crew_guard import Agent, Crew, Role, Task, chain, node, tool
 from crew_guard.core.processes import Turns
 from crew_guard.core.verdicts import Judge
+from crew_guard.errors import WorkflowError
 
 ANN = Agent(Role(name="ann", goal="Find"))
 odd: Any = 5
@@ -75,3 +76,21 @@ def test_a_text_of_another_kind_is_taken_as_its_plain_text():
     """An enumeration's member, say, is kept as what it says."""
     crew = Crew([Agent(Role(name="a", goal="g"), name=Named("ann"))], [Task(Named("x"), name=Named("t"))])
     assert [type(one) for one in (crew.agents[0].name, crew.tasks[0].name, crew.tasks[0].description)] == [str] * 3
+
+
+@pytest.mark.parametrize(
+    ("build", "said"),
+    [
+        (lambda: Crew([ANN], [Task("x")], name=""), "a crew's name must not be blank, like ''"),
+        (lambda: Crew([ANN], [Task("x")], name=" "), "a crew's name must not be blank, like ' '"),
+        (lambda: Agent(Role(name="a", goal="g"), name=" "), "an agent's name must not be blank"),
+        (lambda: Task("x", name=" "), "a task's name must not be blank"),
+        (lambda: Task("x", kind=" "), "a task's kind must not be blank"),
+        (lambda: Judge("Is it right?", name=""), "a judge's name must not be blank"),
+        (lambda: chain(node(str, name="n"), name=""), "a workflow's name must not be blank, like ''"),
+    ],
+)
+def test_a_name_that_nobody_could_see_is_refused(build: Callable[[], object], said: str):
+    """Where none means that there is a default, only a blank one is."""
+    with pytest.raises((ValueError, WorkflowError), match=said):
+        build()

@@ -18,8 +18,9 @@ from crew_guard.core.reliability.counts import Counts, Spent, score
 from crew_guard.core.reliability.intervals import clopper_pearson
 from crew_guard.core.reliability.records import FORMAT
 from crew_guard.core.reliability.trials import RunReport, Trial, is_alone
-from crew_guard.errors import StoreError
+from crew_guard.errors import ConfigError, StoreError
 from crew_guard.store import database, track_sqlite
+from crew_guard.store.memory import MemoryStore
 from crew_guard.store.sqlite import SqliteStore
 from crew_guard.testing.events import moved, started
 from crew_guard.testing.track_record_contract import CRITIC, TERMS, WRITER, report, trial
@@ -46,6 +47,18 @@ def test_every_field_of_a_report_and_of_a_trial_has_its_column(store):
     assert set(RunReport.__struct_fields__) - {"trials", "outcome"} == runs - {"number"}
     trials = {row["name"] for row in sql(store, "SELECT name FROM pragma_table_info('trials')")}
     assert set(Trial.__struct_fields__) - {"subject", "reason"} <= trials
+
+
+@pytest.mark.parametrize("grade", ["good", None, True, 2, [1]])
+def test_a_grade_that_is_no_number_is_said_to_be_none(store, grade):
+    with pytest.raises(ConfigError, match=r"a grade must be a number from 0 \(bad\) to 1 \(good\), not "):
+        store.track_record().outcome("a", grade)
+
+
+def test_a_store_in_memory_sends_nobody_to_a_file():
+    with pytest.raises(StoreError, match="run 'a' is not in the track record of memory: it is unknown") as raised:
+        MemoryStore().track_record().outcome("a", 1.0)
+    assert "--store" not in str(raised.value)
 
 
 def test_processes_may_add_at_once(tmp_path):

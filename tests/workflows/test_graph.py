@@ -254,7 +254,8 @@ def test_what_an_irreversible_node_needs_is_checked():
         ),
         ({"caps": {"max_stepz": 1}}, "max_stepz"),
         ({"caps": Limits(max_depth=1)}, "max_depth is the whole run's"),
-        ({"name": "a/b"}, "must not be empty or hold a '/'"),
+        ({"name": "a/b"}, "must not be blank or hold a '/'"),
+        ({"name": " "}, "must not be blank or hold a '/'"),
     ],
 )
 def test_what_a_node_can_not_be_is_told(options: Any, told: str):

@@ -26,6 +26,7 @@ from crew_guard.workflows.context import NodeFailedError
 from crew_guard.workflows.graph import branch, loop
 from crew_guard.workflows.hearing import hear
 from crew_guard.workflows.nodes import Retry
+from tests.supervisor.gates import gate_for
 from tests.workflows.going import AtGate, Ran
 
 
@@ -694,7 +695,8 @@ def test_blocked_threads_of_one_run_hold_no_other_up(verifies: bool):
     async def one() -> Any:
         if not verifies:
             return await call(waits, "x")
-        return (await hear(waits, "x", TaskContext({}, {}), None, None)).passed  # type: ignore[arg-type]
+        gate = gate_for(name="p")
+        return (await hear(waits, "x", TaskContext({}, {}), gate, lambda _: ScriptedModel([]), whose="ann")).passed
 
     async def main() -> list[Any]:
         return await asyncio.gather(*(one() for _ in range(50)))

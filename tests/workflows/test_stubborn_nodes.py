@@ -264,7 +264,8 @@ def test_wherever_it_is_the_others_go_on_to_their_end(where: str):
         "all attempts": lambda: chain(node(stubborn.work, name="x", caps={"max_seconds": NEVER})),
     }
     ran = RanToItsEnd(parallel(flows[where](), stubborn.boom), stubborn)
-    assert (ran.result.error, ran.result.late) == ("node 'boom': OSError: boom", ("node:x",))
+    left = "node:x/verify" if where == "a verifier" else "node:x"
+    assert (ran.result.error, ran.result.late) == ("node 'boom': OSError: boom", (left,))
 
 
 def test_the_time_of_all_attempts_leaves_behind_what_does_not_end():

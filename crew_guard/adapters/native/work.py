@@ -59,7 +59,8 @@ class Work:
                 self.gate.judged(agent, task.name, Verdict(passed=True, source="schema"))
             return
         with ending(agent, lambda: output):
-            verdict = await hear(task.verify, output, TaskContext(self.inputs, self.outputs), self.gate, self.model_for)
+            seen = TaskContext(self.inputs, self.outputs)
+            verdict = await hear(task.verify, output, seen, self.gate, self.model_for, whose=agent)
         verdict = self.crew.attributed(verdict)
         self.gate.judged(agent, task.name, verdict)
         if not verdict.passed:

@@ -16,7 +16,7 @@ from crew_guard.core.reliability.planning import Part as Now
 from crew_guard.core.reliability.planning import Plan, cheapest_plan
 from crew_guard.core.reliability.records import CrewRecord, Settings, Stream
 from crew_guard.core.reliability.structure import Chain, Leaf, Structure, leverage, names
-from crew_guard.core.reliability.trials import END_TO_END, Subject
+from crew_guard.core.reliability.trials import END_TO_END, Subject, is_alone
 from crew_guard.core.reliability.verdict import Estimate, estimate
 
 _MOST_PASSES = 1 << 20
@@ -101,6 +101,12 @@ def rating(counts: Counts, confidence: float) -> Rating:
     """What counts are worth: their interval, the tier they prove, and how far the next one is."""
     bounds = clopper_pearson(counts, confidence)
     return Rating(counts, bounds, tier_of(bounds.lower), next_tier(counts, confidence))
+
+
+def rating_of_workflow(found: Account) -> Rating | None:
+    """What the outcomes of a crew's workflow are worth; None where none was judged, or it has no crew."""
+    counts = found.record.workflow_runs.outcomes
+    return rating(counts, found.settings.confidence) if counts.trials and not is_alone(found.record.version) else None
 
 
 def next_tier(counts: Counts, confidence: float) -> NextTier | None:
