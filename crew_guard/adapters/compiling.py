@@ -38,7 +38,7 @@ def called_on_host(names: Sequence[str], as_the_host: Callable[[str], str]) -> d
     """
     wanted = {name: as_the_host(name) for name in names}
     taken = {name for name in names if wanted[name] == name}
-    for name in (name for name in names if name not in taken):
+    for name in [name for name in names if wanted[name] != name]:
         numbered = (f"{wanted[name]} {number}" for number in count(2))
         wanted[name] = next(one for one in chain([wanted[name]], numbered) if one not in taken)
         taken.add(wanted[name])

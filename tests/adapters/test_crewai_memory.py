@@ -2,7 +2,6 @@
 
 import asyncio
 import threading
-import time
 from concurrent.futures import Future
 
 import pytest
@@ -118,14 +117,17 @@ def test_a_memory_that_does_not_end_keeps_no_result_from_coming_in_time(made, aw
 def test_a_memory_that_was_waited_for_is_not_named(made, tmp_path):
     """Though whoever waits for a future may go on before it has told everybody."""
 
+    ended = threading.Event()
+
     class Slow(Memory):
         def _on_save_done(self, future):
-            time.sleep(0.3)
+            ended.wait(0.3)  # the run is to wait for this
             super()._on_save_done(future)
 
     memory = Slow(llm=answering(), embedder=lambda texts: [[0.1] * 8 for _ in texts], storage=str(tmp_path))
     host, inputs = made(hungry_agent(answering(), tools=[], memory=memory))
     result = Guard(adapter, host, policy()).run(**inputs or {"task": "x"})
+    ended.set()
     assert (result.status, result.late) == ("done", ()), result
 
 
