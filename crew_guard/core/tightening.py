@@ -101,7 +101,7 @@ def values_of(policy: Policy) -> Iterator[Value]:
     for pair in pairs(Policy, side, side):
         value = pair.usual if pair.outer is None else pair.outer
         source = policy.sources.get(pair.key, "")
-        if pair.key == _THRESHOLD and value != (least := policy.reliability.least):
+        if pair.key == _THRESHOLD and (least := policy.reliability.least) is not None and value != least:
             yield Value(pair.key, least, pair.rule.absent, policy.sources.get(("reliability", "tier"), ""))
             continue
         if isinstance(pair.rule, Every):

@@ -6,7 +6,7 @@ from pydantic import ValidationError
 from crew_guard.core.policy import Policy
 from crew_guard.core.reliability.counts import straight_passes
 from crew_guard.core.reliability_rules import MOST_PASSES, highest
-from crew_guard.core.tightening import differences, faults, tightened
+from crew_guard.core.tightening import differences, faults, tightened, values_of
 
 
 def of(**reliability):
@@ -108,3 +108,13 @@ def test_a_confidence_that_puts_the_threshold_above_out_of_reach_is_told():
     (fault,) = faults(of(threshold=0.9995), of(confidence=0.9999))
     assert fault.key == ("reliability", "confidence")
     assert "no crew could prove" in fault.message
+
+
+@pytest.mark.parametrize(
+    ("rules", "shown"),
+    [({"threshold": 0.9, "tier": "production"}, 0.95), ({"threshold": 0}, 0.0), ({"tier": "pilot"}, 0.7), ({}, None)],
+)
+def test_the_threshold_that_counts_is_shown(rules, shown):
+    """A tier's where it is above what stands there; 0 stays what it is, though it asks for nothing."""
+    values = {value.key: value.value for value in values_of(Policy.model_validate({"reliability": rules}))}
+    assert values["reliability", "threshold"] == shown
