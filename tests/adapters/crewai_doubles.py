@@ -2,6 +2,8 @@
 
 import json
 import os
+import threading
+import time
 
 os.environ["CREWAI_DISABLE_TELEMETRY"] = "true"
 os.environ["OTEL_SDK_DISABLED"] = "true"
@@ -157,3 +159,11 @@ def hungry_crew(agent, **options):
     """A crew of one agent and one task."""
     task = Task(description="Find everything about {topic}.", expected_output="everything", agent=agent, name="find")
     return Crew(agents=[agent], tasks=[task], **options)
+
+
+def eventually(condition):
+    """A thread that was left behind says when it is through: this waits for it."""
+    end = time.monotonic() + 30
+    while not condition() and time.monotonic() < end:
+        threading.Event().wait(0.005)
+    assert condition()

@@ -1,7 +1,6 @@
 """A CrewAI agent under the gate, held to what its model served. CrewAI prints: its output is not looked at."""
 
 import threading
-import time
 
 import crewai.llms.retry
 import pytest
@@ -23,7 +22,7 @@ from crew_guard.adapters.hosted import RunNotes
 from crew_guard.core.decisions import Stop
 from crew_guard.core.policy import Policy
 from crew_guard.errors import ConfigError, LimitExceededError, PolicyDeniedError
-from tests.adapters.crewai_doubles import HeedlessLLM, HungryLLM, Look, hungry_agent, hungry_crew
+from tests.adapters.crewai_doubles import HeedlessLLM, HungryLLM, Look, eventually, hungry_agent, hungry_crew
 from tests.adapters.guarding import ByteFacts, Guard, policy
 from tests.adapters.loopback import HungryServer
 from tests.supervisor.gates import gate_for
@@ -477,14 +476,6 @@ def test_an_agent_needs_a_task():
 
 
 # Threads
-
-
-def eventually(condition):
-    """A thread that was left behind says when it is through: this waits for it."""
-    end = time.monotonic() + 10
-    while not condition() and time.monotonic() < end:
-        threading.Event().wait(0.005)
-    assert condition()
 
 
 def test_a_stuck_thread_is_named_and_buys_nothing_more():
