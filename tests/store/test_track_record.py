@@ -55,6 +55,12 @@ def test_a_grade_that_is_no_number_is_said_to_be_none(store, grade):
         store.track_record().outcome("a", grade)
 
 
+def test_a_store_in_a_file_says_which_command_shows_its_runs(store):
+    """Whoever mistook a run's id finds it there."""
+    with pytest.raises(StoreError, match=r"'ghost' is not in the track record.*--store.*runs list"):
+        store.track_record().outcome("ghost", 1.0)
+
+
 def test_a_store_in_memory_sends_nobody_to_a_file():
     with pytest.raises(StoreError, match="run 'a' is not in the track record of memory: it is unknown") as raised:
         MemoryStore().track_record().outcome("a", 1.0)
