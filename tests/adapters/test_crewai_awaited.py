@@ -130,13 +130,84 @@ def test_an_agents_time_ends_an_awaited_flow():
             result = await running.result()
         finally:
             go_on.set()
-        left = asyncio.all_tasks() - before
-        if left:
-            await asyncio.wait(left, timeout=5)
-        return result, [task for task in left if not task.done()]
+        return result, await _going_on(asyncio.all_tasks() - before)
 
     result, left = within_time(main())
     assert (result.stopped.limit, result.stopped.scope, left) == ("max_execution_time", "agent:Seeker", [])
+
+
+async def _going_on(tasks):
+    """Those that don't end."""
+    if tasks:
+        await asyncio.wait(tasks, timeout=5)
+    return [task for task in tasks if not task.done()]
+
+
+@pytest.mark.parametrize("awaited", [True, False])
+@pytest.mark.parametrize("how", ["kickoff", "kickoff_async", "akickoff"])
+def test_an_agents_time_holds_where_a_method_asks_it_by_itself(how, awaited):
+    """Without a task: CrewAI lets it go on."""
+    go_on = threading.Event()
+
+    class Waiting(HungryLLM):
+        async def acall(self, *args, **kwargs):
+            await asyncio.Event().wait()
+
+        def call(self, *args, **kwargs):
+            go_on.wait(30)
+
+    agent = hungry_agent(Waiting(), tools=[], max_execution_time=1)
+
+    class Asking(Flow):
+        @start()
+        async def ask(self):
+            return (await getattr(agent, how)("Wait.")).raw
+
+    async def main():
+        before = asyncio.all_tasks()
+        try:
+            if awaited:
+                result = await here(Asking(), policy(max_seconds=20))[1].result()
+            else:
+                result = await asyncio.to_thread(Guard(adapter, Asking(), policy(max_seconds=20)).run, id="1")
+        finally:
+            go_on.set()
+        return result, await _going_on(asyncio.all_tasks() - before)
+
+    result, left = within_time(main())
+    assert (result.stopped.limit, result.stopped.scope, left) == ("max_execution_time", "agent:Seeker", []), result
+
+
+@pytest.mark.parametrize("how", ["kickoff", "kickoff_async", "akickoff"])
+def test_an_agent_that_keeps_to_its_time_answers(how):
+    """And a TimeoutError of its model's own is an error, not its time."""
+
+    class Raising(HungryLLM):
+        async def acall(self, *args, **kwargs):
+            raise TimeoutError("the model is asleep")
+
+        def call(self, *args, **kwargs):
+            raise TimeoutError("the model is asleep")
+
+    def asking(llm):
+        agent = hungry_agent(llm, tools=[], max_execution_time=20)
+
+        class Asking(Flow):
+            @start()
+            async def ask(self):
+                return (await getattr(agent, how)("Tell.")).raw
+
+        return Asking()
+
+    async def main():
+        _, well = here(asking(answering("done")))
+        _, ill = here(asking(Raising()))
+        return await well.result(), await ill.result()
+
+    well, ill = within_time(main())
+    assert (well.status, well.output) == ("done", "done"), well
+    assert (ill.status, ill.stopped) == ("failed", None), ill
+    assert "the model is asleep" in str(ill.error)
 
 
 def test_a_flow_is_free_again_when_it_has_ended():

@@ -22,6 +22,7 @@ from crewai.llms.base_llm import BaseLLM
 from crewai.memory.unified_memory import Memory
 from crewai.tools.agent_tools.base_agent_tools import BaseAgentTool
 from crewai.tools.base_tool import BaseTool
+from crewai.utilities.agent_utils import is_inside_event_loop
 from crewai.utilities.converter import Converter
 from crewai.utilities.internal_instructor import InternalInstructor
 from crewai.utilities.llm_utils import create_llm
@@ -36,7 +37,7 @@ from crew_guard.adapters.crewai.inside import TimeUp
 from crew_guard.adapters.crewai.leftovers import start_bus
 from crew_guard.adapters.crewai.litellm_calls import asks_through_litellm, structured
 from crew_guard.adapters.crewai.scope import RunScope, as_actor, scope_of_run
-from crew_guard.adapters.crewai.timing import aon_time, on_time
+from crew_guard.adapters.crewai.timing import aon_time, ended_on_time, on_time
 from crew_guard.adapters.crewai.tools import ENTRIES, asked_again
 from crew_guard.adapters.run_tasks import contained
 from crew_guard.adapters.stand_in import is_stand_in
@@ -224,8 +225,12 @@ def _acting(own: _Method) -> _Method:
             scope = scope_of_run.get()
             if scope is None:
                 return await own(agent, *args, **kwargs)
-            with contained(), scope.acting(agent):
-                return await own(agent, *args, **kwargs)
+            with contained(), scope.acting(agent) as name:
+                work = own(agent, *args, **kwargs)
+                seconds = getattr(agent, "max_execution_time", None)
+                if own.__name__ != "kickoff_async" or not seconds:
+                    return await work
+                return await ended_on_time(scope, TimeUp(name, seconds), work)
 
         return act_async
 
@@ -235,8 +240,8 @@ def _acting(own: _Method) -> _Method:
             return own(agent, *args, **kwargs)
         with scope.threads.busy(), scope.acting(agent) as name:
             seconds = getattr(agent, "max_execution_time", None)
-            if own.__name__ != "kickoff" or not seconds:
-                return own(agent, *args, **kwargs)
+            if own.__name__ != "kickoff" or not seconds or is_inside_event_loop():
+                return own(agent, *args, **kwargs)  # on a loop it is CrewAI's kickoff_async
             work = partial(own, agent, *args, **kwargs)
             return on_time(scope, TimeUp(name, seconds), "kickoff", work)  # CrewAI's own minds it in tasks only
 

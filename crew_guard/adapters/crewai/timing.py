@@ -71,6 +71,24 @@ async def aon_time(scope: RunScope, clock: TimeUp, work: Awaitable[Any]) -> Any:
         clocks.reset(token)
 
 
+async def ended_on_time(scope: RunScope, clock: TimeUp, work: Awaitable[Any]) -> Any:
+    """The same for work that CrewAI lets go on.
+
+    Raises:
+        TimeoutError: it was over
+    """
+    token, limit = clocks.set((*clocks.get(), clock)), asyncio.timeout(clock.seconds)
+    try:
+        async with limit:
+            return await work
+    except TimeoutError as error:
+        if not limit.expired():
+            raise
+        raise _over(scope, clock) from error
+    finally:
+        clocks.reset(token)
+
+
 def _over(scope: RunScope, clock: TimeUp) -> TimeoutError:
     clock.over = True
     scope.over(clock)
