@@ -17,19 +17,12 @@ from crew_guard.core.plain import error_words
 T = TypeVar("T")
 
 
-class _Tasks(list["ref[asyncio.Task[Any]]"]):
-    """The tasks that a run has begun, held weakly. A WeakSet would tidy up after each: there are a dozen a step."""
-
-    many = 256
-
-    def tidy(self) -> None:
-        """Let go of those that are done."""
-        self[:] = [one for one in self if not ((task := one()) is None or task.done())]
-        self.many = 2 * len(self) + 256
+class _Tasks(set["ref[asyncio.Task[Any]]"]):
+    """The tasks that a run has begun, as long as somebody holds them. A WeakSet's own code would run for each."""
 
     def left(self) -> set[asyncio.Task[Any]]:
         """Those that are not done."""
-        return {task for one in self if (task := one()) is not None and not task.done()}
+        return {task for one in self.copy() if (task := one()) is not None and not task.done()}
 
 
 _tasks_of_run: contextvars.ContextVar[_Tasks | None] = contextvars.ContextVar("crew_guard_tasks_of_run", default=None)
@@ -45,9 +38,7 @@ class Noted:
         task = asyncio.Task(work, loop=loop, **options) if self.own is None else self.own(loop, work, **options)
         tasks = _tasks_of_run.get()
         if tasks is not None:
-            tasks.append(ref(task))
-            if len(tasks) > tasks.many:
-                tasks.tidy()
+            tasks.add(ref(task, tasks.discard))
         return task
 
 

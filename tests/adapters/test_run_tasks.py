@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from crew_guard.adapters import run_tasks
 from crew_guard.adapters.run_tasks import noting, with_its_tasks
 
 
@@ -188,3 +189,16 @@ def test_at_home_only_work_that_did_not_come_to_its_end_is_cleared_away(stopped:
             task.cancel()
 
     on_a_loop(main)
+
+
+def test_tasks_that_are_over_are_not_kept() -> None:
+    """However many a run begins."""
+    kept: list[int] = []
+
+    async def work() -> None:
+        for _ in range(1_000):
+            await asyncio.create_task(asyncio.sleep(0))
+        kept.append(len(run_tasks._tasks_of_run.get() or ()))  # pyright: ignore[reportPrivateUsage]
+
+    on_a_loop(lambda: with_its_tasks(work))
+    assert kept[0] <= 1
