@@ -209,13 +209,13 @@ def _rewrite(rows: Rows, run: RunRow, before: VerdictRow | None, after: VerdictR
         for row in found
         if row is not None and row.record is not None
     }
-    own, record = revised[run.report.version]
+    _, record = revised[run.report.version]
     number = rows.insert_verdict(run.number, after)
     if before is not None:
         rows.replace_verdict(before.number, number)
         if after.agent is not None:
             counts = rows.subject(after.subject).revised(before.grade, after.grade)
-            rows.save_subject(after.subject, counts, own.settings.confidence, after.at)
+            rows.save_subject(after.subject, counts, rows.confidences()[after.subject], after.at)
     for row, made in revised.values():
         rows.save_crew(row._replace(record=made, updated=after.at))
     return record
