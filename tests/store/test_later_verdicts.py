@@ -25,3 +25,16 @@ def test_a_later_verdict_leaves_the_confidence_of_its_subject(track):
     track.outcome("a", 0.0, agent="writer")
     assert track.counts([WRITER]) == {WRITER: Counts(2, 1.0)}
     assert track.confidences() == {WRITER: 0.5}
+
+
+@pytest.mark.parametrize("agent", ["writer", None])
+def test_a_later_verdict_on_a_run_from_before_the_breaker_opened_is_no_probe(track, agent):
+    """It counts, and tests nothing; one on a run since then does."""
+    for number in range(40):
+        opened = track.add(report(f"r{number}", trial(grade=0.0), outcome=0.0, at=100.0 + number), TERMS)
+    assert opened.breaker.state == "open"
+    assert {*opened.breaker.tests} == {*opened.streams}
+    record = track.outcome("r0", 1.0, agent=agent)
+    assert record.breaker == opened.breaker
+    assert record.streams != opened.streams
+    assert track.outcome("r39", 1.0, agent=agent).breaker != opened.breaker
