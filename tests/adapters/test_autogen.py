@@ -15,6 +15,7 @@ from crew_guard.adapters import autogen
 from crew_guard.adapters.autogen.client import model_name
 from crew_guard.core.policy import Policy
 from crew_guard.errors import ConfigError
+from crew_guard.supervisor import life
 from tests.adapters.autogen_doubles import INFO, SYSTEM, HungryClient, SwallowingAgent, hungry_agent
 from tests.adapters.guarding import ByteFacts, Guard, policy
 from tests.adapters.loopback import HungryServer, Served
@@ -78,8 +79,9 @@ def test_usage_that_is_not_reported_is_charged_as_reserved():
     assert result.unreported == client.served.calls > 0
 
 
-def test_an_agent_that_swallows_our_error_50_times_buys_nothing_more():
+def test_an_agent_that_swallows_our_error_50_times_buys_nothing_more(monkeypatch):
     """The latch answers each try; the run is stopped whatever the agent says it made."""
+    monkeypatch.setattr(life, "_GRACE_AFTER_A_LIMIT", 20.0)  # for 47 tries on any machine
     client = HungryClient()
     agent = hungry_agent(client, SwallowingAgent)
     result = Guard(autogen, agent, policy(max_steps=3)).run()

@@ -26,6 +26,7 @@ from crew_guard.adapters import llama_index
 from crew_guard.adapters.llama_index import StepGate, host_loop, step_gate
 from crew_guard.core.policy import Policy
 from crew_guard.errors import ConfigError
+from crew_guard.supervisor import life
 from tests.adapters.guarding import Guard, installed, policy
 from tests.adapters.llama_index_doubles import (
     SYSTEM,
@@ -129,13 +130,43 @@ def test_usage_that_is_not_reported_is_charged_as_reserved():
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_step_that_swallows_our_error_50_times_buys_nothing_more(method):
+def test_a_step_that_swallows_our_error_50_times_buys_nothing_more(monkeypatch, method):
     """The latch answers each try; the run is stopped whatever the workflow says it made."""
+    monkeypatch.setattr(life, "_GRACE_AFTER_A_LIMIT", 20.0)  # for 47 tries on any machine
     llm = HungryLLM()
     flow = AskingWorkflow(llm, method, swallow=True)
     result = Guard(llama_index, flow, policy(max_steps=3)).run()
     assert (llm.served.calls, flow.caught) == (3, 47)
-    assert (result.status, result.output) == ("stopped", None)
+    assert (result.status, result.stopped.limit, result.output) == ("stopped", "max_steps", None)
+
+
+@pytest.mark.parametrize("method", [method for method in METHODS if not method.startswith("a")])
+def test_a_step_that_goes_on_after_the_result_buys_nothing_more(monkeypatch, method):
+    """One that blocks can't be cancelled, and a slow one is not waited for: it is refused as often as it tries."""
+    monkeypatch.setattr(life, "_GRACE_AFTER_A_LIMIT", 0.0)
+    told, over = threading.Event(), threading.Event()
+
+    class Slow(AskingWorkflow):
+        @step
+        async def ask(self, ev: StartEvent) -> StopEvent:
+            try:
+                return await super().ask(ev)
+            finally:
+                over.set()
+
+        async def asked(self, method):
+            if self.caught == 1:
+                assert told.wait(30)
+            return await super().asked(method)
+
+    llm = HungryLLM()
+    flow = Slow(llm, method, swallow=True)
+    result = Guard(llama_index, flow, policy(max_steps=3)).run()
+    assert (result.status, result.stopped.limit, result.output) == ("stopped", "max_steps", None)
+    assert not over.is_set()
+    told.set()
+    assert over.wait(30)
+    assert (llm.served.calls, flow.caught) == (3, 47)
 
 
 def test_a_model_that_breaks_its_word_is_not_believed_again():

@@ -351,6 +351,19 @@ def test_the_newest_version_is_marked(store):
     assert [tuple(row.values()) for row in rows] == [("new", 1), ("old", 0)]
 
 
+def test_a_workflow_of_a_crews_name_has_a_newest_version_of_its_own(store):
+    """Neither is a version of the other, whichever ran last; only the beginning of a version says which it is."""
+    track = store.track_record()
+    for version in ("1", "workflow-a", "Workflow-b", "workflow-c"):
+        track.add(report(version, outcome=1.0, version=version), TERMS)
+    newest = {"Workflow-b", "workflow-c"}
+    assert {row["version"] for row in sql(store, "SELECT version FROM reliability_of_crews WHERE newest")} == newest
+    track.add(report("last", outcome=1.0), TERMS)
+    newest = {"1", "workflow-c"}
+    assert {row["version"] for row in sql(store, "SELECT version FROM reliability_of_crews WHERE newest")} == newest
+    assert {record.version for record in track.crews()} == newest
+
+
 def test_nothing_is_written_where_folding_fails(store, monkeypatch):
     """An error in the midst of a transaction takes all of it back, and the lock with it."""
     track = store.track_record()
