@@ -386,6 +386,8 @@ def test_what_a_crew_did_in_a_shadow_is_judged_by_its_name(store):
     shadow = report("s", trial(), via="workflow", shadow=True)
     record = track.add(shadow, TERMS)
     assert record.end_to_end.trials == 0
+    with pytest.raises(StoreError, match=r"run 's' in .* in a shadow.*--agent brief"):
+        track.outcome("s", 0.0)
     assert track.outcome("s", 0.0, agent="brief").end_to_end == Counts(1, 0.0)
     with pytest.raises(StoreError, match="has judged the outcome"):
         track.outcome("s", 1.0, agent="brief")

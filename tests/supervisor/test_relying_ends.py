@@ -15,6 +15,7 @@ from crew_guard import Agent, Crew, Policy, Role, Supervisor, Task, agent_node, 
 from crew_guard.core.events import Judged
 from crew_guard.core.messages import Message, ModelRequest
 from crew_guard.core.processes import Turns
+from crew_guard.core.reliability.counts import Counts
 from crew_guard.core.reliance import reliance_of_host
 from crew_guard.core.roles import Verdict
 from crew_guard.core.verdicts import Judge
@@ -138,6 +139,23 @@ def test_shadows_that_hold_back_a_tool_prove_a_crew_by_a_person_only():
     for run_id in runs:
         track.outcome(run_id, 1.0, agent="posters")
     assert watched.run(crew).reliability.routed == "crew"
+
+
+def test_an_outcome_of_a_shadow_whose_workflow_failed_is_not_the_crews():
+    """That a run gave nothing says nothing of a crew whose answer nobody was going to use."""
+
+    def broken(_: Any) -> str:
+        raise ValueError("no such file")
+
+    store = MemoryStore()
+    rules = Policy.model_validate({"reliability": {"threshold": 0.85, "unknown": "shadow"}})
+    crew = crew_of(yes, chain(broken))
+    assert supervisor(store, rules).run(crew, run_id="r1").status == "failed"
+    track = store.track_record()
+    with pytest.raises(StoreError, match="in a shadow"):
+        track.outcome("r1", 0.0)
+    assert track.crew("crew").end_to_end == Counts(1, 1.0)
+    assert track.outcome("r1", 0.0, agent="crew").end_to_end == Counts(1, 0.0)
 
 
 def test_a_workflow_makes_anew_what_the_verifier_of_the_whole_refused():
