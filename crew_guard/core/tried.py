@@ -92,16 +92,6 @@ def trials_of(
     return tuple(found.values())
 
 
-def good_since(verdicts: Sequence[Judged], since: int) -> list[Judged]:
-    """The verdicts without what was refused from one of them on: what a tool that was held back may be behind.
-
-    Args:
-        verdicts: the crew's, in order
-        since: how many there were before
-    """
-    return [verdict for number, verdict in enumerate(verdicts) if number < since or verdict.passed]
-
-
 def _ended_by(reliance: Reliance, agent: str, task: str) -> tuple[Part, ...]:
     """The parts, one of which an agent was at that ended its crew: that of its task, whoever answers for it."""
     at = reliance.part(task)

@@ -139,7 +139,8 @@ class TrackRecord(Protocol):
         Raises:
             ConfigError: the grade is not from 0 to 1, or a task is named and no agent
             StoreError: the run is unknown or has no trial of this agent, a person has judged the same before, or
-                its outcome is not the crew's: the infrastructure ended the run, or its workflow gave the answer
+                its outcome is not the crew's: the infrastructure ended the run, its workflow gave the answer, or the
+                crew worked in a shadow and isn't named
         """
         ...
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from shlex import quote
 
 from msgspec.structs import asdict, replace
 
@@ -149,8 +150,15 @@ def of_the_workflow(run_id: str, place: str) -> StoreError:
     """The error for an outcome that would count as the crew's, and is about its workflow's answer."""
     return StoreError(
         f"the answer of run {run_id!r} in {place} came from its workflow, and the record has what its crew did: "
-        "an outcome would count as the crew's; judge what an agent did with --agent, or what the crew did in the "
-        "workflow's shadow with --agent and the crew's name"
+        "an outcome would count as the crew's; judge what an agent did with --agent"
+    )
+
+
+def of_a_shadow(report: RunReport, place: str) -> StoreError:
+    """The error for an outcome of a shadow that doesn't name the crew, whose answer was not the run's."""
+    return StoreError(
+        f"the crew of run {report.run_id!r} in {place} worked in a shadow, so its answer was not the run's: judge what "
+        f"it did there with --agent {quote(report.crew)}, or what one of its agents did with that one's name"
     )
 
 

@@ -28,6 +28,7 @@ from crew_guard.store.reports import (
     ended_by_fault,
     judged_before,
     not_reported,
+    of_a_shadow,
     of_the_workflow,
     storable_subject,
 )
@@ -140,7 +141,8 @@ class Track(ABC):
         Raises:
             ConfigError: the grade is not from 0 to 1, or a task is named and no agent
             StoreError: the run is unknown or has no trial of this agent, a person has judged the same before, or
-                its outcome is not the crew's: the infrastructure ended the run, or its workflow gave the answer
+                its outcome is not the crew's: the infrastructure ended the run, its workflow gave the answer, or the
+                crew worked in a shadow and isn't named
         """
         grade = checked_grade(grade)
         if task is not None and agent is None:
@@ -149,19 +151,11 @@ class Track(ABC):
             run = rows.run(storable(run_id))
             if run is None:
                 raise not_reported(run_id, self.place)
-            # What a shadow did is judged by the crew's name: its answer wasn't the run's.
-            shadow = agent is not None and _is_its_shadow(run, agent)
-            if shadow:
+            named = agent is not None and _is_its_shadow(run, agent)
+            if named:
                 agent = task = None
-            if agent is None and run.report.ended_by_fault:
-                raise ended_by_fault(run_id, self.place)
-            if (
-                agent is None
-                and not shadow
-                and _is_of_the_crew(run)
-                and rows.answered_by(run.report.run_id) == "workflow"
-            ):
-                raise of_the_workflow(run_id, self.place)
+            if agent is None:
+                self._refuse_outcome(rows, run.report, named=named)
             before = judged_before(run_id, run.verdicts, agent, task, self.place)
             about = before or VerdictRow(None, "", NOBODY, grade, "person", 0.0, "")
             after = about._replace(
@@ -172,6 +166,15 @@ class Track(ABC):
                 after=rows.newest_run(),
             )
             return _rewrite(rows, run, before, after)
+
+    def _refuse_outcome(self, rows: Rows, report: RunReport, *, named: bool) -> None:
+        """Raise where an outcome of this run would count as another's; a shadow's is the crew's if it is named."""
+        if report.ended_by_fault:
+            raise ended_by_fault(report.run_id, self.place)
+        if report.shadow and not named:
+            raise of_a_shadow(report, self.place)
+        if report.via == "crew" and not named and rows.answered_by(report.run_id) == "workflow":
+            raise of_the_workflow(report.run_id, self.place)
 
     def begin_probe(self, crew: str, run_id: str, until: float, *, now: float | None = None) -> bool:
         """Whether this run may be the one that probes a half-open crew now, across all processes."""
@@ -252,10 +255,6 @@ def _holders(lineage: Sequence[Began], run: RunRow) -> list[str]:
         if one.version == run.report.version or (one.base in found and run.number < one.run):
             found.append(one.version)
     return found
-
-
-def _is_of_the_crew(run: RunRow) -> bool:
-    return run.report.via == "crew" or run.report.shadow
 
 
 def _is_its_shadow(run: RunRow, name: str) -> bool:

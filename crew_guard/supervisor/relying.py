@@ -39,7 +39,6 @@ from crew_guard.core.tried import (
     costs_of,
     counts_at_all,
     done_and_verified,
-    good_since,
     is_refused,
     node_trials,
     outcome_of,
@@ -366,16 +365,14 @@ class Relying:
     def _tried(self, crew: Ended) -> tuple[tuple[Trial, ...], float | None]:
         """The trials of the crew's parts, and its own end-to-end grade.
 
-        It has none where an outage or a forecast ended it: nobody saw how it would end. What may have failed because a
-        tool was held back in a shadow is left out.
+        It has none where an outage or a forecast ended it: nobody saw how it would end. Nor did anybody once a shadow
+        held back a tool: what was judged after it, good or bad, is no trial.
         """
-        reliance, verdicts, since = self.relied.reliance, self.gate.state.verdicts[: self._heard], self.gate.held_back
+        reliance, verdicts = self.relied.reliance, self.gate.state.verdicts[: self._heard]
+        if self.gate.held_back is not None:
+            return trials_of(reliance, verdicts[: self.gate.held_back]), None
+        trials = trials_of(reliance, verdicts, crew.stop, crew.by)
         unseen = crew.fault or (crew.stop is not None and crew.stop.reason == "unreliable")
-        if since is None:
-            trials = trials_of(reliance, verdicts, crew.stop, crew.by)
-        else:
-            verdicts, unseen = good_since(verdicts, since), not crew.done
-            trials = trials_of(reliance, verdicts)
         return trials, None if unseen else outcome_of(reliance, verdicts, done=crew.done)
 
     def _figures(self, via: Via, seconds: float, fault: bool, **found: Any) -> RunReport:

@@ -176,7 +176,7 @@ class VerdictContract(ABC):
         assert (known.outcome, known.measured, known.runs, known.routed) == (0.0, 0.5, 2, None)
 
     def test_a_shadow_works_without_its_irreversible_tools(self) -> None:
-        """The crew is judged, the workflow's output counts, and nothing was sent."""
+        """The crew is judged as far as it needs none, the workflow's output counts, and nothing was sent."""
         sent: list[str] = []
 
         @tool(irreversible=True)
@@ -188,10 +188,14 @@ class VerdictContract(ABC):
         model = ScriptedModel(["notes", Reply(tools=(("send", '{"text": "hello"}'),)), "I would send: hello"])
         tasks = judged_pair().tasks
         crew = Crew([Agent(ANN), Agent(BOB, [send])], tasks, fallback=chain(node(fixed)))
-        result = self.run(crew, model, asked(threshold=0.85, unknown="shadow"))
+        supervisor = self.supervisor(model, asked(threshold=0.85, unknown="shadow"))
+        result = supervisor.run(crew, run_id="r1")
         assert (result.output, result.via, sent) == ("from the workflow", "workflow", [])
         assert result.reliability is not None
-        assert (result.reliability.routed, result.reliability.outcome) == ("shadow", 1.0)
+        assert (result.reliability.routed, result.reliability.outcome) == ("shadow", None)
+        kept = cast(Store, supervisor.store).track_record().run("r1")
+        assert kept is not None
+        assert [trial.task for trial in kept.report.trials] == ["find"]
         assert "shadow" in model.calls[-1].messages[-1].text
 
     def test_a_crew_whose_rest_cant_reach_the_threshold_is_stopped(self) -> None:

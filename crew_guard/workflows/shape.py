@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from graphlib import CycleError, TopologicalSorter
 from typing import Literal, TypeAlias
 
+from crew_guard.core.reliability.trials import END_TO_END
 from crew_guard.workflows.edges import Branch, Edge, Loop
 from crew_guard.workflows.nodes import Node
 
@@ -102,6 +103,8 @@ def _names(shape: Shape, nodes: Sequence[Node], branches: Sequence[Branch], loop
     ]
     if found:
         return found  # which of both an edge means nobody knows
+    if END_TO_END in names:
+        found.append(f"a node is named {END_TO_END!r}, as the outcomes of the whole are; give it another name=")
     found += [f"two branches come after {name!r}" for name in _twice([each.source for each in branches])]
     found += [f"two loops go back from {name!r}" for name in _twice([each.source for each in loops])]
     plain = {edge.source for edge in shape.edges if not edge.branches}

@@ -11,12 +11,14 @@ from pydantic import BaseModel
 from crew_guard import Agent, Crew, Policy, Role, Task, tool
 from crew_guard.core.decisions import Stop
 from crew_guard.core.events import Judged
+from crew_guard.core.reliability.breaker import Breaker
 from crew_guard.core.reliability.counts import Counts
 from crew_guard.core.reliability.judging import judge_of
-from crew_guard.core.reliability.records import add, of_version
+from crew_guard.core.reliability.records import CrewRecord, add, of_version
+from crew_guard.core.reliability.streams import Stream
 from crew_guard.core.reliability.structure import AllOf, Chain, Leaf
 from crew_guard.core.reliability.trials import END_TO_END, NOBODYS, RunReport, Subject
-from crew_guard.core.reliance import declares_verdicts, reliance_of
+from crew_guard.core.reliance import declares_verdicts, reliance_of, version_of_host
 from crew_guard.core.routing import Known, Left, forecast, routed
 from crew_guard.core.tried import (
     costs_of,
@@ -548,3 +550,26 @@ def test_figures_from_after_its_breaker_closed_send_a_crew_to_its_workflow_again
     assert ways[100:].count("shadow") == 20
     assert "since its probes closed the breaker" in found.why
     assert found.estimate.measured.counts.trials < 100
+
+
+def test_what_its_parts_did_before_its_breaker_closed_sends_no_crew_to_its_workflow():
+    """Whoever's trials they are in all: those of its own since then decide."""
+    known = reckoned(pair(), threshold=0.85)
+    old, new = Counts(60, 0.0), Counts(40, 40.0)
+    streams = {part.key: Stream(part.subject, old + new, cleared=old) for part in known.parts}
+    shared = {part.subject: old + new for part in known.parts}
+    record = CrewRecord(known.crew, known.version, streams, breaker=Breaker("closed", 100.0))
+    found = routed(known, Known(record, shared), Random(1).betavariate, fallback=True)
+    assert (found.to, found.by_parts) == ("crew", False)
+    assert "its probes have closed the breaker" in found.why
+    streams = {part.key: Stream(part.subject, new + old, cleared=new) for part in known.parts}
+    found = routed(known, Known(replace(record, streams=streams), shared), Random(1).betavariate, fallback=True)
+    assert found.to == "workflow"
+    assert found.estimate.upper < 0.1
+
+
+def test_who_takes_part_in_a_hosts_crew_is_part_of_its_version():
+    """In whatever order they are named: a crew with one more is another one."""
+    versions = {version_of_host("host", members, {}, None) for members in (["ann"], ["ann", "bob"], ["ann", "eve"])}
+    assert len(versions) == 3
+    assert version_of_host("host", ["bob", "ann"], {}, None) in versions

@@ -302,10 +302,12 @@ def test_views_show_scores_and_tiers(store):
     for number in range(30):
         good = float(number % 10 != 0)
         track.add(report(f"r{number}", trial(grade=good), outcome=good, usd=0.5, cost_adherence=0.9), TERMS)
-    record = track.add(report("w", via="workflow", outcome=1.0, seconds=2.0), TERMS)
+    track.add(report("w", via="workflow", outcome=1.0, seconds=2.0), TERMS)
+    fell = {"via": "workflow", "crew_grade": 0.0, "faults": 1, "ended_by_fault": True}
+    record = track.add(report("down", **fell), TERMS)
     (crew,) = sql(store, "SELECT * FROM reliability_of_crews")
-    bounds = clopper_pearson(Counts(30, 27.0), TERMS.confidence)
-    assert (crew["judged"], crew["good"], crew["rate"]) == (30, 27.0, 0.9)
+    bounds = clopper_pearson(Counts(31, 27.0), TERMS.confidence)
+    assert (crew["judged"], crew["good"], crew["rate"]) == (31, 27.0, 27 / 31)
     assert (crew["lower"], crew["upper"], crew["tier"]) == (*bounds, "pilot")
     assert (crew["crew"], crew["version"], crew["newest"], crew["breaker"]) == ("brief", "1", 1, "closed")
     rows = {row["path"]: row for row in sql(store, "SELECT * FROM reliability_scores")}
@@ -319,6 +321,7 @@ def test_views_show_scores_and_tiers(store):
         assert (row["runs"], row["judged"], row["good"]) == (sums.runs, sums.outcomes.trials, sums.outcomes.good)
         assert (row["score"], row["score_lower"], row["score_upper"]) == (worth.value, worth.lower, worth.upper)
     assert crew["score"] == rows["all"]["score"]
+    assert (rows["all"]["judged"], rows["all"]["good"]) == (30, 27.0)
     assert rows["crew"]["usd_a_run"] == pytest.approx(0.5)
     (agent,) = sql(store, "SELECT * FROM reliability_of_agents")
     assert (agent["role"], agent["trials"], agent["good"], agent["tier"]) == ("writer", 30, 27.0, "pilot")
@@ -399,6 +402,8 @@ def test_what_a_crew_did_in_a_shadow_is_judged_by_its_name(store):
     shadow = report("s", trial(), via="workflow", shadow=True)
     record = track.add(shadow, TERMS)
     assert record.end_to_end.trials == 0
+    with pytest.raises(StoreError, match=r"run 's' in .* in a shadow.*--agent brief"):
+        track.outcome("s", 0.0)
     assert track.outcome("s", 0.0, agent="brief").end_to_end == Counts(1, 0.0)
     with pytest.raises(StoreError, match="has judged the outcome"):
         track.outcome("s", 1.0, agent="brief")

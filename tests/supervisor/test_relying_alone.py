@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from crew_guard import Agent, Crew, Policy, Role, Supervisor, Task, agent_node, chain, node, parallel, retry
+from crew_guard import Agent, Crew, Policy, Role, Supervisor, Task, agent_node, chain, node, parallel, retry, tool
 from crew_guard.core.events import Routed
 from crew_guard.core.reliability.structure import Chain, Leaf
 from crew_guard.core.reliability.trials import is_alone
@@ -203,6 +203,38 @@ def test_an_outage_is_no_failed_trial(store):
     assert (record.end_to_end.trials, record.workflow_runs.faults) == (0, 1)
     with pytest.raises(StoreError, match="infrastructure"):
         store.track_record().outcome("r1", 0.0)
+
+
+@pytest.mark.parametrize("asks", [True, False])
+def test_a_workflow_that_a_limit_let_do_nothing_was_not_tried(store, asks):
+    """By itself and in its crew's place: what counts is what it did, not what a crew did that never began."""
+
+    @tool
+    def send(text: str) -> str:
+        """Send it."""
+        return text
+
+    async def sent(value: str, context: Any) -> str:
+        return (await context.call_tool(send, {"text": value})).text
+
+    steps = [read, node(draft, model="small", verify=is_good)] if asks else [read]
+    flow = chain(*steps, node(sent, name="send", verify=is_good), name="job")
+    crew = Crew(
+        [Agent(Role(name="ann", goal="find out"))],
+        [Task("Do it.", verify=lambda output, _: is_good(output))],
+        fallback=flow,
+    )
+    rules = Policy.model_validate(
+        {"limits": {"max_tool_calls": 0}, "reliability": {"threshold": 0.85, "unknown": "workflow"}}
+    )
+    watching = watched(store, rules=rules)
+    for run_id, work in (("r1", flow), ("r2", crew)):
+        result = watching.run(work, run_id=run_id)
+        assert (result.status, result.stopped.limit) == ("stopped", "max_tool_calls")
+        kept = store.track_record().run(run_id)
+        assert (kept and [(trial.agent, trial.grade) for trial in kept.report.trials]) == (
+            [("draft", 1.0)] if asks else None
+        )
 
 
 # Versions

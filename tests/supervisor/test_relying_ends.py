@@ -15,6 +15,7 @@ from crew_guard import Agent, Crew, Policy, Role, Supervisor, Task, agent_node, 
 from crew_guard.core.events import Judged
 from crew_guard.core.messages import Message, ModelRequest
 from crew_guard.core.processes import Turns
+from crew_guard.core.reliability.counts import Counts
 from crew_guard.core.reliance import reliance_of_host
 from crew_guard.core.roles import Verdict
 from crew_guard.core.verdicts import Judge
@@ -85,20 +86,15 @@ def no_receipt(output: Any, _context: Any) -> Verdict:
     ("looked", "sent", "whole", "trials", "outcome"),
     [
         (yes, "no receipt", None, [("find", 1.0)], None),
-        (yes, "a receipt", None, [("find", 1.0), ("send", 1.0)], 1.0),
+        (yes, "a receipt", None, [("find", 1.0)], None),
         (no, "never", None, [("find", 0.0)], 0.0),
-        (
-            yes,
-            "a receipt",
-            no_receipt,
-            [("find", 1.0), ("send", 1.0)],
-            None,
-        ),
+        (yes, "a receipt", no_receipt, [("find", 1.0)], None),
+        (yes, "a receipt", yes, [("find", 1.0)], None),
         (yes, ModelError("too long", kind="rejected"), None, [("find", 1.0)], None),
     ],
 )
-def test_what_a_shadow_holds_back_fails_nobody(looked, sent, whole, trials, outcome):
-    """What was refused before, and what is good, counts as ever: only what may come of it is left out."""
+def test_after_what_a_shadow_holds_back_nothing_counts(looked, sent, whole, trials, outcome):
+    """What was judged before counts, good and bad; after it neither: what could only count as good is no trial."""
 
     @tool(irreversible=True)
     def send(text: str) -> str:
@@ -118,6 +114,48 @@ def test_what_a_shadow_holds_back_fails_nobody(looked, sent, whole, trials, outc
     report = store.track_record().run("r1").report
     assert [(trial.task, trial.grade) for trial in report.trials] == trials
     assert (report.shadow, report.outcome) == (True, outcome)
+
+
+def test_shadows_that_hold_back_a_tool_prove_a_crew_by_a_person_only():
+    """However good they look: nobody saw what the crew would have done with it."""
+
+    @tool(irreversible=True)
+    def send(text: str) -> str:
+        """Send it."""
+        return "sent"
+
+    def say(request: Any) -> Reply | str:
+        held_back = any(message.speaker == "tool" for message in request.messages)
+        return "good" if held_back else Reply(tools=(("send", '{"text": "hi"}'),))
+
+    crew = Crew([Agent(ANN, [send])], [Task("Send.", name="job", verify=yes)], name="posters", fallback=chain(by_hand))
+    rules = Policy.model_validate({"reliability": {"threshold": 0.85, "unknown": "shadow"}})
+    store = MemoryStore()
+    watched, track = supervisor(store, rules, ScriptedModel(say)), store.track_record()
+    runs = [f"r{number}" for number in range(19)]
+    assert {watched.run(crew, run_id=run_id).reliability.routed for run_id in runs} == {"shadow"}
+    assert watched.run(crew).reliability.routed == "shadow"
+    assert track.crew("posters").end_to_end.trials == 0
+    for run_id in runs:
+        track.outcome(run_id, 1.0, agent="posters")
+    assert watched.run(crew).reliability.routed == "crew"
+
+
+def test_an_outcome_of_a_shadow_whose_workflow_failed_is_not_the_crews():
+    """That a run gave nothing says nothing of a crew whose answer nobody was going to use."""
+
+    def broken(_: Any) -> str:
+        raise ValueError("no such file")
+
+    store = MemoryStore()
+    rules = Policy.model_validate({"reliability": {"threshold": 0.85, "unknown": "shadow"}})
+    crew = crew_of(yes, chain(broken))
+    assert supervisor(store, rules).run(crew, run_id="r1").status == "failed"
+    track = store.track_record()
+    with pytest.raises(StoreError, match="in a shadow"):
+        track.outcome("r1", 0.0)
+    assert track.crew("crew").end_to_end == Counts(1, 1.0)
+    assert track.outcome("r1", 0.0, agent="crew").end_to_end == Counts(1, 0.0)
 
 
 def test_a_workflow_makes_anew_what_the_verifier_of_the_whole_refused():

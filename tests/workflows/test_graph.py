@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from crew_guard import NodeContext, Workflow, agent_node, chain, node, parallel, route, tool
 from crew_guard.core.limits import Limits
 from crew_guard.core.reliability.structure import AheadByK, AllOf, Chain, Leaf, Repeat, Retry, Vote
+from crew_guard.core.reliability.trials import END_TO_END
 from crew_guard.core.roles import Agent, Role
 from crew_guard.errors import ConfigError, WorkflowError
 from crew_guard.workflows import graph
@@ -76,6 +77,11 @@ def test_two_nodes_of_one_name_are_told():
         chain(start, start)
     with pytest.raises(ValueError, match="has no nodes"):
         chain()
+
+
+def test_no_node_has_the_name_of_the_outcomes():
+    """Its trials would count as those of the whole."""
+    assert "a node is named 'end to end'" in wrong(node(upper, name=END_TO_END))
 
 
 def test_a_cycle_needs_a_bound():

@@ -19,7 +19,7 @@ from crew_guard.core.reliability.settings import Settings
 from crew_guard.core.reliability.streams import Stream
 from crew_guard.core.reliability.trials import END_TO_END, RunReport, Trial, is_alone
 
-FORMAT = 3
+FORMAT = 4
 """Version of the record's format: one of another is folded again."""
 _WITHOUT_FAULTS = 0.95
 """The share of runs without an infrastructure failure below which there is something to tell."""
@@ -45,8 +45,8 @@ class CrewRecord(Struct, frozen=True, omit_defaults=True):
     format: int = FORMAT
     shadows: int = 0
     """Runs that the crew worked through beside its workflow: the sums have none of them."""
-    shadow_outcomes: Counts = NO_TRIALS
-    """The crew's own outcomes in those."""
+    unscored: Counts = NO_TRIALS
+    """The crew's own outcomes in those, and in runs that the infrastructure ended afterwards."""
     costs: dict[str, Spent] = {}
     """By part, of this version's runs that the crew finished; see RunReport."""
 
@@ -62,8 +62,11 @@ class CrewRecord(Struct, frozen=True, omit_defaults=True):
 
     @property
     def all_runs(self) -> Sums:
-        """Every run of this version but shadows, the outcomes the crew's own: what a workflow saved is none of its."""
-        return replace(self.crew_runs + self.workflow_runs, outcomes=self.end_to_end.without(self.shadow_outcomes))
+        """Every run of this version but shadows, the outcomes the crew's own: what a workflow saved is none of its.
+
+        Those of runs that the infrastructure ended are not among them, as these are not among the runs that are scored.
+        """
+        return replace(self.crew_runs + self.workflow_runs, outcomes=self.end_to_end.without(self.unscored))
 
     @property
     def detectors(self) -> dict[str, EDetector]:
@@ -102,7 +105,9 @@ def add(record: CrewRecord | None, report: RunReport, settings: Settings) -> Cre
     if grade is not None:
         streams[END_TO_END] = _seen(streams.get(END_TO_END, _NO_STREAM), END_TO_END, grade, report.at, settings)
         seen.append((END_TO_END, grade))
-    faults, in_shadows = record.faults, record.shadow_outcomes
+    faults, unscored = record.faults, record.unscored
+    if grade is not None and (report.shadow or report.ended_by_fault):
+        unscored = unscored.plus(grade)
     record = CrewRecord(
         record.crew,
         record.version,
@@ -113,7 +118,7 @@ def add(record: CrewRecord | None, report: RunReport, settings: Settings) -> Cre
         record.versions,
         report.at,
         shadows=record.shadows + report.shadow,
-        shadow_outcomes=in_shadows.plus(grade) if report.shadow and grade is not None else in_shadows,
+        unscored=unscored,
         costs=record.costs | {name: record.costs.get(name, Spent()).plus(usd) for name, usd in report.costs.items()},
     )
     return _decided(record, report, seen, settings)
@@ -192,7 +197,7 @@ def revise_outcome(record: CrewRecord, report: RunReport, grade: float, settings
     if report.version != record.version:
         return record
     if report.shadow:
-        record = replace(record, shadow_outcomes=record.shadow_outcomes.judged(report.outcome, grade))
+        record = replace(record, unscored=record.unscored.judged(report.outcome, grade))
     else:
         name = "crew_runs" if report.via == "crew" else "workflow_runs"
         sums: Sums = getattr(record, name)
@@ -247,16 +252,11 @@ def _summed(record: CrewRecord, report: RunReport) -> tuple[Sums, Sums]:
     """Of the crew's runs, and of the workflow's."""
     if report.shadow:
         return record.crew_runs, record.workflow_runs
-    one = Sums(
-        1,
-        NO_TRIALS if report.outcome is None else Counts(1, report.outcome),
-        0.0 if report.ended_by_fault else report.cost_adherence,
-        0.0 if report.ended_by_fault else report.latency_adherence,
-        report.usd,
-        report.seconds,
-        int(report.faults > 0),
-        int(report.ended_by_fault),
-    )
+    one = Sums(1, usd=report.usd, seconds=report.seconds, faults=int(report.faults > 0), ended=1)
+    if not report.ended_by_fault:
+        outcomes = NO_TRIALS if report.outcome is None else Counts(1, report.outcome)
+        kept_to = {"cost_adherence": report.cost_adherence, "latency_adherence": report.latency_adherence}
+        one = replace(one, ended=0, outcomes=outcomes, **kept_to)
     if report.via == "crew":
         return record.crew_runs + one, record.workflow_runs
     return record.crew_runs, record.workflow_runs + one

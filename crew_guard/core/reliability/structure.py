@@ -262,11 +262,17 @@ def _one_of(node: OneOf, values: Sequence[float]) -> float:
 
 
 def _common(node: CommonCause, p: Mapping[str, float]) -> float:
-    return _shocked(node, [point(one, p) for one in parts_of(node.part)] or [point(node.part, p)])
+    return _shocked(node, [point(one, p) for one in _struck(node)])
+
+
+def _struck(node: CommonCause) -> tuple[Structure, ...]:
+    """What its shock hits: the children of its part, the leaf that this is, or what the shock of this one hits."""
+    part = node.part
+    return _struck(part) if isinstance(part, CommonCause) else parts_of(part) or (part,)
 
 
 def _shocked(node: CommonCause, own: Sequence[float]) -> float:
-    """From the rates of what is inside its part."""
+    """From the rates of what it hits."""
     part = node.part
     # The shock can't be likelier than the failure of the best part: its own rate must stay what it is.
     shock = node.beta * min(1.0 - value for value in own)
@@ -287,8 +293,8 @@ def compiled(structure: Structure) -> Callable[[Mapping[str, float]], float]:
         case Chain() | AllOf() | AnyOf() | KOfN() | OneOf():
             parts = [compiled(part) for part in structure.parts]
             return lambda p: _combined(structure, [part(p) for part in parts])
-        case CommonCause(part):
-            inner = [compiled(one) for one in parts_of(part)] or [compiled(part)]
+        case CommonCause():
+            inner = [compiled(one) for one in _struck(structure)]
             return lambda p: _shocked(structure, [one(p) for one in inner])
         case _:
             child, curve = compiled(structure.part), _Curve(structure)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from crew_guard.core.reliability.counts import Counts, score
+from crew_guard.core.reliability.counts import NO_TRIALS, Counts, score
 from crew_guard.core.reliability.judging import Judge
 from crew_guard.core.reliability.records import CrewRecord, Settings, add, of_version, revise, revise_outcome
 from crew_guard.core.reliability.trials import END_TO_END, RunReport, Subject, Trial
@@ -75,7 +75,7 @@ def test_an_outage_is_no_failed_trial() -> None:
     assert record.faults.detector is not None
     assert record.faults.detector.evidence > 10_000
     assert record.breaker.state == "closed"
-    assert record.crew_runs.faults == 200
+    assert (record.crew_runs.faults, record.crew_runs.outcomes) == (200, NO_TRIALS)
 
 
 def test_the_workflows_nodes_and_outcomes_are_not_the_crews() -> None:
@@ -590,6 +590,18 @@ def test_runs_that_an_outage_ended_are_no_part_of_the_score() -> None:
     runs = record.all_runs
     assert (runs.runs, runs.scored, runs.faults, runs.ended, runs.usd, runs.seconds) == (100, 10, 90, 90, 10.0, 130.0)
     assert score(after(down).all_runs) is None
+
+
+def test_how_a_crew_had_failed_before_an_outage_is_no_part_of_the_score() -> None:
+    """It is the crew's outcome, of a run that the score is not about: never more are judged than scored."""
+    fell = {"via": "workflow", "outcome": None, "crew_grade": 0.0, "faults": 1, "ended_by_fault": True}
+    down = [report(run, {}, **fell) for run in range(10, 20)]
+    before, record = after([good(run) for run in range(10)]), after([*(good(run) for run in range(10)), *down])
+    assert record.end_to_end == Counts(20, 10.0)
+    assert record.all_runs.outcomes == Counts(10, 10.0)
+    assert score(record.all_runs) == score(before.all_runs)
+    assert score(after(down).all_runs) is None
+    assert msgspec.json.decode(msgspec.json.encode(record), type=CrewRecord) == record
 
 
 def test_the_score_is_of_runs_whose_sums_are_known() -> None:

@@ -8,7 +8,7 @@ import random
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import integrate, stats
 
@@ -160,6 +160,17 @@ def test_a_common_cause_limits_what_spares_are_worth() -> None:
     assert point(CommonCause(A, beta=1.0), {"a": 0.0}) == 0
 
 
+def test_common_causes_inside_each_other_leave_the_rates_of_their_parts_what_they_are() -> None:
+    """Both hit all of it at once: a second one makes what fails together more, and a leaf no worse."""
+    rates = {"a": 0.9, "b": 0.8}
+    assert point(CommonCause(CommonCause(A)), rates) == pytest.approx(0.9)
+    assert point(CommonCause(CommonCause(OneOf((A, B), (0.25, 0.75)))), rates) == pytest.approx(0.825)
+    both = Chain((A, B))
+    assert point(CommonCause(CommonCause(both)), rates) > point(CommonCause(both), rates) > point(both, rates)
+    assert point(CommonCause(CommonCause(both, 0.2), 0.0), rates) == pytest.approx(point(CommonCause(both, 0.2), rates))
+    assert leverage(CommonCause(CommonCause(A)), rates)["a"] == pytest.approx(1.0)
+
+
 def test_pass_k_of_tau_bench_is_predicted_from_its_icc() -> None:
     """Π (ps + i)/(s + i)."""
     p, icc = 0.42, 0.45
@@ -200,6 +211,7 @@ GRAPHS: st.SearchStrategy[Structure] = st.recursive(
 
 
 @given(graph=GRAPHS, rates=st.tuples(RATE, RATE, RATE))
+@example(graph=CommonCause(CommonCause(OneOf((A, A), (0.25, 0.75)))), rates=(0.5, 0.5, 0.5))
 def test_every_graph_is_a_chance_and_survives_json(graph: Structure, rates: tuple[float, float, float]) -> None:
     """In [0, 1]; the same tree after encoding and decoding."""
     p = dict(zip("abc", rates, strict=True))
