@@ -213,14 +213,15 @@ class Sprt(Struct, frozen=True):
         return "bad" if self.log_ratio <= math.log(self.beta / (1 - self.alpha)) else "open"
 
     def observed(self, grade: float) -> Sprt:
-        """With one outcome in [0, 1] more; an answer stays what it is."""
-        if self.answer != "open":
-            return self
+        """With one outcome in [0, 1] more, after its answer too: what is said in the end is of all that was seen.
+
+        Wald's bounds of its errors are those of ever coming to an answer, so they hold for this one as well.
+        """
         return Sprt(self.ok, self.bad, self.alpha, self.beta, self.log_ratio + self._step(grade), self.trials + 1)
 
     def revised(self, before: float | None, after: float) -> Sprt:
         """With a later verdict on one of its outcomes; before is None where it had none."""
-        if before is None or self.answer != "open":
+        if before is None:
             return self.observed(after)
         log_ratio = self.log_ratio + self._step(after) - self._step(before)
         return Sprt(self.ok, self.bad, self.alpha, self.beta, log_ratio, self.trials)

@@ -185,15 +185,30 @@ def test_the_mean_over_streams_names_who_dropped() -> None:
 
 
 def test_the_sprt_says_good_after_26_straight_passes_and_bad_after_three_failures() -> None:
-    """log(0.9 / 0.05) / log(0.95 / 0.85) = 25.99; each failure takes log(3). An answer stays."""
+    """log(0.9 / 0.05) / log(0.95 / 0.85) = 25.99; each failure takes log(3)."""
     test = Sprt()
     for _ in range(26):
         assert test.answer == "open"
         test = test.observed(1.0)
     assert test.answer == "good"
-    assert test.observed(0.0) is test
     assert Sprt().observed(0.0).observed(0.0).answer == "open"
     assert Sprt().observed(0.0).observed(0.0).observed(0.0).answer == "bad"
+
+
+def test_the_sprt_answers_by_all_that_it_has_seen() -> None:
+    """What is corrected, judged at last or seen after an answer counts as well: its breaker may wait for another."""
+    said = Sprt()
+    for _ in range(26):
+        said = said.observed(1.0)
+    assert said.observed(0.0).answer == "open"
+    assert said.revised(None, 0.0) == said.observed(0.0)
+    once = said.revised(1.0, 0.0)
+    assert (once.answer, once.trials) == ("open", 26)
+    assert once.revised(0.0, 1.0).log_ratio == pytest.approx(said.log_ratio)
+    for _ in range(26):
+        said = said.revised(1.0, 0.0)
+    assert said.log_ratio == pytest.approx(26 * math.log(0.05 / 0.15))
+    assert said.answer == "bad"
 
 
 @pytest.mark.parametrize(("rate", "good"), [(0.85, (0.0, 0.05)), (0.70, (0.0, 0.001)), (0.95, (0.88, 1.0))])

@@ -232,6 +232,25 @@ def test_later_verdicts_open_the_breaker_too() -> None:
     assert record.crew_runs.outcomes == Counts(30, 0.0)
 
 
+def test_a_correction_of_a_probe_counts_until_the_breaker_changes() -> None:
+    """One test has said good, the other needs more: then a person calls its probes bad."""
+    held = Settings(threshold=0.85, agent_target=0.95)
+    record, probes = broken(), list[RunReport]()
+    for run in range(200, 400):
+        if record.breaker.tests[END_TO_END].answer == "good":
+            break
+        if record.breaker.due(held.probes):
+            probes.append(good(run, via="workflow", shadow=True))
+            record = add(record, probes[-1], held)
+        record = add(record, report(run, {}, via="workflow", outcome=None), held)
+    assert record.breaker.state == "half_open"
+    assert record.breaker.tests["writer"].answer == "open"
+    for probe in probes:
+        record = revise_outcome(record, probe, 0.0, held)
+    assert record.breaker.state == "open"
+    assert all(test.trials == 0 for test in record.breaker.tests.values())
+
+
 def test_a_later_verdict_on_the_workflows_outcome_is_the_workflows() -> None:
     """And one on a run that nobody had judged adds a judged run."""
     flow = report(41, {}, via="workflow", outcome=None)
