@@ -199,12 +199,17 @@ def test_kinds_of_tasks_have_streams_of_their_own() -> None:
 def test_a_later_verdict_counts_where_it_belongs() -> None:
     """A correction changes the grade, a first verdict adds a trial, another version's changes nothing."""
     record = after([good(run) for run in range(10)])
-    worse = revise(record, trial("writer", 1.0), trial("writer", 0.0), HELD)
+    worse = revise(record, trial("writer", 1.0), trial("writer", 0.0), HELD, 5.0)
     assert worse.streams["writer"].counts == Counts(10, 9.0)
     assert worse.detectors["writer"].evidence > record.detectors["writer"].evidence
-    assert revise(record, None, trial("writer", 0.0), HELD).streams["writer"].counts == Counts(11, 10.0)
-    assert revise(record, None, trial("writer", 0.0, "v0"), HELD) is record
-    assert revise(record, None, trial("new", 0.0), HELD).streams["new"].counts == Counts(1, 0.0)
+    assert revise(record, None, trial("writer", 0.0), HELD, 5.0).streams["writer"].counts == Counts(11, 10.0)
+    assert revise(record, None, trial("writer", 0.0, "v0"), HELD, 5.0) is record
+    assert revise(record, None, trial("new", 0.0), HELD, 5.0).streams["new"].counts == Counts(1, 0.0)
+
+
+def evidence_of(record: CrewRecord, stream: str = "writer") -> float:
+    """That a stream has dropped."""
+    return record.detectors[stream].evidence
 
 
 def test_a_later_verdict_on_an_old_run_leaves_the_evidence_of_a_drop() -> None:
@@ -230,6 +235,69 @@ def test_later_verdicts_open_the_breaker_too() -> None:
     assert record.breaker.culprit == END_TO_END
     assert record.end_to_end == Counts(30, 0.0)
     assert record.crew_runs.outcomes == Counts(30, 0.0)
+
+
+def cleared() -> tuple[CrewRecord, float]:
+    """A crew whose breaker has opened and closed again, and when its last run was."""
+    record, run = broken(), 200
+    while record.breaker.state != "closed":
+        record, run = add(record, good(run), HELD), run + 1
+    record = after([good(run) for run in range(run, run + 10)], record=record)
+    return record, float(run + 9)
+
+
+@pytest.mark.parametrize("at", [20.0, 101.0, 201.0])
+@pytest.mark.parametrize("given_before", [None, 1.0, 0.5])
+@pytest.mark.parametrize("grade", [0.0, 1.0])
+def test_a_later_verdict_on_a_run_from_before_its_breaker_closed_is_no_evidence(
+    at: float, given_before: float | None, grade: float
+) -> None:
+    """Of an agent, of the outcomes, and of an agent that nobody had judged: it is counted, and that is all."""
+    record, _ = cleared()
+    before = None if given_before is None else trial("writer", given_before)
+    told = report(int(at), {}, outcome=given_before)
+    for _ in range(30):
+        record = revise(record, before, trial("writer", grade), HELD, at)
+        record = revise(record, None, trial("new", grade), HELD, at)
+        record = revise_outcome(record, told, grade, HELD)
+    known, _ = cleared()
+    assert record.breaker.state == "closed"
+    assert {name: record.detectors[name] for name in known.detectors} == known.detectors
+    assert set(record.detectors) == set(known.detectors)
+    assert record.streams["new"].counts == Counts(30, 30 * grade)
+    assert record.streams["new"].fresh == Counts()
+    assert {record.streams[name].fresh for name in ("writer", END_TO_END)} == {Counts(10, 10.0)}
+
+
+def test_a_later_verdict_on_an_old_run_is_no_evidence_against_a_newer_version() -> None:
+    """Though that has the trials of its agents."""
+    record, at = cleared()
+    record = add(record, good(int(at) + 1, version="2"), HELD)
+    assert revise(record, None, trial("writer", 0.0), HELD, 20.0).detectors == record.detectors
+
+
+def test_a_first_verdict_on_an_old_run_is_a_trial_of_the_baseline() -> None:
+    """The hundredth as any other."""
+    record, _ = cleared()
+    missing = 100 - record.streams["writer"].counts.trials
+    for _ in range(missing):
+        assert record.streams["writer"].baseline is None
+        record = revise(record, None, trial("writer", 1.0), HELD, 20.0)
+    assert record.streams["writer"].baseline is not None
+
+
+def test_what_is_verified_while_the_breaker_is_open_is_fresh_if_its_run_is() -> None:
+    """From after it last closed, though from before it opened again."""
+    record, at = cleared()
+    run = int(at)
+    while record.breaker.state == "closed":
+        run += 1
+        record = add(record, report(run, {"reader": 1.0, "writer": 0.0}), HELD)
+    assert record.breaker.since > at
+    fresh, whole = record.streams["writer"].fresh, evidence_of(record)
+    record = revise(record, trial("writer", 1.0), trial("writer", 0.0), HELD, at)
+    assert record.streams["writer"].fresh == Counts(fresh.trials, fresh.good - 1)
+    assert evidence_of(record) > whole
 
 
 def test_a_correction_of_a_probe_counts_until_the_breaker_changes() -> None:
@@ -504,7 +572,7 @@ def test_shadows_are_counted_as_runs() -> None:
 def test_a_correction_of_a_trial_that_a_newer_version_has_not_got_changes_nothing() -> None:
     """Its stream is not there to be corrected."""
     record = after([good(1)])
-    assert revise(record, trial("old", 1.0), trial("old", 0.0), HELD) is record
+    assert revise(record, trial("old", 1.0), trial("old", 0.0), HELD, 1.0) is record
 
 
 def test_a_breaker_that_more_was_asked_for_opens_again_where_a_drop_is_below_less() -> None:
