@@ -195,7 +195,7 @@ class TrackRecordContract(ABC):
         before = track.add(report("a", trial(), trial("critic"), outcome=1.0), TERMS)
         record = track.outcome("a", 0.25, agent="writer", because="it was dull", at=500.0)
         after = Trial(WRITER, "writer", "task_1", 0.25, "person", "it was dull")
-        assert record == records.revise(before, trial(), after, TERMS)
+        assert record == records.revise(before, trial(), after, TERMS, report("a").at)
         assert track.crew("brief") == record
         assert track.subjects() == {WRITER: Counts(1, 0.25), CRITIC: Counts(1, 1.0)}
         kept = track.run("a")

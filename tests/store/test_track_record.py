@@ -173,7 +173,11 @@ def test_a_record_of_a_newer_format_is_refused(store):
     assert track.counts([WRITER]) == {WRITER: Counts(1, 1.0)}
 
 
-@pytest.mark.parametrize(("written", "body"), [(0, '{"of": "yesterday"}'), (FORMAT, "not JSON")])
+YESTERDAYS = '{"crew": "brief", "version": "2", "streams": {}, "updated": 200.0, "versions": 1}'
+"""Formats 0 to 3 can be read as this one's, and say less."""
+
+
+@pytest.mark.parametrize(("written", "body"), [*((format_, YESTERDAYS) for format_ in range(4)), (FORMAT, "not JSON")])
 def test_a_record_of_an_older_format_is_made_again_from_its_runs(store, written, body):
     """Reports and later verdicts are the truth: the record is as it was, and the next report writes it."""
     track = store.track_record()

@@ -7,7 +7,7 @@ dependence, the mean time to a false alarm at A is at least A: each bet is fixed
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -39,6 +39,9 @@ _MOST = 1e100
 """Of one term: far beyond any alarm, and JSON has no infinity."""
 _FAILED = 0.5
 """Grades below count as failures in a row."""
+_REMEMBERED = 64
+"""Bets that a detector can still correct: what fails as often in a row has long been told of, and what doesn't has
+forgotten most of what came before."""
 _TO_BLAME = 0.1
 """An agent with at least this part of the outcomes' evidence is named in their place: it is its work that fails."""
 
@@ -71,6 +74,17 @@ def _stakes(level: float) -> tuple[float, ...]:
     return tuple([(level - rate) / (level * (1.0 - level)) for rate in rates])
 
 
+class Bet(Struct, frozen=True, array_like=True, gc=False):
+    """One outcome that was not wholly good, or not bet on in full."""
+
+    at: float
+    grade: float
+    row: int
+    """Which stakes it was bet on with."""
+    good: int
+    """How many came before it, after the bet before, that were wholly good and bet on in full."""
+
+
 class EDetector(Struct, frozen=True):
     """One stream's evidence that its mean is below `level`."""
 
@@ -85,10 +99,12 @@ class EDetector(Struct, frozen=True):
     """The log likelihood ratio of bursts against none, from failures that are over."""
     pending: float = 0.0
     """The same of failures that are not over yet."""
-    gains: tuple[float, ...] = (1.0,) * len(ODDS_RATIOS)
-    """By term, what its bets have come to since they began: the most that those of any beginning have."""
-    began: tuple[float, ...] = (0.0,) * len(ODDS_RATIOS)
-    """By term, the time of that beginning: what was before is next to nothing of its evidence."""
+    bets: tuple[Bet, ...] = ()
+    """The latest, the oldest first: what a correction needs to know."""
+    good: int = 0
+    """The wholly good outcomes since the last of them."""
+    base: tuple[float, ...] = (0.0,) * len(ODDS_RATIOS)
+    """What the terms were before the first of them."""
 
     @property
     def evidence(self) -> float:
@@ -101,48 +117,65 @@ class EDetector(Struct, frozen=True):
         Args:
             at: when it was, on any clock: see corrected
         """
-        bets = _bets(self.level)
-        row = 0 if self.bursts <= FREE_OF_BURSTS else min(self.failures, len(bets.stakes) - 1)
-        excess = self.level - grade
-        factors = [1.0 + stake * excess for stake in bets.stakes[row]]
-        terms = tuple([min(_MOST, (1.0 + m) * factor) for m, factor in zip(self.terms, factors, strict=True)])
-        began = tuple([since if gain > 1.0 else at for gain, since in zip(self.gains, self.began, strict=True)])
-        gains = tuple([min(_MOST, max(1.0, gain) * factor) for gain, factor in zip(self.gains, factors, strict=True)])
+        known = _bets(self.level)
+        row = 0 if self.bursts <= FREE_OF_BURSTS else min(self.failures, len(known.stakes) - 1)
+        terms = _stepped(self.terms, known.stakes[row], self.level - grade)
+        bets, good, base = self.bets, self.good + 1, self.base
+        if row or grade < 1.0:
+            bets, good = (*bets, Bet(at, grade, row, self.good)), 0
+            if len(bets) > _REMEMBERED:
+                bets, base = bets[1:], _folded(self.level, base, bets[:1])
         bursts, pending, failed = self.bursts, self.pending, grade < _FAILED
         if self.failures:
-            pending += bets.again if failed else bets.over
+            pending += known.again if failed else known.over
         if failed:
-            return EDetector(self.level, terms, self.failures + 1, 0, bursts, pending, gains, began)
+            return EDetector(self.level, terms, self.failures + 1, 0, bursts, pending, bets, good, base)
         if self.quiet + 1 == QUIET:
             bursts, pending = bursts + pending, 0.0
-        return EDetector(self.level, terms, 0, self.quiet + 1, bursts, pending, gains, began)
+        return EDetector(self.level, terms, 0, self.quiet + 1, bursts, pending, bets, good, base)
 
-    def corrected(self, before: float, after: float, at: float = math.inf, now: float = 0.0) -> EDetector:
+    def corrected(self, before: float, after: float, at: float, now: float = 0.0) -> EDetector:
         """With an earlier outcome's grade corrected by a later verdict.
 
-        For the worse it counts as an outcome of now. For the better what it had added is taken out of the terms whose
-        evidence is of its time: what came after it shows a drop as well as before.
+        For the worse it counts as an outcome of now. For the better the evidence is what the same bets come to on the
+        corrected outcomes: each was fixed before its outcome, so it stays fair. What is older than the bets that are
+        remembered stays as it was.
 
         Args:
-            at: when the outcome was, on the clock that the detector was told of; by default in all evidence
+            at: when the outcome was, on the clock that the detector was told of
             now: the same of the verdict
         """
-        if after <= before:
-            return self.observed(after, now) if after < before else self
-        stakes = _bets(self.level).stakes[0]
-        ratios = [
-            (1.0 + stake * (self.level - after)) / (1.0 + stake * (self.level - before)) if at >= since else 1.0
-            for stake, since in zip(stakes, self.began, strict=True)
-        ]
-        terms, gains = (
-            tuple([min(_MOST, value * ratio) for value, ratio in zip(values, ratios, strict=True)])
-            for values in (self.terms, self.gains)
-        )
-        return replace(self, terms=terms, gains=gains)
+        if after < before:
+            return self.observed(after, now)
+        # Two of one time and grade can't be told apart: to correct the larger bet never leaves too much.
+        places = [place for place, bet in enumerate(self.bets) if (bet.at, bet.grade) == (at, before)]
+        if after == before or not places:
+            return self
+        place = min(places, key=lambda each: self.bets[each].row)
+        bets = (*self.bets[:place], replace(self.bets[place], grade=after), *self.bets[place + 1 :])
+        return replace(self, terms=_good(self.level, _folded(self.level, self.base, bets), self.good), bets=bets)
 
     def restarted(self, level: float | None = None) -> EDetector:
         """Without evidence, perhaps at another level; what is known of bursts stays."""
         return EDetector(self.level if level is None else level, bursts=self.bursts)
+
+
+def _stepped(terms: Iterable[float], stakes: Iterable[float], excess: float) -> tuple[float, ...]:
+    return tuple([min(_MOST, (1.0 + m) * (1.0 + stake * excess)) for m, stake in zip(terms, stakes, strict=True)])
+
+
+def _folded(level: float, terms: tuple[float, ...], bets: Iterable[Bet]) -> tuple[float, ...]:
+    """The terms after these bets, and the good outcomes before each."""
+    stakes = _bets(level).stakes
+    for bet in bets:
+        terms = _stepped(_good(level, terms, bet.good), stakes[bet.row], level - bet.grade)
+    return terms
+
+
+def _good(level: float, terms: tuple[float, ...], times: int) -> tuple[float, ...]:
+    """The terms after so many wholly good outcomes that were bet on in full: m ← (1 + m) f is a geometric sum."""
+    factors = [1.0 - stake * (1.0 - level) for stake in _bets(level).stakes[0]]
+    return tuple([m * f**times + f * (1.0 - f**times) / (1.0 - f) for m, f in zip(terms, factors, strict=True)])
 
 
 def level_of(target: float, baseline_lower: float | None) -> float:
@@ -213,14 +246,15 @@ class Sprt(Struct, frozen=True):
         return "bad" if self.log_ratio <= math.log(self.beta / (1 - self.alpha)) else "open"
 
     def observed(self, grade: float) -> Sprt:
-        """With one outcome in [0, 1] more; an answer stays what it is."""
-        if self.answer != "open":
-            return self
+        """With one outcome in [0, 1] more, after its answer too: what is said in the end is of all that was seen.
+
+        Wald's bounds of its errors are those of ever coming to an answer, so they hold for this one as well.
+        """
         return Sprt(self.ok, self.bad, self.alpha, self.beta, self.log_ratio + self._step(grade), self.trials + 1)
 
     def revised(self, before: float | None, after: float) -> Sprt:
         """With a later verdict on one of its outcomes; before is None where it had none."""
-        if before is None or self.answer != "open":
+        if before is None:
             return self.observed(after)
         log_ratio = self.log_ratio + self._step(after) - self._step(before)
         return Sprt(self.ok, self.bad, self.alpha, self.beta, log_ratio, self.trials)

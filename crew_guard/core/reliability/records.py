@@ -6,7 +6,6 @@ threshold. Another version of an agent, or of the crew, begins its stream afresh
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 from msgspec import Struct, field
@@ -49,6 +48,8 @@ class CrewRecord(Struct, frozen=True, omit_defaults=True):
     """The crew's own outcomes in those, and in runs that the infrastructure ended afterwards."""
     costs: dict[str, Spent] = {}
     """By part, of this version's runs that the crew finished; see RunReport."""
+    cleared_at: float = 0.0
+    """Unix seconds at which it was last found to be fine; 0 where it never was."""
 
     @property
     def runs(self) -> int:
@@ -120,6 +121,7 @@ def add(record: CrewRecord | None, report: RunReport, settings: Settings) -> Cre
         shadows=record.shadows + report.shadow,
         unscored=unscored,
         costs=record.costs | {name: record.costs.get(name, Spent()).plus(usd) for name, usd in report.costs.items()},
+        cleared_at=record.cleared_at,
     )
     return _decided(record, report, seen, settings)
 
@@ -138,7 +140,7 @@ def of_version(record: CrewRecord, version: str, at: float, settings: Settings) 
         breaker = replace(breaker, threshold=settings.threshold)
     none = Sums()  # what another version cost and took says nothing of this one
     found = CrewRecord(record.crew, version, streams, record.faults, none, none, breaker, record.versions + 1)
-    return replace(found, updated=record.updated)
+    return replace(found, updated=record.updated, cleared_at=record.cleared_at)
 
 
 def _what(version: str) -> str:
@@ -166,16 +168,15 @@ def crew_grade(report: RunReport) -> float | None:
     return None if report.ended_by_fault else report.outcome
 
 
-def revise(
-    record: CrewRecord, before: Trial | None, after: Trial, settings: Settings, at: float = math.inf
-) -> CrewRecord:
+def revise(record: CrewRecord, before: Trial | None, after: Trial, settings: Settings, at: float) -> CrewRecord:
     """The record after a later verdict on a trial of one of its runs.
 
     Args:
         before: the verdict that it corrects; None where there was none
         after: of the same agent and subject; where the subject has a newer version since, nothing changes here
-        at: Unix seconds of the run: from before the breaker's last change it is no probe, and a correction for the
-            better takes nothing from what is evidence of a later drop
+        at: Unix seconds of the run: from before the breaker's last change it is no probe, from before its crew was
+            last found to be fine it is no evidence, and a correction for the better takes nothing from what is
+            evidence of a later drop
     """
     stream = record.streams.get(after.stream)
     if after.side == "fallback" or (stream is not None and stream.subject != after.subject):
@@ -214,10 +215,10 @@ def _revised(
 ) -> CrewRecord:
     name, stream = named
     breaker = record.breaker
-    fresh = at > breaker.since
+    fresh = at > record.cleared_at
     stream = stream.revised(grades, _level(stream, name, settings), at, record.updated, fresh=fresh)
     streams = {**record.streams, name: stream}
-    if fresh:
+    if at > breaker.since:
         breaker = breaker.revised(name, *grades, record.updated)
     closes = breaker.state == "closed" != record.breaker.state
     record = replace(record, streams=streams, breaker=breaker)
@@ -319,4 +320,5 @@ def _testable(record: CrewRecord, settings: Settings) -> Breaker:
 
 def _restarted(record: CrewRecord) -> CrewRecord:
     """All evidence forgotten: the crew was found to be fine."""
-    return replace(record, streams={name: stream.restarted() for name, stream in record.streams.items()})
+    streams = {name: stream.restarted() for name, stream in record.streams.items()}
+    return replace(record, streams=streams, cleared_at=record.breaker.since)

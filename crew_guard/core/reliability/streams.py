@@ -51,8 +51,7 @@ class Stream(Struct, frozen=True, omit_defaults=True):
         detector, others = self._detectors(level)
         detector = None if detector is None else detector.observed(grade, at)
         others = tuple([one.observed(grade, at) for one in others])
-        calm = detector is None or detector.evidence < _CALM
-        baseline = _baseline(counts, self.baseline) if calm else self.baseline
+        baseline = _shown(counts, self.baseline, detector)
         return Stream(self.subject, counts, detector, baseline, others, self.cleared)
 
     def _detectors(self, level: float | None) -> tuple[EDetector | None, tuple[EDetector, ...]]:
@@ -75,7 +74,7 @@ class Stream(Struct, frozen=True, omit_defaults=True):
     def revised(
         self, grades: tuple[float | None, float], level: float | None, at: float, now: float, *, fresh: bool
     ) -> Stream:
-        """With a later verdict on a trial.
+        """With a later verdict on a trial. One from before its crew was last found to be fine is no evidence.
 
         Args:
             grades: the verdict that it corrects, None where there was none, and the later one
@@ -84,19 +83,27 @@ class Stream(Struct, frozen=True, omit_defaults=True):
             fresh: whether the trial is one of those since its crew was last found to be fine
         """
         before, after = grades
-        cleared = self.cleared if fresh else self.cleared.judged(before, after)
+        counts = self.counts.judged(before, after)
+        if not fresh:
+            baseline = self.baseline if before is not None else _shown(counts, self.baseline, self.detector)
+            return replace(self, counts=counts, baseline=baseline, cleared=self.cleared.judged(before, after))
         if before is None:
-            return replace(self.observed(after, level, now), cleared=cleared)
+            return self.observed(after, level, now)
         detector, others = self._detectors(level)
         detector = None if detector is None else detector.corrected(before, after, at, now)
         others = tuple([one.corrected(before, after, at, now) for one in others])
-        counts = self.counts.revised(before, after)
-        return Stream(self.subject, counts, detector, self.baseline, others, cleared)
+        return Stream(self.subject, counts, detector, self.baseline, others, self.cleared)
 
     def restarted(self) -> Stream:
         """Its evidence forgotten: its crew was found to be fine."""
         detector = None if self.detector is None else self.detector.restarted()
         return replace(self, detector=detector, others=(), cleared=self.counts)
+
+
+def _shown(counts: Counts, known: float | None, detector: EDetector | None) -> float | None:
+    """The baseline after one trial more, which teaches it only where its detector is calm."""
+    calm = detector is None or detector.evidence < _CALM
+    return _baseline(counts, known) if calm else known
 
 
 def _baseline(counts: Counts, known: float | None) -> float | None:

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from crew_guard.core.reliability.breaker import Breaker
 from crew_guard.core.reliability.detector import (
@@ -115,42 +116,78 @@ def test_a_drop_does_not_teach_that_bursts_are_normal() -> None:
 
 
 def test_a_later_verdict_counts_where_it_belongs() -> None:
-    """For the worse as an outcome of now; for the better it takes out what the failure had added."""
-    seen = after([1.0] * 20 + [0.0] + [1.0] * 5)
-    assert seen.corrected(1.0, 0.0) == seen.observed(0.0)
-    assert seen.corrected(0.5, 0.5) == seen
-    right = after([1.0] * 26)
-    assert seen.corrected(0.0, 1.0).evidence <= right.evidence * 1.2
-    assert seen.corrected(0.0, 1.0).evidence < seen.evidence
+    """For the worse as an outcome of now; for the better what the failure had added goes."""
+    seen = told([1.0] * 20 + [0.0] + [1.0] * 5)
+    assert seen.corrected(1.0, 0.0, 3.0, 26.0) == seen.observed(0.0, 26.0)
+    assert seen.corrected(0.5, 0.5, 20.0) == seen
+    assert seen.corrected(0.0, 1.0, 20.0).evidence == pytest.approx(told([1.0] * 26).evidence)
+    assert seen.corrected(0.0, 1.0, 19.0) is seen
 
 
 ALONE = EDetector(LEVEL, bursts=-1e6)
 """Its failures stand alone: each bet is made in full, whatever was before it."""
+WARY = EDetector(LEVEL)
+"""It bets less after a failure."""
 
 
-def told(grades: Iterable[float]) -> EDetector:
+def told(grades: Iterable[float], found: EDetector = ALONE) -> EDetector:
     """The same once it has seen these, one a second from 0 on."""
-    found = ALONE
     for at, grade in enumerate(grades):
         found = found.observed(grade, float(at))
     return found
 
 
-@given(grades=st.lists(st.sampled_from((0.0, 0.5, 1.0)), min_size=1, max_size=80), data=st.data())
-def test_a_correction_for_the_better_is_never_far_from_the_corrected_history(
-    grades: list[float], data: st.DataObject
+def as_bet(grades: Iterable[float], right: Iterable[float], seen: EDetector) -> list[float]:
+    """The terms that the bets made on the grades come to on the right ones."""
+    terms = [0.0] * len(ODDS_RATIOS)
+    for grade, better in zip(grades, right, strict=True):
+        known, seen = seen.terms, seen.observed(grade)
+        factors = [new / (1 + old) for old, new in zip(known, seen.terms, strict=True)]
+        stakes = [(factor - 1) / (LEVEL - grade) for factor in factors]
+        terms = [(1 + m) * (1 + stake * (LEVEL - better)) for m, stake in zip(terms, stakes, strict=True)]
+    return terms
+
+
+@pytest.mark.parametrize("began", [ALONE, WARY])
+@given(grades=st.lists(st.sampled_from((0.0, 0.5, 0.9, 1.0, 1.0)), min_size=1, max_size=60), data=st.data())
+def test_a_correction_for_the_better_takes_out_what_the_outcome_had_added(
+    began: EDetector, grades: list[float], data: st.DataObject
 ) -> None:
-    """A term that began later keeps what the drop shows, and at most what earlier beginnings could have in it; one
-    that began before has no more than the fold of the corrected history gives it."""
-    place = data.draw(st.integers(0, len(grades) - 1))
+    """No more and no less, in whatever order outcomes are corrected: the same bets, made on the corrected outcomes."""
+    found, right = told(grades, began), list(grades)
+    for place in data.draw(st.lists(st.integers(0, len(grades) - 1), max_size=12)):
+        better = data.draw(st.floats(right[place], 1.0))
+        found, right[place] = found.corrected(right[place], better, float(place)), better
+    assert found.terms == pytest.approx(as_bet(grades, right, began), rel=1e-9)
+    assert replace(found, terms=(), bets=()) == replace(told(grades, began), terms=(), bets=())
+
+
+@pytest.mark.parametrize("level", [0.85, 0.95])
+@pytest.mark.parametrize("failures", [6, 8, 10, 12, 15])
+def test_a_drop_is_still_seen_where_one_of_its_failures_was_none(level: float, failures: int) -> None:
+    """What is left is what it shows without that outcome, but for what a good one takes from it."""
+    seen, without = (told([1.0] * 30 + [0.0] * times, EDetector(level)) for times in (failures, failures - 1))
+    kept = seen.corrected(0.0, 1.0, 34.0).evidence
+    assert 0.75 * without.evidence < kept < without.evidence
+
+
+def test_outcomes_of_one_time_are_corrected_one_after_the_other() -> None:
+    """Which is which is unknown: first the larger bet, and in the end both."""
+    seen = told([1.0] * 30, WARY).observed(0.0, 30.0).observed(0.0, 30.0)
+    once = seen.corrected(0.0, 1.0, 30.0)
+    assert once.terms == pytest.approx(as_bet([1.0] * 30 + [0.0, 0.0], [1.0] * 31 + [0.0], WARY))
+    twice = once.corrected(0.0, 1.0, 30.0)
+    assert twice.terms == pytest.approx(as_bet([1.0] * 30 + [0.0, 0.0], [1.0] * 32, WARY))
+
+
+def test_what_is_long_over_stays_as_it_was_told() -> None:
+    """A detector remembers its latest bets, however long it goes on, and the evidence before them."""
+    grades = [0.0 if place % 5 == 0 else 1.0 for place in range(1_000)]
     seen = told(grades)
-    found = seen.corrected(grades[place], 1.0, float(place), float(len(grades)))
-    exact = told([*grades[:place], 1.0, *grades[place + 1 :]])
-    for kept, right, gain, began in zip(found.terms, exact.terms, seen.gains, seen.began, strict=True):
-        if place < began:
-            assert right * (1 - 1e-9) <= kept <= (right + (place + 1) * gain) * (1 + 1e-9)
-        else:
-            assert kept <= right * (1 + 1e-9)
+    assert len(seen.bets) == 64
+    assert seen.corrected(0.0, 1.0, 675.0) is seen
+    grades[680] = 1.0
+    assert seen.corrected(0.0, 1.0, 680.0).evidence == pytest.approx(told(grades).evidence, rel=1e-9)
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -163,7 +200,7 @@ def test_good_words_on_old_runs_take_nothing_from_a_later_drop(seed: int) -> Non
     found = told(grades)
     for place in old:
         found, grades[place] = found.corrected(0.0, 1.0, float(place), 320.0), 1.0
-    assert found.evidence == pytest.approx(told(grades).evidence, rel=0.1)
+    assert found.evidence == pytest.approx(told(grades).evidence, rel=1e-9)
 
 
 def test_the_level_is_the_lesser_of_the_target_and_what_was_shown() -> None:
@@ -185,15 +222,30 @@ def test_the_mean_over_streams_names_who_dropped() -> None:
 
 
 def test_the_sprt_says_good_after_26_straight_passes_and_bad_after_three_failures() -> None:
-    """log(0.9 / 0.05) / log(0.95 / 0.85) = 25.99; each failure takes log(3). An answer stays."""
+    """log(0.9 / 0.05) / log(0.95 / 0.85) = 25.99; each failure takes log(3)."""
     test = Sprt()
     for _ in range(26):
         assert test.answer == "open"
         test = test.observed(1.0)
     assert test.answer == "good"
-    assert test.observed(0.0) is test
     assert Sprt().observed(0.0).observed(0.0).answer == "open"
     assert Sprt().observed(0.0).observed(0.0).observed(0.0).answer == "bad"
+
+
+def test_the_sprt_answers_by_all_that_it_has_seen() -> None:
+    """What is corrected, judged at last or seen after an answer counts as well: its breaker may wait for another."""
+    said = Sprt()
+    for _ in range(26):
+        said = said.observed(1.0)
+    assert said.observed(0.0).answer == "open"
+    assert said.revised(None, 0.0) == said.observed(0.0)
+    once = said.revised(1.0, 0.0)
+    assert (once.answer, once.trials) == ("open", 26)
+    assert once.revised(0.0, 1.0).log_ratio == pytest.approx(said.log_ratio)
+    for _ in range(26):
+        said = said.revised(1.0, 0.0)
+    assert said.log_ratio == pytest.approx(26 * math.log(0.05 / 0.15))
+    assert said.answer == "bad"
 
 
 @pytest.mark.parametrize(("rate", "good"), [(0.85, (0.0, 0.05)), (0.70, (0.0, 0.001)), (0.95, (0.88, 1.0))])
@@ -267,10 +319,10 @@ def test_a_new_version_is_probed_at_once() -> None:
 def test_evidence_stays_finite_however_long_a_stream_fails() -> None:
     """A record that JSON can't hold would be folded again at every look."""
     detector = EDetector(0.85)
-    for _ in range(5_000):
-        detector = detector.observed(0.0)
-    for _ in range(200):
-        detector = detector.corrected(1.0, 0.0).corrected(0.0, 1.0)
+    for at in range(5_000):
+        detector = detector.observed(0.0, float(at))
+    for at in range(4_990, 5_000):
+        detector = detector.corrected(0.0, 1.0, float(at)).corrected(1.0, 0.0, float(at), 5_000.0)
     assert math.isfinite(detector.evidence)
     assert msgspec.json.decode(msgspec.json.encode(detector), type=EDetector) == detector
     assert detector.evidence > 10_000

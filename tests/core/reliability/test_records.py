@@ -199,12 +199,17 @@ def test_kinds_of_tasks_have_streams_of_their_own() -> None:
 def test_a_later_verdict_counts_where_it_belongs() -> None:
     """A correction changes the grade, a first verdict adds a trial, another version's changes nothing."""
     record = after([good(run) for run in range(10)])
-    worse = revise(record, trial("writer", 1.0), trial("writer", 0.0), HELD)
+    worse = revise(record, trial("writer", 1.0), trial("writer", 0.0), HELD, 5.0)
     assert worse.streams["writer"].counts == Counts(10, 9.0)
     assert worse.detectors["writer"].evidence > record.detectors["writer"].evidence
-    assert revise(record, None, trial("writer", 0.0), HELD).streams["writer"].counts == Counts(11, 10.0)
-    assert revise(record, None, trial("writer", 0.0, "v0"), HELD) is record
-    assert revise(record, None, trial("new", 0.0), HELD).streams["new"].counts == Counts(1, 0.0)
+    assert revise(record, None, trial("writer", 0.0), HELD, 5.0).streams["writer"].counts == Counts(11, 10.0)
+    assert revise(record, None, trial("writer", 0.0, "v0"), HELD, 5.0) is record
+    assert revise(record, None, trial("new", 0.0), HELD, 5.0).streams["new"].counts == Counts(1, 0.0)
+
+
+def evidence_of(record: CrewRecord, stream: str = "writer") -> float:
+    """That a stream has dropped."""
+    return record.detectors[stream].evidence
 
 
 def test_a_later_verdict_on_an_old_run_leaves_the_evidence_of_a_drop() -> None:
@@ -215,9 +220,11 @@ def test_a_later_verdict_on_an_old_run_leaves_the_evidence_of_a_drop() -> None:
     dropped = [report(run, {"reader": 1.0, "writer": 0.0}) for run in range(60, 70)]
     record = after(dropped, held, record)
     bad, right = trial("writer", 0.0), trial("writer", 1.0)
-    assert revise(record, bad, right, held, at=30.0).detectors["writer"] == record.detectors["writer"]
-    assert revise(record, bad, right, held, at=62.0).detectors["writer"].evidence < record.detectors["writer"].evidence
-    assert revise_outcome(record, slip, 1.0, held).detectors[END_TO_END] == record.detectors[END_TO_END]
+    whole = evidence_of(record)
+    assert 0.98 * whole < evidence_of(revise(record, bad, right, held, at=30.0)) < whole
+    assert 0.3 * whole < evidence_of(revise(record, bad, right, held, at=65.0)) < 0.7 * whole
+    outcomes = revise_outcome(record, slip, 1.0, held)
+    assert 0.98 * evidence_of(record, END_TO_END) < evidence_of(outcomes, END_TO_END)
     assert revise_outcome(record, slip, 1.0, held).end_to_end == Counts(70, 60.0)
 
 
@@ -230,6 +237,136 @@ def test_later_verdicts_open_the_breaker_too() -> None:
     assert record.breaker.culprit == END_TO_END
     assert record.end_to_end == Counts(30, 0.0)
     assert record.crew_runs.outcomes == Counts(30, 0.0)
+
+
+def until_open(record: CrewRecord, held: Settings) -> int:
+    """How many failures of the writer more open the breaker."""
+    failures = 0
+    while record.breaker.state == "closed":
+        failures += 1
+        record = add(record, report(100 + failures, {"writer": 0.0}, outcome=None), held)
+    return failures
+
+
+@pytest.mark.parametrize("places", [(45,), (45, 48), (42, 45, 48, 50)])
+def test_a_drop_opens_the_breaker_though_some_of_its_verdicts_are_corrected(places: tuple[int, ...]) -> None:
+    """Each that turns out good asks for a failure in its place, and for little more: it speaks for the crew."""
+    held = Settings(threshold=0.85, agent_target=0.9, judged=("writer",))
+    grades = [1.0] * 40 + [0.0] * 12
+    record = after([report(run, {"writer": grade}, outcome=None) for run, grade in enumerate(grades)], held)
+    found = record
+    for place in places:
+        found = revise(found, trial("writer", 0.0), trial("writer", 1.0), held, float(place))
+    asked = until_open(found, held) - until_open(record, held)
+    assert len(places) <= asked <= 2 * len(places)
+
+
+def test_a_correction_counts_for_each_threshold_that_a_crew_is_held_to() -> None:
+    """Policies that take turns have evidence of their own, and all of it is of the same verdicts."""
+    lax, strict = Settings(threshold=0.5), replace(HELD, alarm_after=1e9)
+    reports = [report(run, {"writer": 0.0 if run > 20 else 1.0}) for run in range(26)]
+    record = after(reports[5:], strict, after(reports[:5], lax))
+    corrected = revise(record, trial("writer", 0.0), trial("writer", 1.0), strict, 23.0)
+    stream = record.streams["writer"]
+    for level in (0.5, 0.95):
+        known = stream.held_to(level)
+        assert known is not None
+        right = known.corrected(0.0, 1.0, 23.0)
+        assert right.evidence < known.evidence
+        assert corrected.streams["writer"].held_to(level) == right
+
+
+def cleared() -> tuple[CrewRecord, float]:
+    """A crew whose breaker has opened and closed again, and when its last run was."""
+    record, run = broken(), 200
+    while record.breaker.state != "closed":
+        record, run = add(record, good(run), HELD), run + 1
+    record = after([good(run) for run in range(run, run + 10)], record=record)
+    return record, float(run + 9)
+
+
+@pytest.mark.parametrize("at", [20.0, 101.0, 201.0])
+@pytest.mark.parametrize("given_before", [None, 1.0, 0.5])
+@pytest.mark.parametrize("grade", [0.0, 1.0])
+def test_a_later_verdict_on_a_run_from_before_its_breaker_closed_is_no_evidence(
+    at: float, given_before: float | None, grade: float
+) -> None:
+    """Of an agent, of the outcomes, and of an agent that nobody had judged: it is counted, and that is all."""
+    record, _ = cleared()
+    before = None if given_before is None else trial("writer", given_before)
+    told = report(int(at), {}, outcome=given_before)
+    for _ in range(30):
+        record = revise(record, before, trial("writer", grade), HELD, at)
+        record = revise(record, None, trial("new", grade), HELD, at)
+        record = revise_outcome(record, told, grade, HELD)
+    known, _ = cleared()
+    assert record.breaker.state == "closed"
+    assert {name: record.detectors[name] for name in known.detectors} == known.detectors
+    assert set(record.detectors) == set(known.detectors)
+    assert record.streams["new"].counts == Counts(30, 30 * grade)
+    assert record.streams["new"].fresh == Counts()
+    assert {record.streams[name].fresh for name in ("writer", END_TO_END)} == {Counts(10, 10.0)}
+
+
+def test_a_later_verdict_on_an_old_run_is_no_evidence_against_a_newer_version() -> None:
+    """Though that has the trials of its agents."""
+    record, at = cleared()
+    record = add(record, good(int(at) + 1, version="2"), HELD)
+    assert revise(record, None, trial("writer", 0.0), HELD, 20.0).detectors == record.detectors
+
+
+def test_a_first_verdict_on_an_old_run_is_a_trial_of_the_baseline() -> None:
+    """The hundredth as any other."""
+    record, _ = cleared()
+    missing = 100 - record.streams["writer"].counts.trials
+    for _ in range(missing):
+        assert record.streams["writer"].baseline is None
+        record = revise(record, None, trial("writer", 1.0), HELD, 20.0)
+    assert record.streams["writer"].baseline is not None
+
+
+def test_what_is_verified_while_the_breaker_is_open_is_fresh_if_its_run_is() -> None:
+    """From after it last closed, though from before it opened again."""
+    record, at = cleared()
+    run = int(at)
+    while record.breaker.state == "closed":
+        run += 1
+        record = add(record, report(run, {"reader": 1.0, "writer": 0.0}), HELD)
+    assert record.breaker.since > at
+    fresh, whole = record.streams["writer"].fresh, evidence_of(record)
+    record = revise(record, trial("writer", 1.0), trial("writer", 0.0), HELD, at)
+    assert record.streams["writer"].fresh == Counts(fresh.trials, fresh.good - 1)
+    assert evidence_of(record) > whole
+
+
+def test_a_correction_of_a_probe_counts_until_the_breaker_changes() -> None:
+    """One test has said good, the other needs more: then a person calls its probes bad."""
+    held = Settings(threshold=0.85, agent_target=0.95)
+    record, probes = broken(), list[RunReport]()
+    for run in range(200, 400):
+        if record.breaker.tests[END_TO_END].answer == "good":
+            break
+        if record.breaker.due(held.probes):
+            probes.append(good(run, via="workflow", shadow=True))
+            record = add(record, probes[-1], held)
+        record = add(record, report(run, {}, via="workflow", outcome=None), held)
+    assert record.breaker.state == "half_open"
+    assert record.breaker.tests["writer"].answer == "open"
+    for probe in probes:
+        record = revise_outcome(record, probe, 0.0, held)
+    assert record.breaker.state == "open"
+    assert all(test.trials == 0 for test in record.breaker.tests.values())
+
+
+def test_faults_are_held_to_no_more_than_they_have_shown() -> None:
+    """Where one run in ten meets an outage that is no news, once it is known."""
+    draw = random.Random(2)
+    record = after([report(run, {}, faults=int(draw.random() < 0.1)) for run in range(2_000)])
+    assert record.faults.baseline is not None
+    assert record.faults.baseline < 0.9
+    assert record.faults.detector is not None
+    assert record.faults.detector.level == record.faults.baseline
+    assert record.faults.detector.evidence < 10_000
 
 
 def test_a_later_verdict_on_the_workflows_outcome_is_the_workflows() -> None:
@@ -485,7 +622,7 @@ def test_shadows_are_counted_as_runs() -> None:
 def test_a_correction_of_a_trial_that_a_newer_version_has_not_got_changes_nothing() -> None:
     """Its stream is not there to be corrected."""
     record = after([good(1)])
-    assert revise(record, trial("old", 1.0), trial("old", 0.0), HELD) is record
+    assert revise(record, trial("old", 1.0), trial("old", 0.0), HELD, 1.0) is record
 
 
 def test_a_breaker_that_more_was_asked_for_opens_again_where_a_drop_is_below_less() -> None:
