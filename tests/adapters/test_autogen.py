@@ -192,14 +192,15 @@ def test_a_client_that_breaks_its_word_is_not_believed_again():
     assert client.served.calls == 2
 
 
-def test_arguments_that_do_not_fit_start_no_execution():
-    """AutoGen turns them down before the tool runs, so they count for nothing."""
+@pytest.mark.parametrize("arguments", ['{"nonsense": 1}', "[1]", '"gzip"'])
+def test_arguments_that_do_not_fit_start_no_execution(arguments):
+    """AutoGen turns them down before the tool runs, so they count for nothing; also those that have no names."""
 
     class Misfit(HungryClient):
         async def create(self, messages, **kwargs):
             result = await super().create(messages, **kwargs)
             for call in result.content:
-                call.arguments = '{"nonsense": 1}'
+                call.arguments = arguments
             return result
 
     agent = hungry_agent(Misfit())

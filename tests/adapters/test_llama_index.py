@@ -25,7 +25,7 @@ from crew_guard import guard
 from crew_guard.adapters import llama_index
 from crew_guard.adapters.llama_index import StepGate, host_loop, step_gate
 from crew_guard.core.policy import Policy
-from crew_guard.errors import ConfigError
+from crew_guard.errors import ConfigError, RefusedError
 from crew_guard.supervisor import life
 from tests.adapters.guarding import Guard, installed, policy
 from tests.adapters.llama_index_doubles import (
@@ -526,6 +526,54 @@ def test_a_use_that_is_entered_again_is_another_request():
     one, two = (event.used.input_tokens + event.used.output_tokens for event in guard.events("Settled"))
     assert one == 200
     assert two > 500
+
+
+class RefusedByHand(Workflow):
+    """One Use that is refused, and is entered again all the same."""
+
+    @step
+    async def ask(self, ev: StartEvent, gate: Annotated[StepGate, Resource(step_gate)]) -> StopEvent:
+        """A tool, and another one: the agent may go on."""
+        use = gate.tool("closed", {})
+        for _ in range(2):
+            with pytest.raises(RefusedError):
+                async with use:
+                    pass
+        return StopEvent()
+
+
+def test_a_use_that_was_refused_may_be_entered_again():
+    """It isn't under way: the guard is asked once more, and says the same."""
+    rules = Policy.model_validate({"tools": {"deny": ["closed"]}})
+    guard = Guard(llama_index, RefusedByHand(), rules)
+    guard.run()
+    assert len(guard.events("Refused")) == 2
+
+
+class ShorterByHand(Workflow):
+    """One Use that is entered in a guarded run, and then where nothing is guarded."""
+
+    def __init__(self):
+        super().__init__(timeout=None)
+        self.use = None
+        self.let = 0
+
+    @step
+    async def ask(self, ev: StartEvent, gate: Annotated[StepGate, Resource(step_gate)]) -> StopEvent:
+        """One request, cut by the policy."""
+        self.use = gate.model("openai:gpt-4o", "x", max_tokens=500)
+        async with self.use as use:
+            self.let = use.max_tokens
+        return StopEvent()
+
+
+def test_a_use_that_is_entered_again_asks_for_what_it_wished():
+    """And not for what was left of it the time before."""
+    flow = ShorterByHand()
+    Guard(llama_index, flow, policy(max_tokens=300)).run()
+    assert 0 < flow.let < 300
+    with flow.use as use:
+        assert use.max_tokens == 500
 
 
 def test_a_use_that_is_under_way_is_not_entered():

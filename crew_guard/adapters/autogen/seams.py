@@ -24,6 +24,7 @@ from msgspec import Struct
 
 if TYPE_CHECKING:
     from crew_guard.adapters.autogen.client import Exchange
+    from crew_guard.adapters.way import Way
     from crew_guard.core.actions import Grant
 
 Original = Callable[..., Any]
@@ -35,10 +36,10 @@ class Frame(Struct, eq=False):
 
     kind: Literal["model", "workbench", "tool", "code"]
     owner: object
-    ways: tuple[Original, ...] = ()
-    """The methods of its owner that led here."""
+    way: Way | None = None
+    """Of a tool's execution, or of what executes tools or code: the methods of its owner that led here."""
     parts: int = 0
-    """How many calls it has made that may be its own work."""
+    """Of a model call: how many others it has made that may be its own work."""
     exchange: Exchange | None = None
     """Of a model call."""
     grant: Grant | None = None

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import contextvars
 import copy
-import functools
 import inspect
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from types import FunctionType
 from typing import Any, cast
 
@@ -32,11 +31,13 @@ from autogen_core.tools import (
     Workbench,
 )
 
-from crew_guard.adapters.autogen.seams import Frame, Here, Original, acted, acting, closed, here, leave
+from crew_guard.adapters.autogen.parts import granted, may_execute, way_of, within
+from crew_guard.adapters.autogen.seams import Here, Original, acted, acting, closed, here, leave
 from crew_guard.adapters.autogen.timing import timed, timed_items
 from crew_guard.adapters.hosted import RESULT_CHARS, json_of, tool_failure
 from crew_guard.adapters.taming import ToolExitError, tamed
 from crew_guard.adapters.tool_time import ToolOverdueError
+from crew_guard.adapters.way import Entry
 from crew_guard.core.actions import Grant, Outcome, ToolCall
 from crew_guard.core.content import withheld
 from crew_guard.errors import RefusedError
@@ -62,15 +63,17 @@ class ToolActs:
         """Workbench.call_tool."""
         now, name, arguments = self._asked(args, options)
         tool = _tool(bench, name)
-        if _is_part(now.frame, bench, ("workbench",), original) or not _starts(tool, arguments):
-            with acting(_within(now, "workbench", bench, original)):
+        entry = Entry("call_tool", original, partial(_pair, name, _kept(arguments)))
+        way, part = way_of(now.frame, bench, ("workbench",), entry)
+        if part or not _starts(tool, arguments):
+            with acting(within(now, "workbench", bench, way)):
                 return await original(bench, *args, **options)
         try:
             grant = await self._admit(now.agent, name, arguments, irreversible=_runs_code(tool))
         except RefusedError as error:
             return _failed(name, error)
         try:
-            with acting(_within(now, "workbench", bench, original, grant)), _tamed(args, options):
+            with acting(within(now, "workbench", bench, way, grant)), _tamed(args, options):
                 result = await timed(self.gate, grant, tool or bench, original(bench, *args, **options))
             result = await self._looked_at(now.agent, name, result)
         except (ToolOverdueError, ToolExitError) as error:
@@ -87,8 +90,10 @@ class ToolActs:
         """StaticStreamWorkbench.call_tool_stream."""
         now, name, arguments = self._asked(args, options)
         tool = _tool(bench, name)
-        if _is_part(now.frame, bench, ("workbench",), original) or not _starts(tool, arguments):
-            async for event in acted(_within(now, "workbench", bench, original), original(bench, *args, **options)):
+        entry = Entry("call_tool_stream", original, partial(_pair, name, _kept(arguments)))
+        way, part = way_of(now.frame, bench, ("workbench",), entry)
+        if part or not _starts(tool, arguments):
+            async for event in acted(within(now, "workbench", bench, way), original(bench, *args, **options)):
                 yield event
             return
         try:
@@ -96,7 +101,7 @@ class ToolActs:
         except RefusedError as error:
             yield _failed(name, error)
             return
-        inside = _within(now, "workbench", bench, original, grant)
+        inside = within(now, "workbench", bench, way, grant)
         events, settled = timed_items(self.gate, grant, tool or bench, original(bench, *args, **options)), False
         try:
             while True:
@@ -127,14 +132,15 @@ class ToolActs:
     async def run_json(self, original: Original, tool: Any, args: Any, options: Any) -> Any:
         """BaseTool.run_json: of a workbench's tool a part of its call, else an agent executes a tool by itself."""
         now, arguments = self._given(args, options)
-        part = _is_part(now.frame, tool, ("workbench",), original)
+        entry = Entry("run_json", original, partial(_validated, tool, _kept(arguments)))
+        way, part = way_of(now.frame, tool, ("workbench",), entry)
         if part or _is_handoff(tool) or not _fits(tool, arguments):
-            grant = _granted(now.frame) if part else None
-            with acting(_within(now, "tool", tool, original, grant)), _tamed(args, options):
+            grant = granted(now.frame) if part else None
+            with acting(within(now, "tool", tool, way, grant)), _tamed(args, options):
                 return _as_answer(tool, await original(self._in_context(tool, grant), *args, **options))
         grant = await self._admit(now.agent, tool.name, arguments, irreversible=_runs_code(tool))
         try:
-            with acting(_within(now, "tool", tool, original, grant)), _tamed(args, options):
+            with acting(within(now, "tool", tool, way, grant)), _tamed(args, options):
                 value = await timed(self.gate, grant, tool, original(self._in_context(tool, grant), *args, **options))
             value = await self._value_looked_at(now.agent, tool, _as_answer(tool, value))
         except BaseException as error:
@@ -149,11 +155,12 @@ class ToolActs:
         """BaseStreamTool.run_json_stream, in the same way."""
         now, arguments = self._given(args, options)
         grant, items = None, original(tool, *args, **options)
-        part = _is_part(now.frame, tool, ("workbench",), original)
+        entry = Entry("run_json_stream", original, partial(_validated, tool, _kept(arguments)))
+        way, part = way_of(now.frame, tool, ("workbench",), entry)
         if not part and _fits(tool, arguments):
             grant = await self._admit(now.agent, tool.name, arguments, irreversible=_runs_code(tool))
             items = timed_items(self.gate, grant, tool, items)
-        items = acted(_within(now, "tool", tool, original, _granted(now.frame) if part else grant), items)
+        items = acted(within(now, "tool", tool, way, granted(now.frame) if part else grant), items)
         try:
             with _tamed(args, options):
                 async for item in items:
@@ -171,8 +178,9 @@ class ToolActs:
         """CodeExecutor.execute_code_blocks: can't be undone, whatever the code does."""
         self.seen()
         now = _now()
-        inside = _within(now, "code", executor, original)
-        if _is_part(now.frame, executor, _may_execute(now.frame), original):
+        way, part = way_of(now.frame, executor, may_execute(now.frame), Entry("execute_code_blocks", original))
+        inside = within(now, "code", executor, way)
+        if part:
             with acting(inside):
                 return await original(executor, *args, **options)
         blocks = args[0] if args else options["code_blocks"]
@@ -257,38 +265,6 @@ def _now() -> Here:
     return now
 
 
-def _within(now: Here, kind: Any, owner: object, method: Original, grant: Grant | None = None) -> Here:
-    around = now.frame
-    ways = around.ways if around is not None and around.owner is owner and method not in around.ways else ()
-    return Here(now.run, now.agent, Frame(kind, owner, (*ways, method), grant=grant))
-
-
-def _is_part(frame: Frame | None, owner: object, kinds: tuple[str, ...], method: Original) -> bool:
-    """Whether a call is what a gated one around it does, and not another: a base class's method, or its one tool.
-
-    What goes the same way once more, a tool that executes itself say, is another.
-    """
-    if frame is None:
-        return False
-    if frame.owner is owner:
-        return method not in frame.ways
-    if frame.kind in kinds and frame.parts == 0:
-        frame.parts = 1
-        return True
-    return False
-
-
-def _may_execute(frame: Frame | None) -> tuple[str, ...]:
-    """Where executed code is what was admitted: in a tool that was admitted as one that executes some."""
-    grant = _granted(frame)
-    known = grant is not None and isinstance(grant.action, ToolCall) and grant.action.irreversible
-    return ("tool", "workbench") if known else ()
-
-
-def _granted(frame: Frame | None) -> Grant | None:
-    return None if frame is None else frame.grant
-
-
 def _tool(bench: Workbench, name: str) -> Any:
     if not isinstance(bench, StaticWorkbench):
         return None
@@ -304,6 +280,23 @@ def _tool(bench: Workbench, name: str) -> Any:
 def _starts(tool: Any, arguments: Mapping[str, Any]) -> bool:
     """Whether a call begins an execution: not if AutoGen turns its arguments down before that."""
     return tool is None or _fits(tool, arguments)
+
+
+def _kept(arguments: object) -> object:
+    """Arguments as they are now, whatever a tool makes of them; a model may have written none that are named."""
+    return dict(cast(Mapping[str, Any], arguments)) if isinstance(arguments, Mapping) else arguments
+
+
+def _pair(name: str, arguments: object) -> object:
+    return name, arguments
+
+
+def _validated(tool: Any, arguments: object) -> object:
+    """What a tool makes of its arguments; themselves, where it runs with others than AutoGen would let it."""
+    try:
+        return tool.args_type().model_validate(arguments)
+    except Exception:  # noqa: BLE001  whatever a validator of the user's raises
+        return arguments
 
 
 def _fits(tool: Any, arguments: Mapping[str, Any]) -> bool:
@@ -359,8 +352,8 @@ def _function_of(kind: type[Any]) -> str | None:
 
 def threaded(gate: Gate, work: Grant | str | None, function: Callable[..., Any]) -> Callable[..., Any]:
     """What blocks a thread, in its caller's context there; as long as it goes on, the run's result names it."""
-    here_too = functools.partial(contextvars.copy_context().run, function)
-    return functools.partial(_in_a_thread, gate, work, here_too)
+    here_too = partial(contextvars.copy_context().run, function)
+    return partial(_in_a_thread, gate, work, here_too)
 
 
 def _in_a_thread(
@@ -377,7 +370,7 @@ def _in_a_thread(
 
 def _tamed(args: Any, options: Mapping[str, Any]) -> tamed:
     """While a tool works: it is ended with its task, and where the token is cancelled that it was given."""
-    return tamed(functools.partial(_is_ended, args, options))
+    return tamed(partial(_is_ended, args, options))
 
 
 def _is_ended(args: Any, options: Mapping[str, Any]) -> bool:

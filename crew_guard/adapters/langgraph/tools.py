@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
+from copy import copy
 from functools import partial
 from typing import Any, cast
 
@@ -22,6 +23,7 @@ from crew_guard.adapters.langgraph.scope import Scope, in_graph, inside_tool
 from crew_guard.adapters.stand_in import is_stand_in, seam_of, stand_in
 from crew_guard.adapters.taming import tamed
 from crew_guard.adapters.tool_time import ToolOverdueError, in_time, in_time_blocking
+from crew_guard.adapters.way import Entry, Way
 from crew_guard.core.actions import Grant, Outcome, ToolCall
 from crew_guard.core.content import Check, withheld
 from crew_guard.errors import RefusedError
@@ -36,8 +38,7 @@ class Execution(Struct, eq=False):
     action: ToolCall
     pair: bool
     """Whether the tool gives content and artifact."""
-    ways: list[Callable[..., Any]]
-    """The methods that led to it: those of its class and its bases, each once."""
+    way: Way
     grant: Grant | None = None
 
 
@@ -61,23 +62,24 @@ def gated(
     """A tool that LangChain takes for the user's own, for one run of it.
 
     Args:
-        method: what is called; a run of the same tool that comes this way once more is another one
+        method: what is called
         given: its arguments, as they were asked for
         config: LangChain's, of the call
         request: the id of the model's request; None where code runs the tool
     """
     around: Execution | None = seam_of(tool) if is_stand_in(tool) else None
+    entry = Entry(method.__name__, method, partial(_parsed, tool, copy(given), request))
     if around is not None:
-        if method not in around.ways:
-            around.ways.append(method)
+        if around.way.leads_to(entry):
             return tool
         tool = around.tool
+    way = Way(entry) if around is None else around.way.another(entry)
     known = _asked(tool, scope, cast(dict[str, Any], given)) if isinstance(given, dict) else {"input": given}
     metadata = (config or {}).get("metadata")
     agent = scope.asker(request) or (around.action.agent if around else scope.actor(metadata or None))
     action = ToolCall(agent, tool.name, json_of(known), parent=inside_tool.get())
     pair = tool.response_format == "content_and_artifact"
-    return stand_in(tool, Execution(tool, scope, action, pair, [method]), _methods)
+    return stand_in(tool, Execution(tool, scope, action, pair, way), _methods)
 
 
 def _asked(tool: BaseTool, scope: Scope, given: dict[str, Any]) -> dict[str, Any]:
@@ -88,6 +90,15 @@ def _asked(tool: BaseTool, scope: Scope, given: dict[str, Any]) -> dict[str, Any
         written = cast(Any, tool)._filter_injected_args(given)  # noqa: SLF001
         known = scope.written[key] = (tool, frozenset(written))
     return {name: value for name, value in given.items() if name in known[1]}
+
+
+def _parsed(tool: BaseTool, given: Any, request: str | None) -> object:
+    """What the tool's schema, and its method, make of its arguments: a text alone is the first of them."""
+    named: dict[str, Any] = {next(iter(tool.args)): given} if isinstance(given, str) else given
+    parsed: Any = tool._parse_input(named, request)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    bound = inspect.signature(tool._run).bind_partial(**parsed)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    bound.apply_defaults()
+    return bound.arguments
 
 
 def goes_on(error: RefusedError, request: str | None) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from functools import partial, wraps
 from typing import Any, NamedTuple, cast
@@ -18,6 +18,7 @@ from crew_guard.adapters.llama_index.threads import blocking
 from crew_guard.adapters.llama_index.whose import step_here
 from crew_guard.adapters.taming import tamed
 from crew_guard.adapters.tool_time import in_time
+from crew_guard.adapters.way import Entry, Way
 from crew_guard.core.actions import Action, Grant, Handoff, Outcome, ToolCall
 from crew_guard.core.content import Check, withheld
 from crew_guard.core.plain import error_text
@@ -27,6 +28,8 @@ from crew_guard.ports import Gate
 AWAITED = "_async_fn"
 """What `acall` of a FunctionTool awaits."""
 _HANDOFF: Any = multi_agent_workflow.handoff
+_RUN_FUNCTIONS = (FunctionTool.call, FunctionTool.acall)
+"""What runs a tool's function: a FunctionTool that is called by its function is executed once more."""
 
 
 class _Running(NamedTuple):
@@ -37,8 +40,7 @@ class _Running(NamedTuple):
     grant: Grant
     step: object
     """Whose it is: a workflow that the tool runs has steps of its own."""
-    ways: list[object]
-    """The methods that led to it: those of its class and its bases, each once."""
+    way: Way
 
 
 _running: ContextVar[_Running | None] = ContextVar("crew_guard_llama_index_tool", default=None)
@@ -46,18 +48,21 @@ _running: ContextVar[_Running | None] = ContextVar("crew_guard_llama_index_tool"
 
 def gated(name: str, method: Any) -> Any:
     """A patch of one method of a tool class: outside of a guarded run it hands through."""
-    return _gated_async(method) if name == "acall" else _gated_sync(method)
+    return _gated_async(name, method) if name == "acall" else _gated_sync(name, method)
 
 
-def _gated_sync(method: Any) -> Any:
+def _gated_sync(name: str, method: Any) -> Any:
     @wraps(method)
     def call_tool(self: Any, *args: Any, **kwargs: Any) -> Any:
         run = current.get()
-        if run is None or _is_inside(self, method) or not _starts(run, self, args, kwargs, is_async=False):
+        if run is None:
+            return method.__get__(self, type(self))(*args, **kwargs)
+        way, part = _way_of(self, _entry(name, method, self, args, kwargs))
+        if part or not _starts(run, self, args, kwargs, is_async=False):
             return method.__get__(self, type(self))(*args, **kwargs)
         one = _Execution(run, self, args, kwargs)
         grant = run.gate.admit_blocking(one.action)
-        token = _running.set(_Running(self, run.gate, grant, step_here(), [method]))
+        token = _running.set(_Running(self, run.gate, grant, step_here(), way))
         try:
             with tamed():
                 output = blocking(run.gate, grant, partial(method.__get__(self, type(self)), *args, **kwargs))
@@ -86,15 +91,18 @@ def _gated_sync(method: Any) -> Any:
     return call_tool
 
 
-def _gated_async(method: Any) -> Any:
+def _gated_async(name: str, method: Any) -> Any:
     @wraps(method)
     async def call_tool(self: Any, *args: Any, **kwargs: Any) -> Any:
         run = current.get()
-        if run is None or _is_inside(self, method) or not _starts(run, self, args, kwargs, is_async=True):
+        if run is None:
+            return await method.__get__(self, type(self))(*args, **kwargs)
+        way, part = _way_of(self, _entry(name, method, self, args, kwargs))
+        if part or not _starts(run, self, args, kwargs, is_async=True):
             return await method.__get__(self, type(self))(*args, **kwargs)
         one = _Execution(run, self, args, kwargs)
         grant = await run.gate.admit(one.action)
-        token = _running.set(_Running(self, run.gate, grant, step_here(), [method]))
+        token = _running.set(_Running(self, run.gate, grant, step_here(), way))
         try:
             with tamed():
                 output = await in_time(grant, method.__get__(self, type(self))(*args, **kwargs), gate=run.gate)
@@ -122,19 +130,21 @@ def _gated_async(method: Any) -> Any:
     return call_tool
 
 
-def _is_inside(tool: object, method: object) -> bool:
-    """Whether this is a method that another one of the same tool calls; a FunctionTool's don't call each other.
+def _entry(name: str, method: Any, tool: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Entry:
+    return Entry(name, method, partial(_filled, tool, args, kwargs), is_last=method in _RUN_FUNCTIONS)
 
-    What an agent executes that the tool itself runs is none: it is in another step. Nor is what the tool executes by
-    a method that led here already: it executes itself once more.
+
+def _way_of(tool: object, entry: Entry) -> tuple[Way, bool]:
+    """The way that a call goes, and whether it is a part of the execution around it.
+
+    What an agent executes that the tool itself runs is none: it is in another step.
     """
     running = _running.get()
-    if running is None or running.tool is not tool or isinstance(tool, FunctionTool):
-        return False
-    if running.step is not step_here() or method in running.ways:
-        return False
-    running.ways.append(method)
-    return True
+    if running is None or running.tool is not tool or running.step is not step_here():
+        return Way(entry), False
+    if running.way.leads_to(entry):
+        return running.way, True
+    return running.way.another(entry), False
 
 
 class AsyncOfBlocking:
@@ -220,10 +230,21 @@ def _text(output: Any) -> str:
 def _by_position(tool: Any, args: tuple[Any, ...]) -> dict[str, Any]:
     if not args:
         return {}
-    function = tool.real_fn if isinstance(tool, FunctionTool) else tool.call if hasattr(tool, "call") else tool
-    names = [name for name in inspect.signature(function).parameters if name != "self"]
+    names = [name for name in inspect.signature(_called(tool)).parameters if name != "self"]
     given: dict[str, Any] = dict(zip(names, args, strict=False))
     return given | ({"args": args[len(names) :]} if len(args) > len(names) else {})
+
+
+def _filled(tool: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> object:
+    """All that a tool takes, by name, with what it takes where nothing is given."""
+    bound = inspect.signature(_called(tool)).bind(*args, **kwargs)
+    bound.apply_defaults()
+    return bound.arguments
+
+
+def _called(tool: Any) -> Callable[..., Any]:
+    """What says which arguments a tool takes."""
+    return tool.real_fn if isinstance(tool, FunctionTool) else tool.call if hasattr(tool, "call") else tool
 
 
 def _starts(run: HostRun, tool: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, is_async: bool) -> bool:
