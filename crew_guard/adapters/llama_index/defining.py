@@ -26,7 +26,7 @@ def name_of_host(workflow: Workflow) -> str:
 
 
 def parts_of(workflow: Workflow) -> list[str]:
-    """The attributes of a workflow of one's own that hold agents, teams or LLMs: those that a run makes are none yet."""
+    """Attributes of a workflow of one's own that hold agents, teams or LLMs; those that a run makes are none yet."""
     if is_agent(workflow) or is_team(workflow):
         return []
     return [name for name, value in vars(workflow).items() if _held(value)]
