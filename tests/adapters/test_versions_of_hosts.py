@@ -112,8 +112,18 @@ def tool_named(name):
     return StructuredTool.from_function(look_up, name=name)
 
 
-def handing(text, _):
-    return {"found": [text]}
+def handing(text, _, *, message=None):
+    return {"found": [text, message]}
+
+
+def wrapped(text):
+    """As a decorator leaves it that keeps its function somewhere else."""
+
+    def around(_):
+        return {"found": []}
+
+    around.__wrapped__ = lambda _: {"found": [text]}
+    return around
 
 
 GRAPH = {
@@ -138,6 +148,8 @@ GRAPH = {
     "default_message": "by default, too",
     "default_model": "small",
     "partial_text": "handed in",
+    "partial_message": "handed in, too",
+    "wrapped_text": "within",
     "bound_tool": "look",
     "inner_node": "first",
     "inner_end": "last",
@@ -169,7 +181,8 @@ def graph_of(**changed):
     made.add_node("named", FunctionType(by_name.__code__, globals_of))
     defaults = it["default_text"], SystemMessage(it["default_message"]), chat(it["default_model"])
     made.add_node("given", defaulting(*defaults))
-    made.add_node("handed", partial(handing, it["partial_text"]))
+    made.add_node("handed", partial(handing, it["partial_text"], message=SystemMessage(it["partial_message"])))
+    made.add_node("wrapped", wrapped(it["wrapped_text"]))
     made.add_node("bound", lambda _: {"found": [bound.invoke("x")]})
     made.add_node("inner", inner_graph(it["inner_node"], it["inner_end"], it["inner_model"]))
     made.add_edge(START, it["node"])
@@ -181,7 +194,7 @@ def graph_of(**changed):
 
     decide.__name__ = it["branch"]
     made.add_conditional_edges("critic", decide, branching(*it["ends"]))
-    for name in ("handed", "bound", "inner"):
+    for name in ("handed", "bound", "inner", "wrapped"):
         made.add_edge("named", name)
     made.add_edge("given", it["edge"])
     return made.compile()
@@ -311,9 +324,11 @@ AGENTS_CHANGES = {
 }
 
 
+REACT = {"system_header": "Think. {context} {tool_desc} {tool_names}", "context": "It is about files."}
+
+
 def react_of(**changed):
-    formatter = ReActChatFormatter(**{"system_header": "Think. {tool_desc} {tool_names}", "context": "", **changed})
-    return ReActAgent(name="ann", llm=llm("small"), formatter=formatter)
+    return ReActAgent(name="ann", llm=llm("small"), formatter=ReActChatFormatter(**{**REACT, **changed}))
 
 
 TEAM = {
@@ -357,9 +372,10 @@ WORKFLOWS_CHANGES = {
 }
 CHANGES = [
     *((agent_of, {name: value}) for name, value in AGENTS_CHANGES.items()),
-    *((react_of, {name: f"{name} {{tool_desc}} {{tool_names}}"}) for name in ("system_header", "context")),
+    *((react_of, {name: f"{value} Look."}) for name, value in REACT.items()),
     *((team_of, {name: value}) for name, value in TEAMS_CHANGES.items()),
     *((workflow_of, {name: value}) for name, value in WORKFLOWS_CHANGES.items()),
+    *((workflow_of, {"agent": agent_of(**{name: AGENTS_CHANGES[name]})}) for name in ("kind", "state_prompt")),
 ]
 
 
