@@ -361,6 +361,16 @@ def test_an_agent_in_a_node_never_passes_a_cap(caps: Any, policy: Any, scope: st
     assert (ran.result.stopped.scope, ran.result.stopped.limit) == (scope, "max_steps")
 
 
+@pytest.mark.parametrize("name", ["ann", "research/ann"])
+def test_an_agent_in_a_node_whose_dollars_are_capped_needs_a_price(name: str):
+    """By either of its names in the policy."""
+    unpriced = ScriptedModel(["x"], rates=None)
+    flow = chain(agent_node(ann(), "Find", name="research", caps={"max_steps": 3}))
+    ran = Ran(flow, models={"embedded:smollm2": unpriced}, agents={name: {"max_usd": "1"}})
+    assert (ran.result.status, len(unpriced.calls)) == ("denied", 0)
+    assert "no price is known" in str(ran.result.stopped)
+
+
 def test_a_roles_own_steps_hold_in_a_node():
     """As they do in a crew."""
     model = hungry()
