@@ -15,7 +15,7 @@ from decimal import Decimal
 from typing import Any, TypeAlias, TypeVar
 
 from crew_guard.core.decisions import amount
-from crew_guard.core.limits import AgentLimits, ToolLimits, names_of
+from crew_guard.core.limits import AgentLimits, ToolLimits
 from crew_guard.core.policy import Policy
 from crew_guard.core.result import Result
 from crew_guard.core.usage import NOTHING, Usage
@@ -35,7 +35,8 @@ class Spent:
     """What the runs of one job have used so far."""
 
     usage: Usage = NOTHING
-    agents: Mapping[str, Usage] = field(default_factory=dict[str, Usage])
+    scopes: Mapping[str, Usage] = field(default_factory=dict[str, Usage])
+    """By scope, e.g. agent:NAME. See Result."""
     tools: Mapping[str, int] = field(default_factory=dict[str, int])
     """Executions by tool."""
     seconds: float = 0.0
@@ -43,10 +44,10 @@ class Spent:
 
     def plus(self, result: Result, tools: Mapping[str, int]) -> Spent:
         """This and one more run."""
-        names = self.agents.keys() | result.agents.keys()
-        agents = {name: self.agents.get(name, NOTHING) + result.agents.get(name, NOTHING) for name in names}
+        every = self.scopes.keys() | result.scopes.keys()
+        scopes = {scope: self.scopes.get(scope, NOTHING) + result.scopes.get(scope, NOTHING) for scope in every}
         executions = {name: self.tools.get(name, 0) + tools.get(name, 0) for name in self.tools.keys() | tools.keys()}
-        return Spent(self.usage + result.usage, agents, executions, self.seconds + result.seconds)
+        return Spent(self.usage + result.usage, scopes, executions, self.seconds + result.seconds)
 
 
 def left_of(policy: Policy, spent: Spent, job: str) -> Policy:
@@ -58,13 +59,13 @@ def left_of(policy: Policy, spent: Spent, job: str) -> Policy:
     limits = _less(policy.limits, spent.usage)
     if limits.max_seconds is not None:
         limits = limits.model_copy(update={"max_seconds": max(0.0, limits.max_seconds - spent.seconds)})
-    agents = {name: policy.limits_of(*names_of(name)) for name in policy.agents.keys() | spent.agents.keys()}
-    agents = {name: _less(own, spent.agents.get(name, NOTHING)) for name, own in agents.items()}
+    scoped = {scope: _less(policy.limits_in(scope), used) for scope, used in spent.scopes.items()}
     tools = {name: _fewer(own, spent.tools.get(name, 0)) for name, own in policy.tools.limits.items()}
-    changed: dict[str, Any] = {"limits": limits, "agents": agents}
+    changed: dict[str, Any] = {"limits": limits}
     if tools:
         changed["tools"] = policy.tools.model_copy(update={"limits": tools})
-    return policy.model_copy(update=changed).sourced(policy.sources).after(_earlier(policy, spent, job))
+    left = policy.model_copy(update=changed).sourced(policy.sources)
+    return left.limiting(scoped).after(_earlier(policy, spent, job))
 
 
 def _amounts(used: Usage) -> dict[str, int | Decimal]:
@@ -88,9 +89,7 @@ def _earlier(policy: Policy, spent: Spent, job: str) -> dict[tuple[str, str], st
     run = _amounts(spent.usage) | {"max_seconds": round(spent.seconds, 3)}
     scopes: list[tuple[str, AgentLimits | ToolLimits, Mapping[str, int | float | Decimal]]]
     scopes = [(scope, policy.limits, run) for scope in ("run", "crew")]
-    for name, usage in spent.agents.items():
-        own = policy.limits_of(*names_of(name))
-        scopes += [(f"{kind}:{name}", own, _amounts(usage)) for kind in ("agent", "node")]
+    scopes += [(scope, policy.limits_in(scope), _amounts(used)) for scope, used in spent.scopes.items()]
     for name, limits in policy.tools.limits.items():
         scopes.append((f"tool:{name}", limits, {"max_tool_calls": spent.tools.get(name, 0)}))
     return {

@@ -1,4 +1,4 @@
-"""What an organisation allows: limits, tools and models, read from a file and judged purely."""
+"""What an organisation allows: limits, tools and models, as read from a file."""
 
 from __future__ import annotations
 
@@ -13,10 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 from pydantic_core import PydanticCustomError
 
 from crew_guard.core.actions import Action, ModelCall, ToolCall
-from crew_guard.core.argument_rules import ArgumentRule, Rules, judge_arguments, rules_of
+from crew_guard.core.argument_rules import ArgumentRule, Rules, rules_of
 from crew_guard.core.content import ContentRules
-from crew_guard.core.decisions import ALLOWED, Decision
-from crew_guard.core.known import Known
 from crew_guard.core.limits import NO_CAP, UNCAPPED, AgentLimits, Caps, Limits, Reserve, Terms, ToolLimits, names_of
 from crew_guard.core.loops import LoopRules
 from crew_guard.core.merging import (
@@ -32,12 +30,12 @@ from crew_guard.core.merging import (
     Strictest,
     canonical,
 )
-from crew_guard.core.patterns import matches
 from crew_guard.core.reliability_rules import ReliabilityRules
 from crew_guard.core.sources import Sources
 from crew_guard.core.usage import NANO, Rate, Rates, nano_price
 
 _BY_AGENT = ByKey(otherwise="per_agent", names=names_of)
+_NONE = AgentLimits()
 
 
 class _Section(BaseModel):
@@ -174,6 +172,7 @@ class Policy(_Section):
     """write_ahead flushes each admission to disk before it acts; relaxed flushes in the background."""
     _sources: Sources = PrivateAttr(default_factory=Sources)
     _yielding: frozenset[str] = PrivateAttr(default=frozenset())
+    _scoped: Mapping[str, AgentLimits] = PrivateAttr(default_factory=dict[str, AgentLimits])
     _earlier: Mapping[tuple[str, str], str] = PrivateAttr(default_factory=dict[tuple[str, str], str])
 
     @model_validator(mode="after")
@@ -201,6 +200,8 @@ class Policy(_Section):
         values = canonical(self, Policy)
         if self._yielding:
             values["yielding"] = sorted(self._yielding)
+        if self._scoped:
+            values["scoped"] = {scope: limits.caps() for scope, limits in self._scoped.items()}
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
@@ -315,26 +316,39 @@ class Policy(_Section):
         named = [self.agents[name] for name in names if name in self.agents]
         return reduce(AgentLimits.within, named) if named else self.per_agent
 
-    def with_steps(self, caps: Mapping[str, int]) -> Policy:
-        """This policy with the steps of some agents, by name, capped: a cap of its own that is lower stays."""
-        if not caps:
+    def limits_in(self, scope: str) -> AgentLimits:
+        """Those of an agent's own scope: agent:NAME, or node:NODE/AGENT inside of a node. Any other has none."""
+        if scope in self._scoped:
+            return self._scoped[scope]
+        kind, _, name = scope.partition(":")
+        if kind == "agent":
+            return self.limits_of(name)
+        return self.limits_of(*names_of(name)) if kind == "node" and "/" in name else _NONE
+
+    def limiting(self, scoped: Mapping[str, AgentLimits]) -> Self:
+        """The same policy with these limits of some scopes, of those only, in place of what it says by name."""
+        changed = {scope: one for scope, one in scoped.items() if one.caps() != self.limits_in(scope).caps()}
+        if not changed:
             return self
-        agents = dict(self.agents)
-        for name, cap in caps.items():
-            own = agents.get(name, self.per_agent)
-            steps = cap if own.max_steps is None else min(cap, own.max_steps)
-            agents[name] = own.model_copy(update={"max_steps": steps})
-        return self.model_copy(update={"agents": agents}).sourced(self.sources)
+        found = self.model_copy()
+        found._scoped = {**self._scoped, **changed}  # noqa: SLF001 - a copy of our own
+        return found
+
+    def with_steps(self, caps: Mapping[str, int]) -> Self:
+        """The same policy with the steps of some of the crew's agents, by name, capped: a lower cap of its own stays.
+
+        A workflow's agent that is called the same is another one.
+        """
+        limits = {f"agent:{name}": AgentLimits(max_steps=cap) for name, cap in caps.items()}
+        return self.limiting({scope: self.limits_in(scope).within(own) for scope, own in limits.items()})
 
     def caps_of(self, scope: str) -> Caps:
         """The caps of one agent's or tool's scope; of a workflow's node only where an agent acts in it, NODE/AGENT."""
         kind, _, name = scope.partition(":")
-        if kind == "agent":
-            return self.limits_of(name).caps()
-        if kind == "node" and "/" in name:
-            return self.limits_of(*names_of(name)).caps()
+        if kind != "tool":
+            return self.limits_in(scope).caps()
         limits = self.tools.limits.get(name)
-        return limits.caps() if kind == "tool" and limits else UNCAPPED
+        return limits.caps() if limits else UNCAPPED
 
 
 def _forget(copied: _Section) -> None:
@@ -342,54 +356,3 @@ def _forget(copied: _Section) -> None:
     for name, kind in vars(type(copied)).items():
         if isinstance(kind, cached_property):
             vars(copied).pop(name, None)
-
-
-def judge(policy: Policy, action: Action, known: Known | None = None) -> Decision:
-    """Whether the policy lets this action through, before any limit is looked at.
-
-    Args:
-        known: what the run was told by its user and by trusted tools
-    """
-    if isinstance(action, ToolCall):
-        decision = _listed(policy, "tools", (action.tool,), policy.tools)
-        if decision.effect != "allow" or not policy.tools.rules or not (rules := policy.tools.rules_for(action.tool)):
-            return decision
-        return judge_arguments(rules, action.tool, action.arguments, known)
-    if not isinstance(action, ModelCall):
-        return ALLOWED
-    decision = _listed(policy, "models", action.names, policy.models)
-    if decision.effect == "allow" and action.rates is None and _capped_in_dollars(policy, action.agent):
-        unknown = f"no price is known for {_told(action.names)}"
-        reason = f"{unknown}, and a dollar cap applies: give it one under prices: in the policy"
-        return Decision("deny", "max_usd", reason)
-    return decision
-
-
-def _listed(policy: Policy, section: str, names: tuple[str, ...], rules: ToolRules | ModelRules) -> Decision:
-    """Whether lists let something through: no name that it has may be denied, and one of them must be allowed."""
-    for place, pattern in enumerate(rules.deny):
-        if any(matches(name, (pattern,)) for name in names):
-            reason = f"{_told(names)} is denied by the policy's {section}.deny"
-            return Decision("deny", f"{section}.deny", reason, policy.sources.get((section, "deny", place), ""))
-    if rules.allow is not None and not any(matches(name, rules.allow) for name in names):
-        return _not_allowed(policy, section, names, rules.allow, (section, "allow"))
-    for place, patterns in enumerate(rules.allow_also):
-        if not any(matches(name, patterns) for name in names):
-            return _not_allowed(policy, section, names, patterns, (section, "allow_also", place))
-    return ALLOWED
-
-
-def _told(names: tuple[str, ...]) -> str:
-    """What its user calls it, and what it calls itself where that is something else."""
-    return names[0] if len(names) == 1 else f"{names[0]} ({names[1]})"
-
-
-def _not_allowed(
-    policy: Policy, section: str, names: tuple[str, ...], patterns: tuple[str, ...], key: tuple[str | int, ...]
-) -> Decision:
-    reason = f"{_told(names)} is not among the policy's {section}.allow: {', '.join(patterns) or 'none'}"
-    return Decision("deny", f"{section}.allow", reason, policy.sources.get(key, ""))
-
-
-def _capped_in_dollars(policy: Policy, agent: str) -> bool:
-    return any(limits.max_usd is not None for limits in (policy.limits, policy.limits_of(*names_of(agent))))

@@ -31,6 +31,8 @@ class Result:
     usage: Usage = NOTHING
     agents: Mapping[str, Usage] = field(default_factory=dict[str, Usage])
     """Usage by agent and by workflow node; the sums equal `usage`."""
+    scopes: Mapping[str, Usage] = field(default_factory=dict[str, Usage])
+    """Usage that a cap may hold for, such as of agent:NAME or node:NAME: what an agent set off counts for it, too."""
     caps: Caps = UNCAPPED
     """The run's caps, to hold beside `usage`, which counts the agents of crew and workflow together: see Limits."""
     fell_back: str = ""
@@ -73,6 +75,7 @@ class Result:
             "partial": plain(self.partial),
             "usage": self.usage.as_dict(),
             "agents": {name: usage.as_dict() for name, usage in self.agents.items()},
+            "scopes": {scope: usage.as_dict() for scope, usage in self.scopes.items()},
             "caps": self.caps_dict(),
             "verdicts": [asdict(verdict) for verdict in self.verdicts],
             "reliability": None if self.reliability is None else self.reliability.as_dict(),

@@ -128,6 +128,10 @@ class RunState:
         """What each agent or node has used, by name."""
         return {name: meter.usage() for name, meter in list(self.actors.items())}
 
+    def usage_by_scope(self) -> dict[str, Usage]:
+        """What each scope has used: the run, its sides, each agent or node with what it set off, and each tool."""
+        return {scope: ledger.used.usage() for scope, ledger in list(self.ledgers.items())}
+
     def path(self, side: Side, agent: str, tool: str | None, parent: str | None) -> Path:
         """Every scope that an action is charged to, the outermost first, with the ledgers that there are so far."""
         path = self._paths.get((side, agent, tool))

@@ -14,12 +14,13 @@ from pydantic import BaseModel
 
 from crew_guard.core.actions import ModelCall, ToolCall
 from crew_guard.core.decisions import Decision
+from crew_guard.core.judging import judge
 from crew_guard.core.layers import Key, Merger, Side, pairs
 from crew_guard.core.limits import Limits, names_of
 from crew_guard.core.merging import ByKey, Every, lists_of, rule_of, word
 from crew_guard.core.messages import ToolSpec
 from crew_guard.core.patterns import can_meet, covers, is_name
-from crew_guard.core.policy import Policy, judge
+from crew_guard.core.policy import Policy
 from crew_guard.core.reliability.counts import TIERS
 from crew_guard.core.reliability_rules import below_tier, out_of_reach
 from crew_guard.core.usage import FREE

@@ -15,8 +15,9 @@ from msgspec.structs import replace
 from crew_guard.core.actions import Action, Grant, Handoff, ModelCall, Outcome, ToolCall, charge, excess
 from crew_guard.core.decisions import ALLOWED, Stop
 from crew_guard.core.events import FellBack, Settled, Side
+from crew_guard.core.judging import judge
 from crew_guard.core.plain import error_words
-from crew_guard.core.policy import Policy, judge
+from crew_guard.core.policy import Policy
 from crew_guard.core.run import is_agent, scope_of
 from crew_guard.core.usage import NOTHING, Usage
 from crew_guard.errors import PolicyDeniedError, RefusedError
@@ -263,7 +264,7 @@ class Gatekeeper(Line):
         decision = ALLOWED
         if self.policy.may_deny(action):
             try:
-                decision = judge(self.policy, action, self.state.known)
+                decision = judge(self.policy, action, self.state.known, scopes[2])
             except Exception as error:  # noqa: BLE001  a policy that can't be evaluated ends the run
                 stop = Stop("failed", "run", detail=f"the policy could not be evaluated: {error_words(error)}")
                 self._latch("run", stop)

@@ -291,6 +291,7 @@ class Life:
             status=status,
             usage=state.used("run"),
             agents=state.usage_by_agent(),
+            scopes=state.usage_by_scope(),
             caps=self._caps,
             verdicts=tuple(state.verdicts),
             overshoot=state.overshoot,

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from types import FunctionType
 
 import pytest
 
@@ -227,6 +228,13 @@ def test_what_raises_when_it_is_read_is_left_out():
 # What is read of a graph
 
 
+CHAT = TOLD = None
+
+
+def by_name(_):
+    return {"found": [CHAT.invoke([TOLD])]}
+
+
 def test_the_models_and_prompts_of_a_graphs_own_nodes_are_read():
     """In closures, in attributes of who has the node for a method, and by the names that a function looks up."""
     from langchain_core.messages import SystemMessage
@@ -248,7 +256,9 @@ def test_the_models_and_prompts_of_a_graphs_own_nodes_are_read():
         def work(self, _):
             return {"found": [self.chain.invoke({})]}
 
-    for graph in (made("be brief", "small"), one_node(Writer("be brief", "small").work)):
+    known = {"CHAT": defined_hosts.NamedChat(model="small"), "TOLD": SystemMessage("be brief")}
+    named = FunctionType(by_name.__code__, known)
+    for graph in (made("be brief", "small"), one_node(Writer("be brief", "small").work), one_node(named)):
         assert definition(graph)[1]["writer"] == [["custom:small"], [], ["be brief"]]
     assert definition(made("be brief", "small")) == definition(made("be brief", "small"))
 

@@ -18,6 +18,7 @@ from crew_guard.api import Supervisor
 from crew_guard.api.continuing import Spent, left_of
 from crew_guard.api.guarding import Guarded
 from crew_guard.core.events import Latched, Refused
+from crew_guard.core.limits import NO_CAP
 from crew_guard.core.result import Result
 from crew_guard.core.usage import Usage
 from crew_guard.errors import ConfigError
@@ -376,7 +377,7 @@ def test_what_is_left_is_the_cap_less_what_was_used(caps, used):
     """For each limit by itself, never below nothing; what has no limit gets none."""
     steps, tools, tokens, cents = used
     usage = Usage(steps=steps, tool_calls=tools, input_tokens=tokens, nano_usd=cents * 10_000_000)
-    spent = Spent().plus(Result("r", "stopped", usage=usage, agents={"a": usage}, seconds=2.0), {"look": tools})
+    spent = Spent().plus(Result("r", "stopped", usage=usage, scopes={"agent:a": usage}, seconds=2.0), {"look": tools})
     names = ("max_steps", "max_tool_calls", "max_tokens", "max_usd")
     limits = dict(zip(names, (*caps[:3], Decimal(caps[3]) / 100), strict=True))
     rules = {
@@ -388,7 +389,7 @@ def test_what_is_left_is_the_cap_less_what_was_used(caps, used):
     wanted = [max(0, cap - one) for cap, one in zip(caps, used, strict=True)]
     wanted[3] = Decimal(wanted[3]) / 100
     assert [getattr(left.limits, name) for name in names] == wanted
-    assert [getattr(left.agents["a"], name) for name in names] == wanted
+    assert [getattr(left.limits_in("agent:a"), name) for name in names] == wanted
     assert left.per_agent.max_steps == caps[0]
     assert (left.limits.max_seconds, left.limits.max_agents) == (1.0, None)
     assert (left.tools.limits["look"].max_tool_calls, left.tools.limits["look"].max_seconds) == (wanted[1], 4)
@@ -397,8 +398,57 @@ def test_what_is_left_is_the_cap_less_what_was_used(caps, used):
 
 def test_what_an_agent_inside_of_a_node_used_is_taken_off_either_name():
     """The thread's next run has what is left of the cap, and its refusal says what earlier ones used."""
-    spent = Spent().plus(Result("r", "stopped", agents={"read/ann": Usage(steps=2)}), {})
+    spent = Spent().plus(Result("r", "stopped", scopes={"node:read/ann": Usage(steps=2)}), {})
     for name in ("ann", "read/ann"):
         left = left_of(Policy.model_validate({"agents": {name: {"max_steps": 3}}}), spent, "one")
         assert (left.caps_of("node:read/ann").steps, left.caps_of("agent:ann").steps == 3) == (1, name == "ann")
         assert "Of 3, 2 were used" in left.earlier["node:read/ann", "max_steps"]
+
+
+def test_what_one_agent_used_is_taken_off_no_other_ones_cap():
+    """An agent of the graph, and one inside of a node of its fallback, may go by one name in the policy."""
+    rules = Policy.model_validate({"agents": {"ann": {"max_steps": 3}}})
+    spent = Spent()
+    for _ in range(2):
+        used = {"agent:ann": Usage(steps=1), "node:read/ann": Usage(steps=1), "agent:read/ann": Usage(steps=5)}
+        spent = spent.plus(Result("r", "stopped", scopes={**used, "run": Usage(steps=7)}), {})
+    spent = spent.plus(Result("r", "stopped", scopes={"agent:ann": Usage(steps=1)}), {})
+    left = left_of(rules, spent, "one")
+    scopes = ("agent:ann", "node:read/ann", "node:write/ann", "agent:read/ann")
+    assert [left.caps_of(scope).steps for scope in scopes] == [0, 1, 3, NO_CAP]
+    words = {scope: text.partition(" were")[0] for (scope, _), text in left.earlier.items()}
+    assert words == {"agent:ann": "Of 3, 3", "node:read/ann": "Of 3, 2"}
+    assert left.agents == rules.agents
+
+
+def test_what_is_said_of_a_scope_before_is_the_cap_that_is_less():
+    """Such as the steps of a role."""
+    rules = Policy.model_validate({"per_agent": {"max_tokens": 9}}).with_steps({"ann": 4})
+    spent = Spent().plus(Result("r", "stopped", scopes={"agent:ann": Usage(steps=1, input_tokens=2)}), {})
+    caps = left_of(rules, spent, "one").caps_of("agent:ann")
+    assert (caps.steps, caps.tokens) == (3, 7)
+
+
+def test_a_node_whose_name_has_a_slash_is_held_by_its_whole_name():
+    """In the first run of a thread as in later ones."""
+    model = HungryChat()
+
+    def work(_):
+        model.invoke("x")
+        return {"found": ["worked"]}
+
+    graph = StateGraph(Findings)
+    graph.add_node("qa/engineer", work)
+    graph.add_node("ask", lambda _: {"found": [interrupt("more?")]})
+    graph.add_edge(START, "qa/engineer")
+    graph.add_edge("qa/engineer", "ask")
+    graph.add_edge("ask", "qa/engineer")
+
+    def ends(rules):
+        guard = guarded(graph.compile(checkpointer=InMemorySaver()), Policy.model_validate({"agents": rules}))
+        runs = [guard.run({"found": [], "config": ONE}), *(guard.run({"resume": "y", "config": ONE}) for _ in range(2))]
+        return [str(run.stopped.limit or run.stopped.reason) for run in runs]
+
+    assert ends({"engineer": {"max_steps": 1}}) == ["cancelled"] * 3
+    assert ends({"qa/engineer": {"max_steps": 2}}) == ["cancelled", "cancelled", "max_steps"]
+    assert ends({"engineer": {"max_usd": "1"}}) == ["cancelled"] * 3

@@ -125,6 +125,7 @@ def steps_of(workflow):
         (("__init__", "__slots__", "mro"), ("task __init__", "task __slots__", "task mro")),
         (("begin", "task begin"), ("task begin 2", "task begin")),
         (("run", "task run 2", "task run"), ("task run 3", "task run 2", "task run")),
+        (("<locals>.x", "<locals>", "a.<locals>.b"), ("<locals>.x", "<locals>", "a.<locals>.b")),
     ],
 )
 @pytest.mark.parametrize("process", ["sequential", "parallel"])

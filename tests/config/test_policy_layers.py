@@ -13,7 +13,7 @@ from loguru import logger
 from crew_guard import Agent, Crew, Policy, Role, Supervisor, Task, guard, tool
 from crew_guard.config import load_policy, org_policy, shipped_dir
 from crew_guard.core.actions import ToolCall
-from crew_guard.core.policy import judge
+from crew_guard.core.judging import judge
 from crew_guard.errors import ConfigError
 from crew_guard.models.scripted import Reply, ScriptedModel
 from crew_guard.store.memory import MemoryStore

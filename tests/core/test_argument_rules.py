@@ -10,8 +10,9 @@ from pydantic import ValidationError
 
 from crew_guard.core.actions import ToolCall
 from crew_guard.core.argument_rules import ArgumentRule
+from crew_guard.core.judging import judge
 from crew_guard.core.known import Known
-from crew_guard.core.policy import Policy, judge
+from crew_guard.core.policy import Policy
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=6),

@@ -14,9 +14,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crew_guard.core.actions import ModelCall, Spawn, ToolCall
-from crew_guard.core.limits import NO_CAP, Ledger, Meter, Shortfall, Terms, fit_agent, fit_model_call, fit_tool_call
+from crew_guard.core.judging import judge
+from crew_guard.core.limits import (
+    NO_CAP,
+    AgentLimits,
+    Ledger,
+    Meter,
+    Shortfall,
+    Terms,
+    fit_agent,
+    fit_model_call,
+    fit_tool_call,
+)
 from crew_guard.core.messages import ToolSpec
-from crew_guard.core.policy import Policy, judge
+from crew_guard.core.policy import Policy
 from crew_guard.core.tightening import differences, faults, strangers, tightened, values_of
 from crew_guard.core.usage import NANO, Rate, Rates, Usage
 
@@ -379,6 +390,53 @@ def test_an_agent_inside_of_a_node_is_held_by_both_of_its_names() -> None:
     assert made.caps_of("node:ann").steps == NO_CAP
     unpriced = [judge(made, ModelCall(agent, "p:m", 1)).effect for agent in ("read/ann", "write/ann", "ann")]
     assert unpriced == ["deny", "allow", "allow"]
+
+
+def test_dollars_are_looked_for_in_an_agents_own_scope() -> None:
+    """A crew's agent with a slash in its name is not the one that the policy caps."""
+    made = policy(agents={"ann": {"max_usd": "1"}})
+    call = ModelCall("read/ann", "p:m", 1)
+    assert [judge(made, call, None, scope).effect for scope in ("node:read/ann", "agent:read/ann", "")] == [
+        "deny",
+        "allow",
+        "allow",
+    ]
+
+
+def test_the_steps_of_a_crews_own_agents_hold_for_nobody_else() -> None:
+    """The lower of both counts; what changes nothing makes no other policy."""
+    made = policy(per_agent={"max_steps": 9}, agents={"bob": {"max_steps": 2, "max_usd": "1"}}).sourced(
+        {("per_agent",): "org.yaml:1"}
+    )
+    capped = made.with_steps({"ann": 1, "bob": 5, "read/eve": 3})
+    scopes = ("agent:ann", "node:read/ann", "agent:bob", "node:read/bob", "agent:read/eve", "node:read/eve")
+    assert [capped.caps_of(scope).steps for scope in scopes] == [1, 9, 2, 2, 3, 9]
+    more = capped.with_steps({"ann": 4, "read/eve": 0})
+    assert [more.caps_of(scope).steps for scope in ("agent:ann", "agent:read/eve")] == [1, 0]
+    assert capped.caps_of("agent:bob") == made.caps_of("agent:bob")
+    assert (capped.agents, capped.sources) == (made.agents, made.sources)
+    assert len({made.hash, capped.hash, made.with_steps({"ann": 2}).hash}) == 3
+    assert made.with_steps({}) is made.with_steps({"bob": 7}) is made
+
+
+def test_limits_of_a_scope_take_the_place_of_what_the_policy_says_by_name() -> None:
+    """Even where they are more; tools and whole nodes have their own."""
+    made = policy(agents={"ann": {"max_steps": 2, "max_tokens": 7}}, tools={"limits": {"look": {"max_tool_calls": 4}}})
+    scoped = made.limiting({scope: AgentLimits(max_steps=5) for scope in ("node:read/ann", "tool:look", "run")})
+    caps = scoped.caps_of("node:read/ann")
+    assert (caps.steps, caps.tokens) == (5, NO_CAP)
+    assert (scoped.caps_of("agent:ann").steps, scoped.caps_of("tool:look").tool_calls) == (2, 4)
+    assert scoped.caps_of("node:read").steps == NO_CAP
+    assert scoped.model_copy(update={"attempts": 1}).caps_of("node:read/ann").steps == 5
+
+
+@given(st.lists(st.none() | st.integers(0, 9), min_size=2, max_size=2), st.sampled_from(sorted(OF_AGENT)))
+def test_limits_within_others_are_the_lesser_of_both(caps: list[int | None], limit: str) -> None:
+    """Limit by limit; absent is no limit."""
+    one, two = (AgentLimits.model_validate({} if cap is None else {limit: cap}) for cap in caps)
+    both = one.within(two).caps()
+    assert both == one.caps().within(two.caps()) == two.within(one).caps()
+    assert one.within(two).model_fields_set <= {limit}
 
 
 def test_a_changed_copy_is_another_policy() -> None:

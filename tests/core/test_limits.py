@@ -5,6 +5,7 @@ from decimal import Decimal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from crew_guard.core import run
 from crew_guard.core.actions import Grant, ModelCall, Outcome, charge, excess
@@ -18,6 +19,8 @@ from crew_guard.core.limits import (
     binding,
     fit_model_call,
     fit_tool_call,
+    hold,
+    settle,
 )
 from crew_guard.core.run import RunState
 from crew_guard.core.usage import FREE, NANO, Rate, Rates, Usage, cost, nano
@@ -33,6 +36,27 @@ def test_a_completion_is_clamped_to_what_the_tightest_scope_has_left() -> None:
     """1,000 tokens left in one scope and 400 in another: 300 of prompt leave 100."""
     wide, tight = Ledger("run", Caps(tokens=1000)), Ledger("agent:a", Caps(tokens=400))
     assert fit_model_call([wide, tight], call(300), 4096, 50, 0) == Usage(1, 0, 300, 100)
+
+
+counts = st.integers(0, 3)
+usages = st.builds(Usage, counts, counts, counts, counts, counts, counts)
+
+
+@given(reserved=usages, used=usages, cached=counts)
+def test_what_is_settled_is_all_that_was_used_and_nothing_stays_reserved(
+    reserved: Usage, used: Usage, cached: int
+) -> None:
+    """Count by count, also of a call that costs nothing and was read from a cache."""
+    ledger, other = Ledger("run"), Ledger("agent:a")
+    hold([ledger, other], reserved)
+    assert ledger.reserved.usage() == reserved
+    used = replace(used, cached_tokens=cached)
+    settle([ledger, other], reserved, used)
+    assert (
+        (ledger.reserved.usage(), ledger.used.usage())
+        == (Usage(), used)
+        == (other.reserved.usage(), other.used.usage())
+    )
 
 
 def test_a_call_whose_least_completion_does_not_fit_names_the_cap() -> None:

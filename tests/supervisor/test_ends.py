@@ -127,6 +127,10 @@ def test_usage_by_agent_adds_up_whatever_the_names_and_the_nesting() -> None:
     result = run(life_of(work, members=(), fallback=chain(writer, name="fixed")))
     assert result.usage.tokens == 180
     assert {name: usage.tokens for name, usage in result.agents.items()} == {"writer": 130, "helper": 50}
+    scopes = {scope: usage.tokens for scope, usage in result.scopes.items()}
+    own = {"agent:writer": 150, "agent:helper": 50, "node:writer": 30}
+    assert scopes == {"run": 180, "crew": 150, "fallback": 30, **own}
+    assert result.as_dict()["scopes"]["agent:writer"] == result.scopes["agent:writer"].as_dict()
 
 
 def test_the_line_is_first_come_first_served_whoever_has_caps_of_his_own() -> None:

@@ -12,6 +12,8 @@ from pydantic import BaseModel
 from crew_guard import (
     Agent,
     Crew,
+    Policy,
+    Supervisor,
     Task,
     Workflow,
     agent_node,
@@ -33,6 +35,7 @@ from crew_guard.core.verdicts import Judge
 from crew_guard.errors import ConfigError, WorkflowError
 from crew_guard.models.scripted import Reply, ScriptedModel
 from crew_guard.ports import Means
+from crew_guard.store.memory import MemoryStore
 from crew_guard.workflows.context import NodeFailedError
 from crew_guard.workflows.patterns import Revision, gate
 from crew_guard.workflows.votes import Ballots
@@ -358,11 +361,35 @@ def test_an_agent_in_a_node_never_passes_a_cap(caps: Any, policy: Any, scope: st
     assert (ran.result.stopped.scope, ran.result.stopped.limit) == (scope, "max_steps")
 
 
+@pytest.mark.parametrize("name", ["ann", "research/ann"])
+def test_an_agent_in_a_node_whose_dollars_are_capped_needs_a_price(name: str):
+    """By either of its names in the policy."""
+    unpriced = ScriptedModel(["x"], rates=None)
+    flow = chain(agent_node(ann(), "Find", name="research", caps={"max_steps": 3}))
+    ran = Ran(flow, models={"embedded:smollm2": unpriced}, agents={name: {"max_usd": "1"}})
+    assert (ran.result.status, len(unpriced.calls)) == ("denied", 0)
+    assert "no price is known" in str(ran.result.stopped)
+
+
 def test_a_roles_own_steps_hold_in_a_node():
     """As they do in a crew."""
     model = hungry()
     Ran(chain(agent_node(ann(max_steps=2), "Find", caps={"max_tokens": 10**6})), models={"embedded:smollm2": model})
     assert len(model.calls) == 2
+
+
+@pytest.mark.parametrize(("inside", "steps"), [(None, 3), (2, 2)])
+@pytest.mark.parametrize("nested", [False, True], ids=["agent", "crew"])
+def test_a_roles_own_steps_hold_for_its_agent_only(inside: int | None, steps: int, nested: bool):
+    """An agent of the crew's fallback that is called the same is another one, alone or in a crew of the node's."""
+    own = ann() if inside is None else ann(max_steps=inside)
+    worker = Crew([own], [Task("Find", name="find")]) if nested else own
+    words = () if nested else ("Find",)
+    fallback = chain(agent_node(worker, *words, name="read", caps={"max_steps": 3}), name="by hand")
+    outer = Crew([ann(max_steps=1)], [Task("Answer", verify=lambda *_: False)], fallback=fallback)
+    rules = Policy.model_validate({"limits": {"max_steps": 20}})
+    result = Supervisor(rules, models={"embedded:smollm2": hungry()}, store=MemoryStore()).run(outer)
+    assert {name: usage.steps for name, usage in result.agents.items()} == {"ann": 1, "read": 0, "read/ann": steps}
 
 
 def test_an_agent_in_a_node_is_told_and_stopped_when_it_goes_in_circles():

@@ -17,6 +17,8 @@ from crew_guard.core.roles import Crew, Task
 
 _BEGIN = "begin"
 """The step that begins the tasks which wait for none."""
+_QUALIFIED = "CrewFlow.step"
+"""Of every step: the host only takes from it that a function is a class's, and a task's own name may say otherwise."""
 
 
 class Course:
@@ -149,7 +151,7 @@ def _events(tasks: Sequence[str], events: Mapping[str, type[Event]]) -> Any:
 
 def _as_step(function: Any, name: str, accepts: type[Event], gives: Sequence[type[Event]]) -> Any:
     function.__name__ = name
-    function.__qualname__ = f"CrewFlow.{name}"  # else it is taken for a function without a class
+    function.__qualname__ = _QUALIFIED
     lists = [list[kind] for kind in gives if kind is not StopEvent]
     plain = [StopEvent] if StopEvent in gives else []
     returned = (*lists, *plain, type(None))

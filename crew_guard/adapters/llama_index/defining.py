@@ -25,14 +25,22 @@ def name_of_host(workflow: Workflow) -> str:
     return called(tried(getattr, workflow, "_workflow_name"), None, workflow)
 
 
-def definition_of(workflow: Workflow, agents: Sequence[Any]) -> Any:
+def parts_of(workflow: Workflow) -> list[str]:
+    """Attributes of a workflow of one's own that hold agents, teams or LLMs; those that a run makes are none yet."""
+    if is_agent(workflow) or is_team(workflow):
+        return []
+    return [name for name, value in vars(workflow).items() if _held(value)]
+
+
+def definition_of(workflow: Workflow, agents: Sequence[Any], parts: Sequence[str] = ()) -> Any:
     """What can be read of a workflow. See Described.
 
     Args:
-        agents: those that it consists of; of another its attributes are looked at
+        agents: those that it consists of
+        parts: attributes that are looked at
     """
     steps = sorted(tried(cast(Any, workflow)._get_steps) or ())  # noqa: SLF001  it has no other name
-    held = {} if agents else {name: found for name, value in vars(workflow).items() if (found := _held(value))}
+    held = {name: found for name in parts if (found := _held(vars(workflow).get(name)))}
     return [type(workflow).__qualname__, steps, read(workflow, *_OF_A_TEAM), each(_of_agent, agents), held]
 
 

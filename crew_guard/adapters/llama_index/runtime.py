@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, cast
 
@@ -20,7 +20,7 @@ from crew_guard.adapters.connections import quiet_client
 from crew_guard.adapters.defining import tried
 from crew_guard.adapters.embedding import Embeds, embedding_by
 from crew_guard.adapters.hosted import ModelFacts, come_from
-from crew_guard.adapters.llama_index.defining import definition_of, name_of_host
+from crew_guard.adapters.llama_index.defining import definition_of, name_of_host, parts_of
 from crew_guard.adapters.llama_index.handlers import finished
 from crew_guard.adapters.llama_index.host_loop import carried
 from crew_guard.adapters.llama_index.installed import CORE
@@ -43,9 +43,11 @@ class LlamaIndexRuntime:
 
     workflow: Workflow
     facts: ModelFacts
+    _parts: list[str] = field(default_factory=list[str], init=False, repr=False)
 
     def __post_init__(self) -> None:
         _check_runtime(self.workflow)
+        self._parts.extend(tried(parts_of, self.workflow) or ())
         name_steps()
         if CORE.is_installed():
             from crew_guard.adapters.llama_index.patches import install
@@ -69,8 +71,8 @@ class LlamaIndexRuntime:
         return name_of_host(self.workflow)
 
     def definition(self) -> Any:
-        """See Described; of a workflow that is no agent, also its agents and LLMs that are attributes of it."""
-        return tried(definition_of, self.workflow, _agents(self.workflow))
+        """See Described; of a workflow of one's own also what it had for agents and LLMs when it was guarded."""
+        return tried(definition_of, self.workflow, _agents(self.workflow), self._parts)
 
     async def run(self, inputs: Mapping[str, Any], gate: Gate) -> RuntimeResult:
         """Run the workflow; what its StopEvent carries is the output, of an agent the text of its answer.
