@@ -664,16 +664,24 @@ def test_a_call_whose_client_can_not_be_made_costs_nothing(monkeypatch):
         )
 
 
-def _counting(limit):
-    """A workflow that counts how many of its runs there are at once, and lets others have the loop meanwhile."""
+def _counting(limit, runs):
+    """A workflow that counts how many of its runs there are at once, and ends none before all have begun."""
 
     class Counting(Workflow):
-        under_way = most = 0
+        under_way = most = begun = 0
+        all_begun = asyncio.Event()
+
+        def run(self, **given):
+            self.begun += 1
+            if self.begun == runs:
+                self.all_begun.set()
+            return super().run(**given)
 
         @step
         async def work(self, ev: StartEvent) -> StopEvent:
             self.under_way += 1
             self.most = max(self.most, self.under_way)
+            await self.all_begun.wait()
             for _ in range(50):
                 await asyncio.sleep(0)
             self.under_way -= 1
@@ -685,13 +693,13 @@ def _counting(limit):
 @pytest.mark.parametrize("limit", [1, 2])
 def test_as_many_runs_of_a_workflow_overlap_on_one_loop_as_it_lets(limit):
     """None is refused, and all come to their end."""
-    flow = _counting(limit)
+    flow = _counting(limit, runs=4)
 
     async def all_of_them():
         guarded = guard(flow)
         return await asyncio.gather(*(guarded.arun({}) for _ in range(4)))
 
-    assert all(result.done for result in asyncio.run(all_of_them()))
+    assert all(result.done for result in asyncio.run(asyncio.wait_for(all_of_them(), 30)))
     assert flow.most == limit
     assert guard(flow).run({}).done
 
