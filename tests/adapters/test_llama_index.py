@@ -26,6 +26,7 @@ from crew_guard.adapters import llama_index
 from crew_guard.adapters.llama_index import StepGate, host_loop, step_gate
 from crew_guard.core.policy import Policy
 from crew_guard.errors import ConfigError
+from crew_guard.testing.clock import no_time_passes
 from tests.adapters.guarding import Guard, installed, policy
 from tests.adapters.llama_index_doubles import (
     SYSTEM,
@@ -355,25 +356,27 @@ def test_a_tool_that_raises_is_a_call_that_failed():
 
 def test_the_deadline_ends_steps_in_flight_without_orphans():
     """Eight workers wait for ever, one of them in a task of its own: all are ended, and the loop has no task left."""
-    ended, begun = [], threading.Event()
+    ended, waiting = [], []
 
     class Waiting(Workflow):
         @step
         async def wait(self, ev: StartEvent) -> StopEvent:
             beside = asyncio.ensure_future(self.for_ever("beside"))
-            begun.set()
             await self.for_ever("step")
             await beside
             return StopEvent()
 
         async def for_ever(self, who):
+            waiting.append(who)
+            if len(waiting) == 2:
+                time_is_up()
             try:
                 await asyncio.Event().wait()
             finally:
                 ended.append(who)
 
-    result = Guard(llama_index, Waiting(timeout=None), policy(max_seconds=0.3)).run()
-    assert begun.is_set()
+    with no_time_passes() as time_is_up:
+        result = Guard(llama_index, Waiting(timeout=None), policy(max_seconds=9)).run()
     assert (result.status, result.stopped.reason, result.late) == ("stopped", "deadline", ())
     _settle_down()
     assert sorted(ended) == ["beside", "step"]
@@ -382,17 +385,20 @@ def test_the_deadline_ends_steps_in_flight_without_orphans():
 
 def test_a_blocked_step_is_left_behind_and_others_run_on():
     """An async step that blocks its thread can't be ended: the result comes on time, and the next run works."""
-    go = threading.Event()
+    go, over = threading.Event(), threading.Event()
 
     class Blocking(Workflow):
         @step
         async def block(self, ev: StartEvent) -> StopEvent:
-            go.wait(20)
+            time_is_up()
+            go.wait(60)
+            over.set()
             return StopEvent()
 
-    result = Guard(llama_index, Blocking(timeout=None), policy(max_seconds=0.3)).run()
+    with no_time_passes() as time_is_up:
+        result = Guard(llama_index, Blocking(timeout=None), policy(max_seconds=9)).run()
     assert (result.status, result.stopped.reason) == ("stopped", "deadline")
-    assert result.seconds < 2
+    assert not over.is_set()
     llm = HungryLLM()
     assert Guard(llama_index, AskingWorkflow(llm, times=2), policy(max_steps=5)).run().status == "done"
     go.set()
