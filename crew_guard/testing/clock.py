@@ -7,7 +7,6 @@ import itertools
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from unittest.mock import patch
 
 from crew_guard.supervisor.loop import engine_loop
@@ -61,12 +60,16 @@ class FakeClock:
 
 
 @contextmanager
-def no_time_passes() -> Generator[Callable[[], object]]:
+def no_time_passes() -> Generator[Callable[[], None]]:
     """For the runs that begin in this block, however slow the machine is.
 
     Yields:
         what has the time of all of them be over, from any thread
     """
     engine, clock = engine_loop(), FakeClock()
+
+    def time_is_up() -> None:
+        engine.loop.call_soon_threadsafe(clock.advance, _LONG)
+
     with patch.object(engine, "clock", clock):
-        yield partial(engine.loop.call_soon_threadsafe, clock.advance, _LONG)
+        yield time_is_up

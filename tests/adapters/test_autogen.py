@@ -292,16 +292,16 @@ def test_two_runs_of_one_agent_at_once_are_refused():
     def look(query: str) -> str:
         """Look something up."""
         holding.set()
-        go.wait(5)
+        go.wait(30)
         return "found"
 
     agent = hungry_agent(HungryClient(answer_after=1), tools=[look])
     guard = Guard(autogen, agent, policy(max_steps=3))
     running = guard.start({"task": "go"})
-    holding.wait(5)
+    holding.wait(30)
     second = Guard(autogen, agent, policy(max_steps=3)).run()
     go.set()
-    assert running.future.result(5).status == "done"
+    assert running.future.result(30).status == "done"
     assert "guarded run already" in second.error
 
 

@@ -564,7 +564,7 @@ def _tasks_left():
     async def others():
         return [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
 
-    return asyncio.run_coroutine_threadsafe(others(), loop).result(5)
+    return asyncio.run_coroutine_threadsafe(others(), loop).result(30)
 
 
 # LlamaIndex's own agents with the real client
