@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from unittest.mock import patch
+
+from crew_guard.supervisor.loop import engine_loop
+
+_LONG = 86_400.0
+"""Seconds after which the time of every run in a test is over."""
 
 
 @dataclass(slots=True, order=True)
@@ -50,3 +57,19 @@ class FakeClock:
             if not timer.cancelled:
                 timer.callback()
         self._time = end
+
+
+@contextmanager
+def no_time_passes() -> Generator[Callable[[], None]]:
+    """For the runs that begin in this block, however slow the machine is.
+
+    Yields:
+        what has the time of all of them be over, from any thread
+    """
+    engine, clock = engine_loop(), FakeClock()
+
+    def time_is_up() -> None:
+        engine.loop.call_soon_threadsafe(clock.advance, _LONG)
+
+    with patch.object(engine, "clock", clock):
+        yield time_is_up

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import sys
 import threading
-import time
 from collections import deque
 from types import FrameType, ModuleType
 from typing import Any, cast
@@ -27,13 +26,19 @@ class Kept:
         self._held.append(ref(one, lambda _: self._freed.set()))
 
     def left(self, seconds: float = 30) -> list[str]:
-        """Those that are still there, and what holds each; a host's listeners may hold some for a moment."""
-        patience, pause = time.monotonic() + seconds, 0.05
-        while any(held() is not None for held in self._held) and time.monotonic() < patience:
+        """Those that are still there, and what holds each; a host's listeners may hold some for a moment.
+
+        Args:
+            seconds: that whoever holds some has to let go of them; those in which the collector looks, and they can't,
+                don't count
+        """
+        waited, pause = 0.0, 0.05
+        while waited < seconds and any(held() is not None for held in self._held):
             self._freed.clear()
             gc.collect()
-            self._freed.wait(pause)
-            pause *= 2  # whoever holds some can't let go of them while the collector looks
+            if not self._freed.wait(pause):
+                waited += pause
+                pause *= 2
         return [held_by(one) for held in self._held for one in [held()] if one is not None]
 
 

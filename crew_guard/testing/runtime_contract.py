@@ -27,6 +27,7 @@ from crew_guard.errors import ConfigError, ModelError
 from crew_guard.models.scripted import Reply, ScriptedModel
 from crew_guard.store.memory import MemoryStore
 from crew_guard.testing.awaited_contract import AwaitedContract
+from crew_guard.testing.clock import no_time_passes
 from crew_guard.testing.crews import (
     ANN,
     LONG,
@@ -131,9 +132,14 @@ class RuntimeContract(VerdictContract, AwaitedContract):
 
     def test_a_stalled_model_ends_at_the_deadline(self) -> None:
         """And nothing of the run goes on afterwards."""
-        self.run(searcher(), ScriptedModel(["done"]))  # a host's first run may take longer than the deadline
-        model = ScriptedModel(hungry(), wait=never)
-        result = self.run(searcher(), model, limits(max_seconds=0.5))
+        with no_time_passes() as time_is_up:
+
+            async def stall() -> None:
+                time_is_up()
+                await never()
+
+            model = ScriptedModel(hungry(), wait=stall)
+            result = self.run(searcher(), model, limits(max_seconds=SECONDS))
         assert reason_of(result) == "deadline"
         assert len(model.calls) == 1
         assert not left_over()

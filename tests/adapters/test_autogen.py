@@ -16,6 +16,7 @@ from crew_guard.adapters.autogen.client import model_name
 from crew_guard.core.policy import Policy
 from crew_guard.errors import ConfigError
 from crew_guard.supervisor import life
+from crew_guard.testing.clock import no_time_passes
 from tests.adapters.autogen_doubles import INFO, SYSTEM, HungryClient, SwallowingAgent, hungry_agent
 from tests.adapters.guarding import ByteFacts, Guard, policy
 from tests.adapters.loopback import HungryServer, Served
@@ -267,11 +268,11 @@ def test_a_length_in_extra_body_is_refused():
 
 def test_a_deadline_ends_the_tool_in_flight():
     """The result comes on time and nothing of AutoGen goes on."""
-    begun, ended = threading.Event(), threading.Event()
+    ended = threading.Event()
 
     async def look(query: str) -> str:
         """Look something up."""
-        begun.set()
+        time_is_up()
         try:
             await asyncio.Event().wait()
         finally:
@@ -279,9 +280,9 @@ def test_a_deadline_ends_the_tool_in_flight():
 
     agent = hungry_agent(HungryClient(), tools=[look])
     before = dict(vars(agent))
-    result = Guard(autogen, agent, policy(max_seconds=0.2)).run()
-    assert begun.is_set()
-    assert ended.wait(5)
+    with no_time_passes() as time_is_up:
+        result = Guard(autogen, agent, policy(max_seconds=9)).run()
+    assert ended.wait(30)
     assert (result.status, result.stopped.limit, result.usage.tool_calls) == ("stopped", "max_seconds", 1)
     assert dict(vars(agent)) == before
     gc.collect()
@@ -294,16 +295,16 @@ def test_two_runs_of_one_agent_at_once_are_refused():
     def look(query: str) -> str:
         """Look something up."""
         holding.set()
-        go.wait(5)
+        go.wait(30)
         return "found"
 
     agent = hungry_agent(HungryClient(answer_after=1), tools=[look])
     guard = Guard(autogen, agent, policy(max_steps=3))
     running = guard.start({"task": "go"})
-    holding.wait(5)
+    holding.wait(30)
     second = Guard(autogen, agent, policy(max_steps=3)).run()
     go.set()
-    assert running.future.result(5).status == "done"
+    assert running.future.result(30).status == "done"
     assert "guarded run already" in second.error
 
 

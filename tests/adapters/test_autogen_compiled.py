@@ -209,7 +209,7 @@ def test_a_kill_ends_a_tool_in_flight():
     assert supervisor.kill("r")
     thread.join(10)
     assert results[0].stopped.reason == "killed"
-    assert ended.wait(5)
+    assert ended.wait(30)
 
 
 @pytest.mark.parametrize(

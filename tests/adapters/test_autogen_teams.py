@@ -147,13 +147,13 @@ def test_a_client_called_elsewhere_meanwhile_is_not_gated():
     def look(query: str) -> str:
         """Look something up."""
         holding.set()
-        go.wait(5)
+        go.wait(30)
         return "found"
 
     agent = AssistantAgent("seeker", HungryClient(answer_after=1), tools=[look], system_message=SYSTEM)
     guard = Guard(autogen, RoundRobinGroupChat([agent], max_turns=1), policy(max_steps=1))
     running = guard.start({"task": "go"})
-    assert holding.wait(5)
+    assert holding.wait(30)
     for one in (client, other):
         asyncio.run(one.create([UserMessage(content="mine", source="user")]))
     go.set()
@@ -460,13 +460,13 @@ def test_two_runs_of_one_team_at_once_are_refused():
     def hold(query: str) -> str:
         """Look something up."""
         holding.set()
-        go.wait(5)
+        go.wait(30)
         return "found"
 
     client = WrittenClient([asking("hold", '{"query": "x"}')])
     agent = AssistantAgent("ann", client, tools=[hold], system_message=SYSTEM)
     running = Guard(autogen, RoundRobinGroupChat([agent], max_turns=1), policy()).start({"task": "go"})
-    assert holding.wait(5)
+    assert holding.wait(30)
     second = Guard(autogen, RoundRobinGroupChat([agent]), policy()).run()
     go.set()
     assert running.future.result(10).status == "done"
@@ -502,7 +502,7 @@ def test_a_kill_ends_a_team_with_all_that_it_has_in_flight():
     running = guard.start({"task": "go"})
     assert everyone.wait(10)
     assert guard.supervisor.kill(guard.run_id)
-    assert (running.future.result(5).stopped.reason, len(begun)) == ("killed", 8)
+    assert (running.future.result(30).stopped.reason, len(begun)) == ("killed", 8)
     for _ in range(200):
         if len(ended) == 8 and team._runtime._run_context is None:
             break
@@ -538,8 +538,8 @@ def test_a_kill_ends_teams_within_teams():
     running = guard.start({"task": "go"})
     assert begun.wait(10)
     assert guard.supervisor.kill(guard.run_id)
-    assert running.future.result(5).stopped.reason == "killed"
-    assert ended.wait(5)
+    assert running.future.result(30).stopped.reason == "killed"
+    assert ended.wait(30)
     for _ in range(500):
         if not any(team._is_running for team in (outer, inner, inmost)):
             break
@@ -572,7 +572,7 @@ def test_a_refused_speaker_ends_those_that_speak_beside_it():
     builder = DiGraphBuilder()
     builder.add_node(waits).add_node(other)
     result = Guard(autogen, GraphFlow([waits, other], builder.build()), policy(max_steps=3)).run()
-    assert ended.wait(5)
+    assert ended.wait(30)
     assert (result.status, result.stopped.limit, result.usage.steps) == ("stopped", "max_steps", 3)
 
 

@@ -22,6 +22,7 @@ from crew_guard.adapters.hosted import RunNotes
 from crew_guard.core.decisions import Stop
 from crew_guard.core.policy import Policy
 from crew_guard.errors import ConfigError, LimitExceededError, PolicyDeniedError
+from crew_guard.testing.clock import no_time_passes
 from tests.adapters.crewai_doubles import HeedlessLLM, HungryLLM, Look, eventually, hungry_agent, hungry_crew
 from tests.adapters.guarding import ByteFacts, Guard, policy
 from tests.adapters.loopback import HungryServer
@@ -480,22 +481,23 @@ def test_an_agent_needs_a_task():
 
 def test_a_stuck_thread_is_named_and_buys_nothing_more():
     """The result comes on time; the thread's later calls are refused, then the agent is handed back."""
-    begun, go = threading.Event(), threading.Event()
+    go, over = threading.Event(), threading.Event()
 
     class Stuck(Look):
         def _run(self, query: str) -> str:
-            begun.set()
+            time_is_up()
             go.wait(60)
+            over.set()
             return "late"
 
     llm = HungryLLM()
     agent = hungry_agent(llm, tools=[Stuck()])
-    guard = Guard(adapter, agent, policy(max_seconds=3))
-    result = guard.run()
-    assert begun.is_set()
+    guard = Guard(adapter, agent, policy(max_seconds=9))
+    with no_time_passes() as time_is_up:
+        result = guard.run()
+    assert not over.is_set()
     assert (result.status, result.stopped.limit) == ("stopped", "max_seconds")
     assert result.late == ("Seeker/look",)
-    assert result.seconds < 4.5
     busy = Guard(adapter, hungry_agent(HungryLLM()), policy())
     object.__setattr__(busy.runtime, "host", agent)
     assert "guarded run already" in busy.run().error

@@ -8,6 +8,7 @@ from crewai import Crew, Task
 from crewai.flow.flow import Flow, listen, start
 
 from crew_guard.adapters import crewai as adapter
+from crew_guard.testing.clock import no_time_passes
 from crew_guard.testing.crews import Session, left_over, never, reason_of
 from tests.adapters.crewai_doubles import HungryLLM, answering, hungry_agent
 from tests.adapters.guarding import Guard, policy
@@ -64,9 +65,12 @@ def test_an_awaited_flow_that_is_ended_leaves_no_task(how):
                 begun.set()
                 await never()
 
-        guard, running = here(Waiting(), policy(max_seconds=0.5 if how == "deadline" else 30))
-        await begun.wait()
-        if how == "kill":
+        with no_time_passes() as time_is_up:
+            guard, running = here(Waiting(), policy(max_seconds=30))
+            await begun.wait()
+        if how == "deadline":
+            time_is_up()
+        elif how == "kill":
             assert guard.supervisor.kill(guard.run_id)
         elif how == "cancel":
             running.interrupt()
@@ -83,24 +87,24 @@ def test_an_awaited_flow_that_is_ended_leaves_no_task(how):
 def test_a_method_that_blocks_a_thread_holds_up_no_deadline():
     """A sync method goes on in its thread, where whatever it asks for is refused."""
     llm = answering("too late")
-    begun, go_on = threading.Event(), threading.Event()
+    go_on = threading.Event()
 
     class Blocking(Flow):
         @start()
         def wait(self):
-            begun.set()
+            time_is_up()
             go_on.wait(30)
             return llm.call("go")
 
     async def main():
-        _, running = here(Blocking(), policy(max_seconds=0.5))
+        _, running = here(Blocking(), policy(max_seconds=9))
         try:
             return await running.result()
         finally:
             go_on.set()
 
-    result = within_time(main())
-    assert begun.is_set()
+    with no_time_passes() as time_is_up:
+        result = within_time(main())
     assert reason_of(result) == "deadline"
     assert llm.served.calls == 0
 

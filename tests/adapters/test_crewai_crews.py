@@ -1,7 +1,6 @@
 """Whole crews of CrewAI under the gate: managers, delegation, planners, guardrails, tasks at the same time."""
 
 import threading
-import time
 
 import pytest
 from crewai import Crew, Process, Task
@@ -253,11 +252,9 @@ def test_max_execution_time_ends_the_agents_work_without_waiting_for_its_thread(
 
     llm = HungryLLM()
     agent = hungry_agent(llm, tools=[Stuck()], max_execution_time=1)
-    started = time.monotonic()
     result = Guard(adapter, Crew(agents=[agent], tasks=[task(agent)]), policy(max_seconds=60)).run(topic="x")
     assert begun.is_set()
     assert not ended.is_set()
-    assert time.monotonic() - started < 10
     assert (result.status, result.stopped.limit, result.stopped.scope) == (
         "stopped",
         "max_execution_time",

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from crew_guard.adapters import crewai as adapter
 from crew_guard.core.policy import Policy
+from crew_guard.testing.clock import no_time_passes
 from crew_guard.testing.crews import never, reason_of
 from tests.adapters.crewai_doubles import ActingLLM, answering, hungry_agent, hungry_crew, request
 from tests.adapters.guarding import Guard, policy
@@ -144,20 +145,20 @@ def test_a_thread_in_which_no_action_is_under_way_is_named_by_its_task(made, nam
 
 def test_a_flow_whose_method_still_works_in_its_thread_is_not_free():
     """The result comes on time and names the method; once the thread has ended the flow is free, its state its own."""
-    begun, go_on, over = threading.Event(), threading.Event(), threading.Event()
+    go_on, over = threading.Event(), threading.Event()
 
     class Slow(Flow):
         @start()
         def work(self):
             if self.state["who"] == "ann":
-                begun.set()
+                time_is_up()
                 go_on.wait(30)
                 over.set()
             return self.state["who"]
 
     async def main():
         flow = Slow()
-        _, first = here(flow, policy(max_seconds=0.5), who="ann")
+        _, first = here(flow, policy(max_seconds=9), who="ann")
         try:
             stopped = await first.result()
             refused = await here(flow, who="bob")[1].result()
@@ -169,8 +170,8 @@ def test_a_flow_whose_method_still_works_in_its_thread_is_not_free():
             again = await here(flow, who="bob")[1].result()
         return stopped, refused, again
 
-    stopped, refused, again = within_time(main())
-    assert begun.is_set()
+    with no_time_passes() as time_is_up:
+        stopped, refused, again = within_time(main())
     assert (reason_of(stopped), stopped.late) == ("deadline", ("Slow/work",))
     assert "still works on it" in refused.error
     assert (again.status, again.output) == ("done", "bob"), again

@@ -27,6 +27,7 @@ from crew_guard.core.policy import Policy
 from crew_guard.core.stream import TextDelta
 from crew_guard.errors import ConfigError
 from crew_guard.store.memory import MemoryStore
+from crew_guard.testing.clock import no_time_passes
 from tests.adapters.guarding import ByteFacts, Guard, policy
 from tests.adapters.langgraph_doubles import (
     SYSTEM,
@@ -533,20 +534,20 @@ def test_one_model_in_two_guarded_graphs_at_once():
 
 def test_a_deadline_ends_a_coroutine_in_flight():
     """The result comes on time and nothing of the graph goes on."""
-    begun, ended = threading.Event(), threading.Event()
+    ended = threading.Event()
 
     async def look(query: str) -> str:
         """Look something up."""
-        begun.set()
+        time_is_up()
         try:
             await asyncio.Event().wait()
         finally:
             ended.set()
 
     agent = hungry_agent(HungryChat(), tools=[StructuredTool.from_function(coroutine=look)])
-    result = Guard(langgraph, agent, policy(max_seconds=0.3)).run()
-    assert begun.is_set()
-    assert ended.wait(5)
+    with no_time_passes() as time_is_up:
+        result = Guard(langgraph, agent, policy(max_seconds=9)).run()
+    assert ended.wait(30)
     assert (result.status, result.stopped.limit, result.usage.tool_calls) == ("stopped", "max_seconds", 1)
     assert result.late == ()
     gc.collect()
@@ -556,38 +557,50 @@ def test_a_deadline_leaves_no_task_behind():
     """Eight branches that wait for ever: all of them are gone from the loop."""
     from crew_guard.supervisor.loop import engine_loop
 
+    begun = []
+
     async def forever(_):
+        begun.append("branch")
+        if len(begun) == 8:
+            time_is_up()
         await asyncio.Event().wait()
 
     async def others():
         return [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
 
-    result = Guard(langgraph, fan_out(forever), policy(max_seconds=0.2)).run(found=[])
+    with no_time_passes() as time_is_up:
+        result = Guard(langgraph, fan_out(forever), policy(max_seconds=9)).run(found=[])
     assert (result.status, result.late) == ("stopped", ())
-    assert engine_loop().submit(others()).result(5) == []
+    assert engine_loop().submit(others()).result(30) == []
 
 
 @pytest.mark.parametrize("what", ["tool", "model"])
 def test_a_thread_that_blocks_is_named(what):
     """A thread can't be ended: the result comes on time all the same, and says what is stuck."""
-    stuck = threading.Event()
+    go_on, over = threading.Event(), threading.Event()
+
+    def stuck():
+        time_is_up()
+        go_on.wait(60)
+        over.set()
 
     def look(query: str) -> str:
         """Look something up."""
-        stuck.wait(20)
+        stuck()
         return "late"
 
     class Stuck(HungryChat):
         def _generate(self, messages, stop=None, run_manager=None, **kwargs):
-            stuck.wait(20)
+            stuck()
             return super()._generate(messages, stop, run_manager, **kwargs)
 
     model = HungryChat() if what == "tool" else Stuck()
     agent = hungry_agent(model, tools=[StructuredTool.from_function(look)])
-    result = Guard(langgraph, agent, policy(max_seconds=0.3)).run()
-    stuck.set()
+    with no_time_passes() as time_is_up:
+        result = Guard(langgraph, agent, policy(max_seconds=9)).run()
+    assert not over.is_set()
+    go_on.set()
     assert (result.status, result.late) == ("stopped", (f"seeker/{'look' if what == 'tool' else 'custom:Stuck'}",))
-    assert result.seconds < 5
 
 
 def test_a_kill_ends_the_run():

@@ -27,6 +27,7 @@ from crew_guard.adapters.llama_index import StepGate, host_loop, step_gate
 from crew_guard.core.policy import Policy
 from crew_guard.errors import ConfigError, RefusedError
 from crew_guard.supervisor import life
+from crew_guard.testing.clock import no_time_passes
 from tests.adapters.guarding import Guard, installed, policy
 from tests.adapters.llama_index_doubles import (
     SYSTEM,
@@ -386,25 +387,27 @@ def test_a_tool_that_raises_is_a_call_that_failed():
 
 def test_the_deadline_ends_steps_in_flight_without_orphans():
     """Eight workers wait for ever, one of them in a task of its own: all are ended, and the loop has no task left."""
-    ended, begun = [], threading.Event()
+    ended, waiting = [], []
 
     class Waiting(Workflow):
         @step
         async def wait(self, ev: StartEvent) -> StopEvent:
             beside = asyncio.ensure_future(self.for_ever("beside"))
-            begun.set()
             await self.for_ever("step")
             await beside
             return StopEvent()
 
         async def for_ever(self, who):
+            waiting.append(who)
+            if len(waiting) == 2:
+                time_is_up()
             try:
                 await asyncio.Event().wait()
             finally:
                 ended.append(who)
 
-    result = Guard(llama_index, Waiting(timeout=None), policy(max_seconds=0.3)).run()
-    assert begun.is_set()
+    with no_time_passes() as time_is_up:
+        result = Guard(llama_index, Waiting(timeout=None), policy(max_seconds=9)).run()
     assert (result.status, result.stopped.reason, result.late) == ("stopped", "deadline", ())
     _settle_down()
     assert sorted(ended) == ["beside", "step"]
@@ -413,17 +416,20 @@ def test_the_deadline_ends_steps_in_flight_without_orphans():
 
 def test_a_blocked_step_is_left_behind_and_others_run_on():
     """An async step that blocks its thread can't be ended: the result comes on time, and the next run works."""
-    go = threading.Event()
+    go, over = threading.Event(), threading.Event()
 
     class Blocking(Workflow):
         @step
         async def block(self, ev: StartEvent) -> StopEvent:
-            go.wait(20)
+            time_is_up()
+            go.wait(60)
+            over.set()
             return StopEvent()
 
-    result = Guard(llama_index, Blocking(timeout=None), policy(max_seconds=0.3)).run()
+    with no_time_passes() as time_is_up:
+        result = Guard(llama_index, Blocking(timeout=None), policy(max_seconds=9)).run()
     assert (result.status, result.stopped.reason) == ("stopped", "deadline")
-    assert result.seconds < 2
+    assert not over.is_set()
     llm = HungryLLM()
     assert Guard(llama_index, AskingWorkflow(llm, times=2), policy(max_steps=5)).run().status == "done"
     go.set()
@@ -637,7 +643,7 @@ def _tasks_left():
     async def others():
         return [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
 
-    return asyncio.run_coroutine_threadsafe(others(), loop).result(5)
+    return asyncio.run_coroutine_threadsafe(others(), loop).result(30)
 
 
 # LlamaIndex's own agents with the real client
@@ -743,16 +749,24 @@ def test_a_call_whose_client_can_not_be_made_costs_nothing(monkeypatch):
         )
 
 
-def _counting(limit):
-    """A workflow that counts how many of its runs there are at once, and lets others have the loop meanwhile."""
+def _counting(limit, runs):
+    """A workflow that counts how many of its runs there are at once, and ends none before all have begun."""
 
     class Counting(Workflow):
-        under_way = most = 0
+        under_way = most = begun = 0
+        all_begun = asyncio.Event()
+
+        def run(self, **given):
+            self.begun += 1
+            if self.begun == runs:
+                self.all_begun.set()
+            return super().run(**given)
 
         @step
         async def work(self, ev: StartEvent) -> StopEvent:
             self.under_way += 1
             self.most = max(self.most, self.under_way)
+            await self.all_begun.wait()
             for _ in range(50):
                 await asyncio.sleep(0)
             self.under_way -= 1
@@ -764,13 +778,13 @@ def _counting(limit):
 @pytest.mark.parametrize("limit", [1, 2])
 def test_as_many_runs_of_a_workflow_overlap_on_one_loop_as_it_lets(limit):
     """None is refused, and all come to their end."""
-    flow = _counting(limit)
+    flow = _counting(limit, runs=4)
 
     async def all_of_them():
         guarded = guard(flow)
         return await asyncio.gather(*(guarded.arun({}) for _ in range(4)))
 
-    assert all(result.done for result in asyncio.run(all_of_them()))
+    assert all(result.done for result in asyncio.run(asyncio.wait_for(all_of_them(), 30)))
     assert flow.most == limit
     assert guard(flow).run({}).done
 

@@ -13,6 +13,7 @@ from crew_guard.core.events import Settled
 from crew_guard.core.processes import Turns
 from crew_guard.supervisor.loop import engine_loop
 from crew_guard.testing import MemoryStore, Reply, ScriptedModel
+from crew_guard.testing.clock import no_time_passes
 from tests.adapters import test_native, test_processes
 from tests.adapters.test_native import *  # noqa: F403  the same expectations, of another runtime
 from tests.adapters.test_processes import *  # noqa: F403
@@ -49,10 +50,12 @@ def test_a_run_ended_at_its_deadline_hands_over_what_there_was():
     """The first task is done, the second one's provider never answers."""
 
     async def never():
+        time_is_up()
         await asyncio.Event().wait()
 
     crew = Crew([Agent(ROLE)], [Task("Find", name="notes"), Task("Write")])
-    result, *_ = run("llama-index", ["notes on gzip", Reply("x", wait=never)], crew, max_seconds=0.6)
+    with no_time_passes() as time_is_up:
+        result, *_ = run("llama-index", ["notes on gzip", Reply("x", wait=never)], crew, max_seconds=9)
     assert (result.status, result.stopped.limit, result.output) == ("stopped", "max_seconds", None)
     assert result.partial == {"notes": "notes on gzip"}
 
@@ -145,6 +148,8 @@ def test_a_crew_that_is_ended_leaves_no_task_behind():
 
     async def never():
         waiting.append(asyncio.current_task())
+        if len(waiting) == 2:
+            time_is_up()
         await asyncio.Event().wait()
 
     crew = Crew(
@@ -152,7 +157,8 @@ def test_a_crew_that_is_ended_leaves_no_task_behind():
         [Task("One", "writer", name="one"), Task("Two", "critic", name="two")],
         process="parallel",
     )
-    result, *_ = run("llama-index", [Reply("x", wait=never), Reply("x", wait=never)], crew, max_seconds=0.4)
+    with no_time_passes() as time_is_up:
+        result, *_ = run("llama-index", [Reply("x", wait=never), Reply("x", wait=never)], crew, max_seconds=9)
     assert (result.status, result.stopped.reason, result.late) == ("stopped", "deadline", ())
 
     async def left():
@@ -162,7 +168,6 @@ def test_a_crew_that_is_ended_leaves_no_task_behind():
             await asyncio.wait(ending, timeout=10)
         return [task for task in ending if not task.done()]
 
-    assert len(waiting) == 2
     assert not asyncio.run_coroutine_threadsafe(left(), engine_loop().loop).result(20)
     assert all(task.done() for task in waiting)
 

@@ -400,7 +400,7 @@ def test_a_thread_that_is_stuck_is_named_and_its_late_answer_changes_nothing() -
     result = run(life, later())
     before = len(events(life))
     release.set()
-    assert left.wait(5)
+    assert left.wait(30)
     assert result.status == "stopped"
     assert len(events(life)) == before
 

@@ -169,11 +169,11 @@ def test_a_person_may_say_how_it_turned_out_and_what_a_node_did(store):
 
 def test_a_killed_workflow_is_no_trial(store):
     """What a person ends says nothing of it."""
-    began = threading.Event()
+    began, over = threading.Event(), threading.Event()
 
     def slow(_: Any, context: Any) -> str:
         began.set()
-        threading.Event().wait(0.3)
+        over.wait(30)
         return "late"
 
     flow = chain(
@@ -183,9 +183,10 @@ def test_a_killed_workflow_is_no_trial(store):
     found: list[Any] = []
     thread = threading.Thread(target=lambda: found.append(watching.run(flow, run_id="r1")))
     thread.start()
-    assert began.wait(10)
+    assert began.wait(30)
     watching.kill("r1")
-    thread.join(10)
+    thread.join(30)
+    over.set()
     assert found[0].stopped.reason == "killed"
     assert store.track_record().crew("job") is None
 

@@ -380,7 +380,7 @@ def test_a_question_of_a_run_that_has_ended_takes_no_answer(terminal: int, monke
         assert supervisor.kill("first")
         assert killed.result(20).status == "stopped"
         other = pool.submit(supervisor.run, second.flow, {"name": "Ann"}, run_id="second")
-        open_now = reading[1].wait(5)
+        open_now = reading[1].wait(30)
         os.write(terminal, b"y\n")
         assert other.result(20).done
     assert (open_now, first.sent, second.sent) == (True, [], ["to Ann"])

@@ -14,6 +14,8 @@ from crew_guard.adapters.defining import called, each, names, plain, read, tried
 
 _TEXTS = ("name", "description", "_instruction", "_response_prompt", "_selector_prompt", "_final_answer_prompt")
 """What agents and teams of AutoGen's are told, besides system messages."""
+_HANDOFF = ("name", "target", "description", "message")
+_PATH = ("target", "activation_group", "activation_condition", "condition")
 
 
 def name_of_host(host: ChatAgent | Team) -> str:
@@ -30,7 +32,8 @@ def _of_part(part: Any) -> Any:
     held: dict[str, Any] = dict(sorted(cast("dict[str, Any]", vars(part)).items()))
     told = [text for value in held.values() if isinstance(value, list) for text in each(_told, value) if text]
     models = [tried(model_name, value) for value in held.values() if isinstance(value, ChatCompletionClient)]
-    return [type(part).__qualname__, read(part, *_TEXTS), told, models, _tools(held)]
+    handoffs = sorted(each(lambda handoff: read(handoff, *_HANDOFF), held.get("_handoffs")), key=str)
+    return [type(part).__qualname__, read(part, *_TEXTS), told, models, _tools(held), handoffs]
 
 
 def _of_team(team: Any) -> Any:
@@ -39,12 +42,9 @@ def _of_team(team: Any) -> Any:
 
 
 def _paths(graph: Any) -> Any:
-    """By a node of a GraphFlow, what may come next and when; a condition that is a function isn't read."""
-    return {name: [_path(edge) for edge in node.edges] for name, node in graph.nodes.items()}
-
-
-def _path(edge: Any) -> list[Any]:
-    return [edge.target, edge.activation_group, edge.condition if isinstance(edge.condition, str) else None]
+    """Where a GraphFlow begins, and by a node what may come next and when; AutoGen has functions elsewhere."""
+    paths = {name: each(lambda path: read(path, *_PATH), node.edges) for name, node in graph.nodes.items()}
+    return [graph.default_start_node, paths]
 
 
 def _told(message: Any) -> str | None:
@@ -52,7 +52,6 @@ def _told(message: Any) -> str | None:
 
 
 def _tools(held: Mapping[str, Any]) -> list[str]:
-    """Its own tools, handoffs, and those of its workbenches; of a server's workbench nobody knows before it asks."""
+    """Its own tools, and those of its workbenches; of a server's workbench nobody knows before it asks."""
     benches: list[Mapping[str, Any]] = [*filter(None, each(vars, held.get("_workbench"))), held]
-    kept = [bench.get(key) for bench in benches for key in ("_tools", "_handoff_tools")]
-    return sorted({name for tools in kept for name in names(lambda tool: tool.name, tools)})
+    return sorted({name for bench in benches for name in names(lambda tool: tool.name, bench.get("_tools"))})
