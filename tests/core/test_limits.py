@@ -18,6 +18,8 @@ from crew_guard.core.limits import (
     binding,
     fit_model_call,
     fit_tool_call,
+    hold,
+    settle,
 )
 from crew_guard.core.run import RunState
 from crew_guard.core.usage import FREE, NANO, Rate, Rates, Usage, cost, nano
@@ -65,6 +67,24 @@ def test_zero_is_a_limit_and_absent_is_none() -> None:
     assert fit_tool_call([Ledger("run", Caps())]) is None
     assert Limits(max_tool_calls=0).caps().tool_calls == 0
     assert Limits().caps().tool_calls == NO_CAP
+
+
+@pytest.mark.parametrize("counted", Usage.__struct_fields__)
+def test_whatever_was_used_is_kept_by_itself(counted: str) -> None:
+    """Tokens from a cache too, where the model is free."""
+    ledgers, used = [Ledger("run"), Ledger("agent:a")], Usage(**{counted: 3})
+    settle(ledgers, Usage(), used)
+    assert [ledger.used.usage() for ledger in ledgers] == [used, used]
+
+
+@pytest.mark.parametrize("counted", [name for name in Usage.__struct_fields__ if name != "cached_tokens"])
+def test_what_was_reserved_and_not_used_is_given_back(counted: str) -> None:
+    """Of each kind; how much of a prompt comes from a cache is nobody's to reserve."""
+    ledger, reserved = Ledger("run"), Usage(**{counted: 3})
+    hold([ledger], reserved)
+    assert ledger.reserved.usage() == reserved
+    settle([ledger], reserved, Usage())
+    assert (ledger.reserved.usage(), ledger.used.usage()) == (Usage(), Usage())
 
 
 def test_money_in_files_is_exact() -> None:
