@@ -127,7 +127,7 @@ def built(table: Table) -> HostCrew:
     leads: dict[str, Any] = {}
     if manager is not None:
         leads = {"process": Process.hierarchical, "manager_agent": agents.pop(manager)}
-    everyone = [*agents.values(), *twins.values()]
+    everyone: list[Any] = [*agents.values(), *twins.values()]
     return HostCrew(name=crew.name, agents=everyone, tasks=host_tasks, cache=False, verbose=False, **leads)
 
 
