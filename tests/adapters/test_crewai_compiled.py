@@ -178,6 +178,33 @@ def test_a_parallel_crew_runs_its_tasks_at_the_same_time():
     assert abroad.billed == at_home.billed
 
 
+def test_an_agent_has_several_tasks_at_the_same_time():
+    """They wait for each other, each with its own conversation, and the agent is one: what it uses is charged to it."""
+    look, _ = looking()
+    tasks = [Task(f"Read {name}.", "reader", name=name) for name in "abc"]
+    tasks.append(Task("Join.", "reader", name="join", context=[*"abc"]))
+
+    def script(meeting):
+        def answer(request):
+            said = request.messages[1].text
+            if "Join." in said:
+                return "joined"
+            if answers := [message.text for message in request.messages if message.speaker == "tool"]:
+                return f"{said[5]}: {answers}"
+            asked = asks(said[5])
+            return Reply("", tools=asked.tools, wait=meeting.wait)
+
+        return answer
+
+    rules = policy(max_agents=1, max_steps=7, max_tool_calls=3)
+    crew = Crew([Agent(role("reader"), tools=[look])], tasks, process="parallel")
+    home, _, _ = run(crew, script(asyncio.Barrier(3)), "native", rules)
+    hosted, _, _ = run(crew, script(asyncio.Barrier(3)), "crewai", rules)
+    assert (hosted.status, hosted.output, hosted.error) == ("done", "joined", "")
+    assert (hosted.usage, hosted.agents) == (home.usage, home.agents)
+    assert (list(hosted.agents), hosted.usage.agents, hosted.usage.steps) == (["reader"], 1, 7)
+
+
 @pytest.mark.parametrize("cap", [{"max_steps": 5}, {"max_tokens": 700}])
 def test_parallel_branches_share_one_cap(cap):
     """No fan-out overshoots."""

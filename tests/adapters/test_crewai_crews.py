@@ -9,6 +9,7 @@ from crewai.tasks.conditional_task import ConditionalTask
 from crewai.tasks.llm_guardrail import LLMGuardrail
 from crewai.tools.agent_tools.agent_tools import AgentTools
 
+from crew_guard import Policy
 from crew_guard.adapters import crewai as adapter
 from tests.adapters.crewai_doubles import ActingLLM, HungryLLM, Look, answering, eventually, hungry_agent, request
 from tests.adapters.guarding import Guard, policy
@@ -308,6 +309,26 @@ def test_a_thread_that_max_execution_time_leaves_behind_is_named_and_keeps_its_a
     [left] = at_work
     left.join(10)
     eventually(lambda: run().status == "done")  # CrewAI tells who listens that the first one's time was over
+
+
+@pytest.mark.parametrize("made", [by_itself, at_a_task])
+def test_a_thread_that_max_execution_time_leaves_behind_in_a_tool_is_named_by_that(made):
+    """Where the tool's own thread tells what goes on, the agent's around it need not."""
+    go = threading.Event()
+
+    class Stuck(Look):
+        def _run(self, query: str) -> str:
+            go.wait(60)
+            return "late"
+
+    agent = hungry_agent(HungryLLM(), tools=[Stuck()], max_execution_time=1)
+    rules = Policy.model_validate({"limits": {"max_seconds": 60}, "tools": {"limits": {"look": {"max_seconds": 50}}}})
+    host, inputs = made(agent)
+    try:
+        result = Guard(adapter, host, rules).run(**inputs)
+    finally:
+        go.set()
+    assert (result.status, result.stopped.limit, result.late) == ("stopped", "max_execution_time", ("Seeker/look",))
 
 
 def test_an_agent_in_time_is_left_alone():

@@ -175,16 +175,6 @@ def test_a_crew_whose_manager_is_made_at_kickoff_keeps_its_version():
     assert len(versions) == 1
 
 
-def test_a_plan_is_no_part_of_a_task():
-    """CrewAI adds what its planner says to the task's own text, and leaves it there."""
-    crew = hungry_crew(hungry_agent(answering()))
-    crew.tasks[0].description = "Find everything."
-    guarded = guard(crew, FREE, verify=lambda *_: True, store=MemoryStore())
-    first = run(guarded)
-    crew.tasks[0].description += " First look, then tell."
-    assert run(guarded) == first
-
-
 def test_a_crew_that_is_changed_between_two_runs_is_another_version():
     """Without being guarded anew."""
     agent = hungry_agent(answering())

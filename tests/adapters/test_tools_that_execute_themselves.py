@@ -180,21 +180,6 @@ def test_a_rule_holds_for_the_arguments_of_each(made: Any) -> None:
     assert log.begun == [5, 4]
 
 
-def test_a_tool_of_crewai_that_works_through_a_list_by_itself_is_executed_once() -> None:
-    """Its method calls itself, and not by CrewAI's entry."""
-
-    class Walk(CrewAITool):
-        name: str = "pay"
-        description: str = "Walks."
-
-        def _run(self, n: int) -> Any:
-            return f"{n} {self._run(n - 1)}" if n else "there"
-
-    guarded = Guard(crewai, _crewai_agent(Walk()), policy(max_tool_calls=1))
-    result = guarded.run(task="pay")
-    assert (result.status, result.usage.tool_calls) == ("done", 1)
-
-
 def test_an_async_tool_of_crewai_that_is_its_blocking_one_is_executed_once() -> None:
     """What `_arun` does by `run` is the same execution, the first time."""
 

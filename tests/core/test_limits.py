@@ -91,6 +91,24 @@ def test_zero_is_a_limit_and_absent_is_none() -> None:
     assert Limits().caps().tool_calls == NO_CAP
 
 
+@pytest.mark.parametrize("counted", Usage.__struct_fields__)
+def test_whatever_was_used_is_kept_by_itself(counted: str) -> None:
+    """Tokens from a cache too, where the model is free."""
+    ledgers, used = [Ledger("run"), Ledger("agent:a")], Usage(**{counted: 3})
+    settle(ledgers, Usage(), used)
+    assert [ledger.used.usage() for ledger in ledgers] == [used, used]
+
+
+@pytest.mark.parametrize("counted", [name for name in Usage.__struct_fields__ if name != "cached_tokens"])
+def test_what_was_reserved_and_not_used_is_given_back(counted: str) -> None:
+    """Of each kind; how much of a prompt comes from a cache is nobody's to reserve."""
+    ledger, reserved = Ledger("run"), Usage(**{counted: 3})
+    hold([ledger], reserved)
+    assert ledger.reserved.usage() == reserved
+    settle([ledger], reserved, Usage())
+    assert (ledger.reserved.usage(), ledger.used.usage()) == (Usage(), Usage())
+
+
 def test_money_in_files_is_exact() -> None:
     """0.1 dollars are 100,000,000 nano-dollars, however they are written."""
     assert Limits(max_usd=Decimal("0.1")).caps().nano_usd == nano("0.1") == 100_000_000

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from functools import partial
 from typing import Any
 
 from crewai import Crew, Process
@@ -15,6 +17,8 @@ from crew_guard.adapters.defining import called, each, names, plain, read, tried
 
 _BESIDE = ("system_template", "prompt_template", "response_template", "apps", "mcps")
 """Of an agent, what no run fills in."""
+_VARIABLE = re.compile(r"{[A-Za-z_][\w-]*}", re.ASCII)
+"""What CrewAI fills in."""
 _BROUGHT = ("crewai.tools.mcp", "crewai_tools.tools.crewai_platform")
 """Where the tools are defined that an agent's own kickoff adds to those that it was given."""
 
@@ -38,7 +42,20 @@ def _of_crew(crew: Crew) -> Any:
     owners = None if led else each(lambda task: name_of(task.agent), crew.tasks)
     planner = tried(_bare, crew.planning_llm) if crew.planning else None
     agents = [agent for agent in agents_of(crew) if agent is not crew.manager_agent]
-    return [plain(crew.process), each(_of_agent, agents), each(_of_task, crew.tasks), owners, manager, planner]
+    return [
+        plain(crew.process),
+        each(_of_agent, agents),
+        each(partial(_of_task, longer=_adds_to_tasks(crew)), crew.tasks),
+        owners,
+        manager,
+        planner,
+    ]
+
+
+def _adds_to_tasks(crew: Crew) -> bool:
+    """Whether a run adds a plan, or a conversation, to the tasks' own texts, and leaves it there."""
+    given: Any = tried(getattr, crew, "_inputs") or {}
+    return crew.planning or "crew_chat_messages" in given
 
 
 def _of_manager(crew: Crew) -> Any:
@@ -55,8 +72,8 @@ def _of_agent(agent: Any) -> Any:
     return [type(agent).__qualname__, texts, tried(_model, agent), tools, read(agent, *_BESIDE)]
 
 
-def _of_task(task: Any) -> Any:
-    texts = [_declared(task, name) for name in ("description", "expected_output")]
+def _of_task(task: Any, *, longer: bool) -> Any:
+    texts = [_declared(task, "description", longer=longer), _declared(task, "expected_output")]
     return [type(task).__qualname__, texts, names(_tool, task.tools)]
 
 
@@ -71,12 +88,22 @@ def _of_method(method: dict[str, Any]) -> Any:
     return [method["start"], method["listen"], method["router"], None if does["call"] == "code" else does]
 
 
-def _declared(part: Any, name: str) -> Any:
-    """A text before a run filled in its inputs or added a plan to it; or the one that was given instead since."""
+def _declared(part: Any, name: str, *, longer: bool = False) -> Any:
+    """A text before a run filled in its inputs; or the one that was given instead since.
+
+    Args:
+        longer: a run may have added something to it
+    """
     first, now = (plain(tried(getattr, part, each)) for each in (f"_original_{name}", name))
-    if isinstance(first, str) and isinstance(now, str) and ("{" in first or now.startswith(first)):
-        return first
-    return now
+    return first if isinstance(first, str) and isinstance(now, str) and _came_of(first, now, longer=longer) else now
+
+
+def _came_of(first: str, now: str, *, longer: bool) -> bool:
+    """Whether a text is another with anything in the place of its variables: who filled it in may be another crew."""
+    start, *others = map(re.escape, _VARIABLE.split(first) + [""] * longer)
+    between = "".join(f"(?>.*?{one})" for one in others[:-1])  # each where it comes first: no search begins anew
+    end = "".join(f".*{one}" for one in others[-1:])
+    return re.fullmatch(start + between + end, now, re.DOTALL) is not None
 
 
 def _model(agent: Any) -> str:

@@ -103,6 +103,7 @@ def built(table: Table) -> HostCrew:
     crew, inputs = table.work.crew, table.work.inputs
     agents = {name: _agent(table, seat.agent) for name, seat in table.seats.items()}
     manager = crew.manager.name if isinstance(crew.manager, Agent) else None
+    twins = _twins(table) if crew.process == "parallel" else {}
     tasks: dict[str, HostTask] = {}
     host_tasks: list[HostTask] = []
     for stage in _stages(crew):
@@ -113,7 +114,7 @@ def built(table: Table) -> HostCrew:
                 name=task.name,
                 description=fill(task.description, inputs),
                 expected_output=task.output.__name__ if task.output else "an answer",
-                agent=agents[manager or task.agent],
+                agent=twins.get(task.name) or agents[manager or task.agent],
                 output_pydantic=task.output,
                 **({"context": context} if context else {}),
                 **options,
@@ -126,7 +127,20 @@ def built(table: Table) -> HostCrew:
     leads: dict[str, Any] = {}
     if manager is not None:
         leads = {"process": Process.hierarchical, "manager_agent": agents.pop(manager)}
-    return HostCrew(name=crew.name, agents=list(agents.values()), tasks=host_tasks, cache=False, verbose=False, **leads)
+    everyone: list[Any] = [*agents.values(), *twins.values()]
+    return HostCrew(name=crew.name, agents=everyone, tasks=host_tasks, cache=False, verbose=False, **leads)
+
+
+def _twins(table: Table) -> dict[str, HostAgent]:
+    """By task, who does it where its agent has another at the same time: one of CrewAI's does one after the other."""
+    twins: dict[str, HostAgent] = {}
+    for stage in _stages(table.work.crew):
+        at_work: set[str] = set()
+        for task in stage:
+            if task.agent in at_work:
+                twins[task.name] = _agent(table, table.seats[task.agent].agent)
+            at_work.add(task.agent)
+    return twins
 
 
 def _agent(table: Table, agent: Agent) -> HostAgent:

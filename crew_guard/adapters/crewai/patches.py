@@ -38,7 +38,7 @@ from crew_guard.adapters.crewai.leftovers import start_bus
 from crew_guard.adapters.crewai.litellm_calls import asks_through_litellm, structured
 from crew_guard.adapters.crewai.scope import RunScope, as_actor, scope_of_run
 from crew_guard.adapters.crewai.timing import aon_time, ended_on_time, on_time
-from crew_guard.adapters.crewai.tools import ENTRIES, asked_again
+from crew_guard.adapters.crewai.tools import PASSING_ON, gated
 from crew_guard.adapters.run_tasks import contained
 from crew_guard.adapters.stand_in import is_stand_in
 from crew_guard.errors import RefusedError
@@ -156,17 +156,15 @@ class _KnownByBoth:
 
 def _patch_tool(kind: type) -> None:
     for name in TOOL_METHODS:
-        patch_found(kind, name, partial(_gated_tool, name), root=BaseTool)
+        patch_found(kind, name, partial(_gated_tool, name, works=kind not in PASSING_ON), root=BaseTool)
 
 
-def _gated_tool(name: str, own: _Method) -> _Method:
+def _gated_tool(name: str, own: _Method, *, works: bool) -> _Method:
+    at_work = gated(own) if works else own
+
     def double_of(tool: Any) -> Any:
         scope = scope_of_run.get()
-        if scope is None or isinstance(tool, BaseAgentTool):
-            return None
-        if is_stand_in(tool):
-            if name in ENTRIES:
-                asked_again(tool)
+        if scope is None or is_stand_in(tool) or isinstance(tool, BaseAgentTool):
             return None
         return scope.tool(tool)
 
@@ -174,13 +172,13 @@ def _gated_tool(name: str, own: _Method) -> _Method:
 
         async def use_async(tool: Any, *args: Any, **kwargs: Any) -> Any:
             double = double_of(tool)
-            return await (own(tool, *args, **kwargs) if double is None else getattr(double, name)(*args, **kwargs))
+            return await (at_work(tool, *args, **kwargs) if double is None else getattr(double, name)(*args, **kwargs))
 
         return use_async
 
     def use(tool: Any, *args: Any, **kwargs: Any) -> Any:
         double = double_of(tool)
-        return own(tool, *args, **kwargs) if double is None else getattr(double, name)(*args, **kwargs)
+        return at_work(tool, *args, **kwargs) if double is None else getattr(double, name)(*args, **kwargs)
 
     return use
 

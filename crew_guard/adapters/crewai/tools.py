@@ -2,6 +2,8 @@
 
 CrewAI runs a failing tool up to six times for one request, and answers some requests from its
 cache or with a limit's message: what is gated is the tool's own function, so each start counts once.
+A method may call those of its bases, and `_arun` what `run` does: the way through them is one execution, and
+what is entered on it a second time, by whichever thread, is another.
 """
 
 from __future__ import annotations
@@ -15,9 +17,10 @@ from typing import Any, TypeVar
 
 from crewai.tools.base_tool import BaseTool, Tool
 
+from crew_guard.adapters.crewai.families import ensure_gated
 from crew_guard.adapters.crewai.inside import part_of, refuse_late_work
 from crew_guard.adapters.hosted import RESULT_CHARS, RunNotes, json_of, looking, tool_failure
-from crew_guard.adapters.stand_in import own_value, seam_of, shown, stand_in
+from crew_guard.adapters.stand_in import is_stand_in, own_value, seam_of, shown, stand_in
 from crew_guard.adapters.taming import tamed
 from crew_guard.adapters.tool_time import in_time, in_time_blocking
 from crew_guard.core.actions import Grant, Outcome, ToolCall
@@ -25,9 +28,8 @@ from crew_guard.core.content import Check, withheld
 from crew_guard.core.plain import error_text
 from crew_guard.ports import Gate
 
-_FUNCTION_TOOL: Any = Tool
-ENTRIES = ("run", "arun")
-"""What CrewAI, and whoever has a tool at hand, executes it by; the other methods are its own work."""
+PASSING_ON = (BaseTool, Tool)
+"""CrewAI's own classes: their methods check the arguments and hand them on to what does the work."""
 
 
 @dataclass(slots=True, eq=False)
@@ -35,10 +37,13 @@ class _Execution:
     """One execution under way."""
 
     tool: object
-    ways: list[object]
-    """The methods that led to it: those of its class and its bases, each once."""
-    asked: bool = False
-    """It was told to execute itself, and what does its work has not begun since."""
+    ways: dict[object, object]
+    """By the methods that led to it, those of its class and its bases: who entered each first."""
+
+    def enters(self, method: object) -> bool:
+        """Whether a method is entered for the first time, of all threads that work for it."""
+        me = object()
+        return self.ways.setdefault(method, me) is me
 
 
 _running: ContextVar[_Execution | None] = ContextVar("crew_guard_running_tool", default=None)
@@ -47,6 +52,7 @@ T = TypeVar("T", bound=BaseTool)
 
 def gated_tool(tool: T, agent: str, gate: Gate, notes: RunNotes) -> T:
     """A tool that CrewAI takes for the user's own."""
+    ensure_gated(type(tool))
     return stand_in(tool, _ToolSeam(agent, gate, notes, tool.name, _positions(tool)), _methods)
 
 
@@ -98,27 +104,15 @@ class _ToolSeam:
             return self.seen(await self.gate.check("tool_results", self.agent, self.tool, result), result)
 
 
-def asked_again(tool: object) -> None:
-    """A tool's own code executes it by CrewAI's entry: see `_is_part`."""
+def _is_part(tool: object, method: object) -> bool:
+    """Whether a method of a tool is what its execution under way does, and not another execution of it."""
     running = _running.get()
-    if running is not None and running.tool is tool:
-        running.asked = True
+    return running is not None and running.tool is tool and running.enters(method)
 
 
-def _is_part(tool: object, method: object, name: str) -> bool:
-    """Whether a method of a tool is what its execution under way does, and not another execution of it.
-
-    A method may call those of its bases, and `_arun` what `run` does; one that works through a list may call itself.
-    But where `run` leads to the same work once more, the tool executes itself.
-    """
-    running = _running.get()
-    if running is None or running.tool is not tool:
-        return False
-    asked, running.asked = running.asked, False
-    if method not in running.ways:
-        running.ways.append(method)
-        return True
-    return not asked and name not in ENTRIES
+def _seam(tool: object) -> _ToolSeam | None:
+    """What a tool was gated with; None where it is the user's own."""
+    return seam_of(tool) if is_stand_in(tool) else None
 
 
 def _positions(tool: BaseTool) -> tuple[str, ...]:
@@ -128,13 +122,8 @@ def _positions(tool: BaseTool) -> tuple[str, ...]:
 
 
 def _methods(kind: Any) -> dict[str, Any]:
-    """What a stand-in of this class overrides: whatever its class, or the user, does the work in."""
-    base: Any = _FUNCTION_TOOL if issubclass(kind, _FUNCTION_TOOL) else BaseTool
-    own = {name for name in ("run", "arun", "_run", "_arun") if getattr(kind, name) is not getattr(base, name)}
-    methods: dict[str, Any] = {name: _gated(getattr(kind, name), name) for name in own}
-    if base is _FUNCTION_TOOL:
-        methods |= shown(("func",), _gated_function)
-    return methods
+    """What a stand-in of this class overrides: its methods are gated in the classes that have them."""
+    return shown(("func",), _gated_function) if issubclass(kind, PASSING_ON[1]) else {}
 
 
 def _gated_function(tool: Any, name: str) -> Any:
@@ -147,30 +136,35 @@ def _gated_function(tool: Any, name: str) -> Any:
         def function(_: Any, *args: Any, **kwargs: Any) -> Any:
             return value(*args, **kwargs)
 
-        known = seam.functions[id(value)] = value, _gated(function, name, like=value)
+        known = seam.functions[id(value)] = value, gated(function, like=value)
     return partial(known[1], tool)
 
 
-def _gated(function: Callable[..., Any], name: str, like: Callable[..., Any] | None = None) -> Callable[..., Any]:
+def gated(function: Callable[..., Any], like: Callable[..., Any] | None = None) -> Callable[..., Any]:
+    """A method that does a tool's work: of a gated tool it is admitted, of others it is as it was.
+
+    Args:
+        like: what has its name and signature, where it is called through another function
+    """
     if inspect.iscoroutinefunction(like or function):
 
         @wraps(like or function)
         async def call_async(tool: Any, *args: Any, **kwargs: Any) -> Any:
-            if _is_part(tool, function, name):
+            seam = _seam(tool)
+            if seam is None or _is_part(tool, function):
                 return await function(tool, *args, **kwargs)
-            seam: _ToolSeam = seam_of(tool)
             grant = await seam.gate.admit(seam.action(args, kwargs))
-            return await _finished(function(tool, *args, **kwargs), _Execution(tool, [function]), seam, grant)
+            return await _finished(function(tool, *args, **kwargs), _begun(tool, function), seam, grant)
 
         return call_async
 
     @wraps(like or function)
     def call(tool: Any, *args: Any, **kwargs: Any) -> Any:
-        if _is_part(tool, function, name):
+        seam = _seam(tool)
+        if seam is None or _is_part(tool, function):
             return function(tool, *args, **kwargs)
-        seam: _ToolSeam = seam_of(tool)
         grant = seam.gate.admit_blocking(seam.action(args, kwargs))
-        execution = _Execution(tool, [function])
+        execution = _begun(tool, function)
         token, inside = _running.set(execution), part_of.set(grant.action_id)
         try:
             with tamed():
@@ -197,6 +191,10 @@ def _gated(function: Callable[..., Any], name: str, like: Callable[..., Any] | N
         return result
 
     return call
+
+
+def _begun(tool: object, method: object) -> _Execution:
+    return _Execution(tool, {method: None})
 
 
 async def _finished(work: Awaitable[Any], execution: _Execution, seam: _ToolSeam, grant: Grant) -> Any:
