@@ -22,7 +22,7 @@ def way_of(frame: Frame | None, owner: object, kinds: tuple[str, ...], entry: En
     if frame is None or around is None:
         return Way(entry), False
     if frame.owner is not owner:
-        return Way(entry), frame.kind in kinds and around.works()
+        return Way(entry), frame.kind in kinds and around.works(entry)
     if around.leads_to(entry):
         return around, True
     return around.another(entry), False

@@ -37,7 +37,7 @@ from crew_guard.adapters.autogen.timing import timed, timed_items
 from crew_guard.adapters.hosted import RESULT_CHARS, json_of, tool_failure
 from crew_guard.adapters.taming import ToolExitError, tamed
 from crew_guard.adapters.tool_time import ToolOverdueError
-from crew_guard.adapters.way import Entry
+from crew_guard.adapters.way import Entry, Given
 from crew_guard.core.actions import Grant, Outcome, ToolCall
 from crew_guard.core.content import withheld
 from crew_guard.errors import RefusedError
@@ -63,7 +63,7 @@ class ToolActs:
         """Workbench.call_tool."""
         now, name, arguments = self._asked(args, options)
         tool = _tool(bench, name)
-        entry = Entry("call_tool", original, partial(_pair, name, _kept(arguments)))
+        entry = Entry("call_tool", original, _kept(arguments))
         way, part = way_of(now.frame, bench, ("workbench",), entry)
         if part or not _starts(tool, arguments):
             with acting(within(now, "workbench", bench, way)):
@@ -81,6 +81,8 @@ class ToolActs:
         except BaseException as error:
             self._ended(grant, error)
             raise
+        finally:
+            way.over()
         self._settle(grant, result)
         return result
 
@@ -90,7 +92,7 @@ class ToolActs:
         """StaticStreamWorkbench.call_tool_stream."""
         now, name, arguments = self._asked(args, options)
         tool = _tool(bench, name)
-        entry = Entry("call_tool_stream", original, partial(_pair, name, _kept(arguments)))
+        entry = Entry("call_tool_stream", original, _kept(arguments))
         way, part = way_of(now.frame, bench, ("workbench",), entry)
         if part or not _starts(tool, arguments):
             async for event in acted(within(now, "workbench", bench, way), original(bench, *args, **options)):
@@ -128,11 +130,12 @@ class ToolActs:
             raise
         finally:
             await closed(inside, events)
+            way.over()
 
     async def run_json(self, original: Original, tool: Any, args: Any, options: Any) -> Any:
         """BaseTool.run_json: of a workbench's tool a part of its call, else an agent executes a tool by itself."""
         now, arguments = self._given(args, options)
-        entry = Entry("run_json", original, partial(_validated, tool, _kept(arguments)))
+        entry = _entry("run_json", original, tool, arguments)
         way, part = way_of(now.frame, tool, ("workbench",), entry)
         if part or _is_handoff(tool) or not _fits(tool, arguments):
             grant = granted(now.frame) if part else None
@@ -146,6 +149,8 @@ class ToolActs:
         except BaseException as error:
             self._ended(grant, error)
             raise
+        finally:
+            way.over()
         self.gate.settle(grant, Outcome("ok", text=tool.return_value_as_string(value)[:RESULT_CHARS]))
         return value
 
@@ -155,7 +160,7 @@ class ToolActs:
         """BaseStreamTool.run_json_stream, in the same way."""
         now, arguments = self._given(args, options)
         grant, items = None, original(tool, *args, **options)
-        entry = Entry("run_json_stream", original, partial(_validated, tool, _kept(arguments)))
+        entry = _entry("run_json_stream", original, tool, arguments)
         way, part = way_of(now.frame, tool, ("workbench",), entry)
         if not part and _fits(tool, arguments):
             grant = await self._admit(now.agent, tool.name, arguments, irreversible=_runs_code(tool))
@@ -171,6 +176,8 @@ class ToolActs:
             raise
         finally:
             await items.aclose()
+            if not part:
+                way.over()
         if grant:
             self.gate.settle(grant, Outcome("ok"))
 
@@ -282,21 +289,19 @@ def _starts(tool: Any, arguments: Mapping[str, Any]) -> bool:
     return tool is None or _fits(tool, arguments)
 
 
-def _kept(arguments: object) -> object:
+def _entry(name: str, method: Original, tool: Any, arguments: object) -> Entry:
+    given = _kept(arguments)
+    return Entry(name, method, given, partial(_read, tool, given[1]))
+
+
+def _kept(arguments: object) -> Given:
     """Arguments as they are now, whatever a tool makes of them; a model may have written none that are named."""
-    return dict(cast(Mapping[str, Any], arguments)) if isinstance(arguments, Mapping) else arguments
+    named = isinstance(arguments, Mapping)
+    return ((), dict(cast(Mapping[str, Any], arguments))) if named else ((arguments,), {})
 
 
-def _pair(name: str, arguments: object) -> object:
-    return name, arguments
-
-
-def _validated(tool: Any, arguments: object) -> object:
-    """What a tool makes of its arguments; themselves, where it runs with others than AutoGen would let it."""
-    try:
-        return tool.args_type().model_validate(arguments)
-    except Exception:  # noqa: BLE001  whatever a validator of the user's raises
-        return arguments
+def _read(tool: Any, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+    return tool.args_type().model_validate(arguments).model_dump(exclude_unset=True)
 
 
 def _fits(tool: Any, arguments: Mapping[str, Any]) -> bool:

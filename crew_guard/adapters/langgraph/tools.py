@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
-from copy import copy
 from functools import partial
 from typing import Any, cast
 
@@ -23,7 +22,7 @@ from crew_guard.adapters.langgraph.scope import Scope, in_graph, inside_tool
 from crew_guard.adapters.stand_in import is_stand_in, seam_of, stand_in
 from crew_guard.adapters.taming import tamed
 from crew_guard.adapters.tool_time import ToolOverdueError, in_time, in_time_blocking
-from crew_guard.adapters.way import Entry, Way
+from crew_guard.adapters.way import Entry, Given, Way
 from crew_guard.core.actions import Grant, Outcome, ToolCall
 from crew_guard.core.content import Check, withheld
 from crew_guard.errors import RefusedError
@@ -68,7 +67,8 @@ def gated(
         request: the id of the model's request; None where code runs the tool
     """
     around: Execution | None = seam_of(tool) if is_stand_in(tool) else None
-    entry = Entry(method.__name__, method, partial(_parsed, tool, copy(given), request))
+    kept: Given = ((), dict(cast(dict[str, Any], given))) if isinstance(given, dict) else ((given,), {})
+    entry = Entry(method.__name__, method, kept, partial(_parsed, tool, kept, request))
     if around is not None:
         if around.way.leads_to(entry):
             return tool
@@ -92,9 +92,9 @@ def _asked(tool: BaseTool, scope: Scope, given: dict[str, Any]) -> dict[str, Any
     return {name: value for name, value in given.items() if name in known[1]}
 
 
-def _parsed(tool: BaseTool, given: Any, request: str | None) -> object:
+def _parsed(tool: BaseTool, given: Given, request: str | None) -> Mapping[str, Any]:
     """What the tool's schema, and its method, make of its arguments: a text alone is the first of them."""
-    named: dict[str, Any] = {next(iter(tool.args)): given} if isinstance(given, str) else given
+    named: Any = dict(zip(tool.args, given[0], strict=False)) | dict(given[1])
     parsed: Any = tool._parse_input(named, request)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
     bound = inspect.signature(tool._run).bind_partial(**parsed)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
     bound.apply_defaults()

@@ -57,7 +57,7 @@ def _gated_sync(name: str, method: Any) -> Any:
         run = current.get()
         if run is None:
             return method.__get__(self, type(self))(*args, **kwargs)
-        way, part = _way_of(self, _entry(name, method, self, args, kwargs))
+        way, part = _way_of(self, Entry(name, method, (args, kwargs), is_last=method in _RUN_FUNCTIONS))
         if part or not _starts(run, self, args, kwargs, is_async=False):
             return method.__get__(self, type(self))(*args, **kwargs)
         one = _Execution(run, self, args, kwargs)
@@ -81,6 +81,7 @@ def _gated_sync(name: str, method: Any) -> Any:
             raise
         finally:
             _running.reset(token)
+            way.over()
         text = _text(output)
         with looking(one.run.gate, grant):
             check = run.gate.check_blocking("tool_results", one.agent, one.tool, text)
@@ -97,7 +98,7 @@ def _gated_async(name: str, method: Any) -> Any:
         run = current.get()
         if run is None:
             return await method.__get__(self, type(self))(*args, **kwargs)
-        way, part = _way_of(self, _entry(name, method, self, args, kwargs))
+        way, part = _way_of(self, Entry(name, method, (args, kwargs), is_last=method in _RUN_FUNCTIONS))
         if part or not _starts(run, self, args, kwargs, is_async=True):
             return await method.__get__(self, type(self))(*args, **kwargs)
         one = _Execution(run, self, args, kwargs)
@@ -124,14 +125,11 @@ def _gated_async(name: str, method: Any) -> Any:
             raise
         finally:
             _running.reset(token)
+            way.over()
         one.settle(grant, output, text)
         return output
 
     return call_tool
-
-
-def _entry(name: str, method: Any, tool: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Entry:
-    return Entry(name, method, partial(_filled, tool, args, kwargs), is_last=method in _RUN_FUNCTIONS)
 
 
 def _way_of(tool: object, entry: Entry) -> tuple[Way, bool]:
@@ -233,13 +231,6 @@ def _by_position(tool: Any, args: tuple[Any, ...]) -> dict[str, Any]:
     names = [name for name in inspect.signature(_called(tool)).parameters if name != "self"]
     given: dict[str, Any] = dict(zip(names, args, strict=False))
     return given | ({"args": args[len(names) :]} if len(args) > len(names) else {})
-
-
-def _filled(tool: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> object:
-    """All that a tool takes, by name, with what it takes where nothing is given."""
-    bound = inspect.signature(_called(tool)).bind(*args, **kwargs)
-    bound.apply_defaults()
-    return bound.arguments
 
 
 def _called(tool: Any) -> Callable[..., Any]:
