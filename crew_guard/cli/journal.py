@@ -99,6 +99,13 @@ class _Story:
             found[held.event.agent] = found.get(held.event.agent, NOTHING) + held.event.reserved
         return found
 
+    def _by_scope(self) -> dict[str, Usage]:
+        """The same of what a cap may hold for."""
+        found = self.teller.state.usage_by_scope()
+        for held in self.teller.state.open.values():
+            found |= {scope: found.get(scope, NOTHING) + held.event.reserved for scope in held.scopes}
+        return found
+
     def result(self) -> Result:
         """What the run came to, or has come to so far."""
         state, started = self.teller.state, self.started
@@ -111,6 +118,7 @@ class _Story:
             stopped=ended.stop if ended else None,
             usage=state.used("run") + sum((held.event.reserved for held in state.open.values()), NOTHING),
             agents=self._by_agent(),
+            scopes=self._by_scope(),
             caps=started.caps._replace(agents=started.crew_caps.agents) if started else UNCAPPED,
             fell_back=fell_back.reason if fell_back else "",
             error=ended.error if ended else "",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from crew_guard.core.events import Event, decode
@@ -111,20 +111,7 @@ def open_to_read(path: str | Path, *, busy_seconds: float = 10.0) -> SqliteReade
         StoreError: it can't be read, is no journal, or another crew_guard's that can't be brought up to date
     """
     file = Path(path).absolute()
-    writable = can_write(file)
-    place = place_to_read(file, busy_seconds, writable=writable)
-    if writable:
-        keep_records_up_to_date(place._replace(access="write"))
-    return SqliteReader(place)
-
-
-def keep_records_up_to_date(place: Place) -> None:
-    """Have the file's views show what is read here, where an older crew_guard wrote a crew's record.
-
-    Where that can't be written now, or the record is damaged, it stays as it is: journals don't depend on it.
-    """
-    with suppress(StoreError):
-        SqliteTrack(place).bring_up_to_date()
+    return SqliteReader(place_to_read(file, busy_seconds, writable=can_write(file)))
 
 
 def can_write(path: Path) -> bool:

@@ -60,8 +60,6 @@ class CrewRow(NamedTuple):
     structure: Structure | None
     last_run: int
     """The number of its latest report."""
-    updated: float
-    """Unix seconds of that, or of the latest verdict since."""
 
 
 class Began(NamedTuple):
@@ -97,10 +95,6 @@ class Rows(Protocol):
 
     def crew_names(self) -> Sequence[str]: ...
 
-    def outdated(self) -> Sequence[str]:
-        """The crews with a record that an older crew_guard wrote, without those of which a newer one wrote some."""
-        ...
-
     def subject(self, subject: Subject) -> Counts: ...
 
     def subjects(self) -> Mapping[Subject, Counts]: ...
@@ -123,7 +117,7 @@ class Rows(Protocol):
         """Mark a verdict as replaced."""
         ...
 
-    def save_crew(self, row: CrewRow) -> None: ...
+    def save_crew(self, row: CrewRow, at: float) -> None: ...
 
     def save_subject(self, subject: Subject, counts: Counts, confidence: float, at: float) -> None: ...
 

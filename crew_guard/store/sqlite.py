@@ -18,7 +18,7 @@ from crew_guard.store.commits import Batch
 from crew_guard.store.database import Place, Synchronous
 from crew_guard.store.faults import explain
 from crew_guard.store.flush import Flush
-from crew_guard.store.reading import SqliteReader, keep_records_up_to_date
+from crew_guard.store.reading import SqliteReader
 from crew_guard.store.writer import GroupWriter
 
 
@@ -48,7 +48,6 @@ class SqliteStore(SqliteReader):
         except (sqlite3.Error, OSError) as error:
             raise explain(error, place.path, busy_seconds) from error
         super().__init__(place)
-        keep_records_up_to_date(place)
         self._finalizer = weakref.finalize(self, self._writer.close, 0)
         self._finalizer.atexit = False  # the writer sees to that itself
 

@@ -1,8 +1,7 @@
 """The track record's rules, whatever keeps its rows: one transaction reads, folds and writes.
 
 A backend gives Rows inside a transaction. The rows of runs and of verdicts are the truth; a crew's record
-is their fold, kept so that nobody folds twice, and folded again where an older crew_guard wrote it: in each look,
-until `bring_up_to_date` or the next report keeps it.
+is their fold, kept so that nobody folds twice, and folded again where an older crew_guard wrote it.
 """
 
 from __future__ import annotations
@@ -49,24 +48,6 @@ class Track(ABC):
     @abstractmethod
     def writing(self) -> AbstractContextManager[Rows]:
         """The same for one writer at a time; kept if the block ends without an exception."""
-
-    def bring_up_to_date(self) -> None:
-        """Keep the records that an older crew_guard wrote as they are read here, for those who read the rows.
-
-        Nobody else is kept waiting while they are folded; a record that was written meanwhile is left as it is.
-
-        Raises:
-            StoreError: they can't be read, or written
-        """
-        with self.reading() as rows:
-            names = rows.outdated()
-        for name in names:
-            with self.reading() as rows:
-                found = _made_again(rows, name)
-            with self.writing() as rows:
-                for row in found:
-                    if rows.crew(row.crew, row.version) == row._replace(record=None):
-                        rows.save_crew(row)
 
     def crew(self, name: str, version: str | None = None, *, like: str | None = None) -> CrewRecord | None:
         """What is known of a crew, in this version or the latest, or the latest of this kind; None where nothing is."""
@@ -123,7 +104,7 @@ class Track(ABC):
             before = own or _latest(rows, report.crew, report.version)
             record = records.add(before.record if before else None, report, settings)
             structure = structure or (own.structure if own else None)
-            _write(rows, report, CrewRow(report.crew, report.version, record, settings, structure, 0, report.at))
+            _write(rows, report, CrewRow(report.crew, report.version, record, settings, structure, 0))
         return record
 
     def outcome(
@@ -201,7 +182,7 @@ def _write(rows: Rows, report: RunReport, row: CrewRow) -> None:
         rows.insert_verdict(number, VerdictRow(None, "", NOBODY, report.outcome, "outcome", report.at, ""))
     for subject, counted in counts.items():
         rows.save_subject(subject, counted, row.settings.confidence, report.at)
-    rows.save_crew(row._replace(last_run=number))
+    rows.save_crew(row._replace(last_run=number), report.at)
 
 
 def _rewrite(rows: Rows, run: RunRow, before: VerdictRow | None, after: VerdictRow) -> CrewRecord:
@@ -220,7 +201,7 @@ def _rewrite(rows: Rows, run: RunRow, before: VerdictRow | None, after: VerdictR
             counts = rows.subject(after.subject).revised(before.grade, after.grade)
             rows.save_subject(after.subject, counts, rows.confidences()[after.subject], after.at)
     for row, made in revised.values():
-        rows.save_crew(row._replace(record=made, updated=after.at))
+        rows.save_crew(row._replace(record=made), after.at)
     return record
 
 
@@ -267,25 +248,12 @@ def _crew(rows: Rows, name: str, version: str | None) -> CrewRow | None:
     row = rows.crew(storable(name), None if version is None else storable(version))
     if row is None or row.record is not None:
         return row
-    return row._replace(record=_refolded(rows.history(row.crew), row.settings).get(row.version))
+    return row._replace(record=_refolded(rows, row).get(row.version))
 
 
-def _made_again(rows: Rows, name: str) -> list[CrewRow]:
-    """The versions of a crew whose records an older crew_guard wrote, with these folded again."""
-    found = (rows.crew(name, one.version) for one in rows.lineage(name))
-    old = [row for row in found if row is not None and row.record is None]
-    runs = rows.history(name)
-    made: list[CrewRow] = []
-    while old:
-        settings = old[0].settings
-        folded = _refolded(runs, settings)
-        made += [row._replace(record=folded[row.version]) for row in old if row.settings == settings]
-        old = [row for row in old if row.settings != settings]
-    return made
-
-
-def _refolded(runs: Sequence[RunRow], settings: Settings) -> Mapping[str, CrewRecord]:
-    """Every version's record of a crew, folded again from its runs in the order in which reports and verdicts came."""
+def _refolded(rows: Rows, row: CrewRow) -> Mapping[str, CrewRecord]:
+    """Every version's record of a crew, folded again from the rows in the order in which they came."""
+    runs = rows.history(row.crew)
     steps: list[tuple[tuple[int, int], RunRow, VerdictRow | None]] = [((run.number, 0), run, None) for run in runs]
     later = ((run, verdict) for run in runs for verdict in run.verdicts)
     steps += [((verdict.after, verdict.number), run, verdict) for run, verdict in later if verdict.after is not None]
@@ -297,13 +265,13 @@ def _refolded(runs: Sequence[RunRow], settings: Settings) -> Mapping[str, CrewRe
         if verdict is not None:
             before = next((one for one in run.verdicts if one.replaced_by == verdict.number), None)
             for holder in _holders(lineage, run):
-                found[holder] = _revised(found[holder], run, before, verdict, settings)
+                found[holder] = _revised(found[holder], run, before, verdict, row.settings)
             continue
         before = latest.get(is_alone(version))
         if version not in found:
             lineage.append(Began(version, run.number, before))
         base = found.get(version) or (found[before] if before is not None else None)
-        found[version] = records.add(base, run.report, settings)
+        found[version] = records.add(base, run.report, row.settings)
         latest[is_alone(version)] = version
     return found
 

@@ -80,9 +80,6 @@ class _MemoryRows:
     def crew_names(self) -> Sequence[str]:
         return sorted({name for name, _ in self._crews})
 
-    def outdated(self) -> Sequence[str]:
-        return ()
-
     def subject(self, subject: Subject) -> Counts:
         return self._subjects.get(subject, NO_TRIALS)
 
@@ -109,7 +106,8 @@ class _MemoryRows:
         verdicts = self._verdicts[self._run_of[number - 1]]
         verdicts[:] = [row._replace(replaced_by=by) if row.number == number else row for row in verdicts]
 
-    def save_crew(self, row: CrewRow) -> None:
+    def save_crew(self, row: CrewRow, at: float) -> None:
+        del at
         self._crews[row.crew, row.version] = row
 
     def save_subject(self, subject: Subject, counts: Counts, confidence: float, at: float) -> None:

@@ -37,8 +37,7 @@ _HISTORY = (
     f"SELECT trials.run, {', '.join('trials.' + name for name in _VERDICT_COLUMNS.split(', '))} "  # noqa: S608 - see above
     "FROM trials JOIN judged_runs ON judged_runs.number = trials.run WHERE crew = ? ORDER BY trials.run, trials.number"
 )
-_CREW = "SELECT crew, version, format, body, settings, structure, last_run, updated FROM crew_records WHERE crew = ?"
-_OUTDATED = "SELECT crew FROM crew_records GROUP BY crew HAVING min(format) < ? AND max(format) <= ? ORDER BY crew"
+_CREW = "SELECT crew, version, format, body, settings, structure, last_run FROM crew_records WHERE crew = ?"
 _SUBJECT = "SELECT trials, good FROM subjects WHERE role = ? AND model = ? AND kind = ? AND version = ?"
 _LINEAGE = (
     "SELECT version, began, (SELECT version FROM judged_runs WHERE crew = ?1 AND number < began "
@@ -126,12 +125,12 @@ class SqliteRows:
             found = self._execute(f"{_CREW} AND version = ?", (name, version)).fetchone()
         if found is None:
             return None
-        crew, found_version, written, body, settings, structure, *last = found
+        crew, found_version, written, body, settings, structure, last_run = found
         if written > FORMAT:
             raise newer_record(crew, written, FORMAT, self._place)
         record = _decoded(body, CrewRecord) if written == FORMAT else None
         shape = _decoded(structure, Structure) if structure else None
-        return CrewRow(crew, found_version, record, _decoded(settings, Settings) or Settings(), shape, *last)
+        return CrewRow(crew, found_version, record, _decoded(settings, Settings) or Settings(), shape, last_run)
 
     def lineage(self, crew: str) -> Sequence[Began]:
         """Every version of a crew, the first one first."""
@@ -140,10 +139,6 @@ class SqliteRows:
     def crew_names(self) -> Sequence[str]:
         """By name."""
         return [name for (name,) in self._execute("SELECT DISTINCT crew FROM crew_records ORDER BY crew")]
-
-    def outdated(self) -> Sequence[str]:
-        """The crews with a record that an older crew_guard wrote, without those of which a newer one wrote some."""
-        return [name for (name,) in self._execute(_OUTDATED, (FORMAT, FORMAT))]
 
     def subject(self, subject: Subject) -> Counts:
         """Its trials in all crews."""
@@ -189,16 +184,16 @@ class SqliteRows:
         """Mark a verdict as replaced."""
         self._execute("UPDATE trials SET replaced_by = ? WHERE number = ?", (by, number))
 
-    def save_crew(self, row: CrewRow) -> None:
+    def save_crew(self, row: CrewRow, at: float) -> None:
         """Keep a record, and the figures that the views show of it."""
         record = row.record
         if record is None:
             raise ValueError(f"the crew {row.crew!r} has no record to keep")
         body, settings = _text(record), _text(row.settings)
         structure = None if row.structure is None else _text(row.structure)
-        values = (row.crew, row.version, FORMAT, body, settings, structure, row.last_run, row.updated)
-        measured = _bounded(record.end_to_end, row.settings.confidence)
-        self._replaced("crew_records", (*values, record.breaker.state, *measured))
+        values = (row.crew, row.version, FORMAT, body, settings, structure, row.last_run, at, record.breaker.state)
+        measured = record.end_to_end
+        self._replaced("crew_records", (*values, *_bounded(measured, row.settings.confidence)))
         for path, sums in (("crew", record.crew_runs), ("workflow", record.workflow_runs), ("all", record.all_runs)):
             self._replaced("scores", (row.crew, row.version, path, *_figures(sums, row.settings.confidence)))
 

@@ -147,6 +147,11 @@ def test_what_was_in_flight_when_a_process_died_is_named_and_charged(store):
     assert "in flight: writer → openai:m" in out
     shown = json.loads(run("runs", "show", "lost-run", "--json", "--store", store).stdout)
     assert shown["usage"]["tokens"] == shown["agents"]["writer"]["tokens"] == 140
+    assert {scope: used["tokens"] for scope, used in shown["scopes"].items()} == {
+        "run": 140,
+        "crew": 140,
+        "agent:writer": 140,
+    }
 
 
 def test_runs_are_listed_the_newest_first(store):
