@@ -182,7 +182,7 @@ def test_an_agents_time_holds_where_a_method_asks_it_by_itself(how, awaited):
     assert (result.stopped.limit, result.stopped.scope, left) == ("max_execution_time", "agent:Seeker", []), result
 
 
-@pytest.mark.parametrize("how", ["kickoff", "kickoff_async", "akickoff"])
+@pytest.mark.parametrize("how", ["kickoff", "kickoff_async", "akickoff", "a task"])
 def test_an_agent_that_keeps_to_its_time_answers(how):
     """And a TimeoutError of its model's own is an error, not its time."""
 
@@ -199,7 +199,10 @@ def test_an_agent_that_keeps_to_its_time_answers(how):
         class Asking(Flow):
             @start()
             async def ask(self):
-                return (await getattr(agent, how)("Tell.")).raw
+                if how != "a task":
+                    return (await getattr(agent, how)("Tell.")).raw
+                task = Task(description="Tell.", expected_output="it", agent=agent)
+                return (await Crew(agents=[agent], tasks=[task]).akickoff()).raw
 
         return Asking()
 

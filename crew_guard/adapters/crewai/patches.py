@@ -37,7 +37,7 @@ from crew_guard.adapters.crewai.inside import TimeUp
 from crew_guard.adapters.crewai.leftovers import start_bus
 from crew_guard.adapters.crewai.litellm_calls import asks_through_litellm, structured
 from crew_guard.adapters.crewai.scope import RunScope, as_actor, scope_of_run
-from crew_guard.adapters.crewai.timing import aon_time, ended_on_time, on_time
+from crew_guard.adapters.crewai.timing import aon_time, on_time
 from crew_guard.adapters.crewai.tools import PASSING_ON, gated
 from crew_guard.adapters.run_tasks import contained
 from crew_guard.adapters.stand_in import is_stand_in
@@ -228,7 +228,7 @@ def _acting(own: _Method) -> _Method:
                 seconds = getattr(agent, "max_execution_time", None)
                 if own.__name__ != "kickoff_async" or not seconds:
                     return await work
-                return await ended_on_time(scope, TimeUp(name, seconds), work)
+                return await aon_time(scope, TimeUp(name, seconds), work)
 
         return act_async
 
@@ -259,8 +259,11 @@ def _in_time(own: _Method) -> _Method:
 
 def _in_time_async(own: _Method) -> _Method:
     async def execute(agent: Any, task_prompt: str, task: Any, timeout: int) -> Any:  # noqa: ASYNC109  the host's name
-        work, scope = own(agent, task_prompt, task, timeout), scope_of_run.get()
-        return await (work if scope is None else aon_time(scope, TimeUp(name_of(agent), timeout), work))
+        scope = scope_of_run.get()
+        if scope is None:
+            return await own(agent, task_prompt, task, timeout)
+        work = agent._aexecute_without_timeout(task_prompt, task)  # noqa: SLF001
+        return await aon_time(scope, TimeUp(name_of(agent), timeout), work)
 
     return execute
 

@@ -57,25 +57,10 @@ def on_time(scope: RunScope, clock: TimeUp, at: str, work: Callable[[], Any]) ->
 
 
 async def aon_time(scope: RunScope, clock: TimeUp, work: Awaitable[Any]) -> Any:
-    """The same for work on this loop, which ends it by itself; the threads that it began are given up.
+    """The same for work on this loop, which is ended; the threads that it began are given up.
 
     Raises:
-        TimeoutError: it was over
-    """
-    token = clocks.set((*clocks.get(), clock))
-    try:
-        return await asyncio.ensure_future(work)
-    except TimeoutError as error:
-        raise _over(scope, clock) from error
-    finally:
-        clocks.reset(token)
-
-
-async def ended_on_time(scope: RunScope, clock: TimeUp, work: Awaitable[Any]) -> Any:
-    """The same for work that CrewAI lets go on.
-
-    Raises:
-        TimeoutError: it was over
+        TimeoutError: it was over, or the work raised one of its own
     """
     token, limit = clocks.set((*clocks.get(), clock)), asyncio.timeout(clock.seconds)
     try:
